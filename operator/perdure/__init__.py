@@ -1,0 +1,3 @@
+"""Perdure: durable key-value workers on Kubernetes."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,187 @@
+"""The error tree of Perdure: every error that crosses a package boundary.
+
+PerdureError
+├── BadRequest                     400 bad-request
+│   └── TypeMismatch               422 type-mismatch
+├── NoSuchFunction                 404 no-such-function
+├── NoSuchInstance                 404 no-such-instance
+├── IdempotencyConflict            409 idempotency-conflict
+├── TooLarge                       413 too-large
+├── Overloaded                     429 overloaded
+├── GuestTrapped                   500 guest-trapped
+├── Quarantined                    503 quarantined
+├── ProviderUnavailable            503 provider-unavailable
+├── InvocationTimeout              504 timeout
+├── Fenced                         503 fenced            (internal: retried by the host)
+├── ManifestError                  400 bad-manifest
+├── ComponentError                 400 component-invalid
+│   └── ComponentUnsupported       400 component-unsupported
+└── InternalError                  500 internal
+
+`code` is stable and is what clients match on; `detail` is for people and never holds a secret.
+This module imports nothing of Perdure.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class PerdureError(Exception):
+    """Base of all errors. `retryable`: the same request may succeed later without a change."""
+
+    code: ClassVar[str] = "internal"
+    http_status: ClassVar[int] = 500
+    retryable: ClassVar[bool] = False
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail)
+        self.detail = detail
+
+
+class InternalError(PerdureError):
+    """A defect of Perdure itself."""
+
+
+class BadRequest(PerdureError):
+    """The request is not well formed; `detail` names the part and what would be right."""
+
+    code = "bad-request"
+    http_status = 400
+
+
+class TypeMismatch(BadRequest):
+    """A value does not fit the WIT type. `parameter` is its path, e.g. `value[3].name`."""
+
+    code = "type-mismatch"
+    http_status = 422
+
+    def __init__(self, detail: str, *, parameter: str) -> None:
+        super().__init__(detail)
+        self.parameter = parameter
+
+
+class NoSuchFunction(PerdureError):
+    """The component exports no such function, or the short name is ambiguous."""
+
+    code = "no-such-function"
+    http_status = 404
+
+
+class NoSuchInstance(PerdureError):
+    """No invocation has created this instance."""
+
+    code = "no-such-instance"
+    http_status = 404
+
+
+class IdempotencyConflict(PerdureError):
+    """The idempotency key was used with another function or other arguments."""
+
+    code = "idempotency-conflict"
+    http_status = 409
+
+
+class TooLarge(PerdureError):
+    """A body, key or value is over its configured bound."""
+
+    code = "too-large"
+    http_status = 413
+
+
+class Overloaded(PerdureError):
+    """A bounded queue is full. `retry_after` in seconds."""
+
+    code = "overloaded"
+    http_status = 429
+    retryable = True
+
+    def __init__(self, detail: str, *, retry_after: float = 1.0) -> None:
+        super().__init__(detail)
+        self.retry_after = retry_after
+
+
+class GuestTrapped(PerdureError):
+    """The guest trapped; its buffered effects were discarded.
+
+    `trap`: a stable kind such as `unreachable`, `memory-out-of-bounds`, `stack-overflow`, `canonical-abi`,
+    `out-of-memory`; `frames`: wasm function names, innermost first; `stderr`: the tail of what the guest printed.
+    """
+
+    code = "guest-trapped"
+    http_status = 500
+
+    def __init__(
+        self, detail: str, *, trap: str = "trap", frames: tuple[str, ...] = (), stderr: str = ""
+    ) -> None:
+        super().__init__(detail)
+        self.trap = trap
+        self.frames = frames
+        self.stderr = stderr
+
+
+class Quarantined(PerdureError):
+    """The instance cannot be replayed and waits for an operator's decision."""
+
+    code = "quarantined"
+    http_status = 503
+
+
+class ReplayDiverged(Quarantined):
+    """Replay met another call than the journal holds; both sides are named in `detail`."""
+
+
+class ProviderUnavailable(PerdureError):
+    """The store did not answer, or refuses writes. `retry_after` in seconds."""
+
+    code = "provider-unavailable"
+    http_status = 503
+    retryable = True
+
+    def __init__(self, detail: str, *, retry_after: float = 1.0) -> None:
+        super().__init__(detail)
+        self.retry_after = retry_after
+
+
+class Fenced(PerdureError):
+    """Another host has claimed the instance since: this host's copy is void."""
+
+    code = "fenced"
+    http_status = 503
+    retryable = True
+
+
+class InvocationTimeout(PerdureError):
+    """The invocation ran past its limit; its buffered effects were discarded."""
+
+    code = "timeout"
+    http_status = 504
+    retryable = True
+
+
+class ManifestError(PerdureError):
+    """A manifest is wrong. `field` is the dotted path, e.g. `spec.keyValue.buckets[0].ttl`."""
+
+    code = "bad-manifest"
+    http_status = 400
+
+    def __init__(self, detail: str, *, field: str = "") -> None:
+        super().__init__(f"{field}: {detail}" if field else detail)
+        self.field = field
+
+
+class ComponentError(PerdureError):
+    """The bytes are not a component that can be run: garbage, a core module, a wrong digest."""
+
+    code = "component-invalid"
+    http_status = 400
+
+
+class ComponentUnsupported(ComponentError):
+    """A valid component uses a feature that Perdure does not support; `feature` names it."""
+
+    code = "component-unsupported"
+
+    def __init__(self, detail: str, *, feature: str) -> None:
+        super().__init__(detail)
+        self.feature = feature
