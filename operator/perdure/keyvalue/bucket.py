@@ -1,0 +1,56 @@
+"""The Bucket protocol: what the guest interfaces of every generation speak to.
+
+The durability engine implements it (write overlay, journal, limits); this package only translates between a
+generation's signatures and these calls. All values are bytes, all keys text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+
+class BucketError(Exception):
+    """Base of what a guest gets as its interface's own error value; the text is for its author."""
+
+
+class NoSuchBucket(BucketError):
+    """The manifest does not declare the bucket and `undeclaredBuckets` is Deny."""
+
+
+class AccessDenied(BucketError):
+    """A write to a bucket whose access is ReadOnly."""
+
+
+class LimitExceeded(BucketError):
+    """A key or value over the bucket's bound."""
+
+
+class Bucket(Protocol):
+    """An open bucket of one instance. Reads see this invocation's own buffered writes."""
+
+    @property
+    def name(self) -> str:
+        """The name the guest opened it by."""
+
+    async def get_many(self, keys: Sequence[str]) -> list[bytes | None]:
+        """Values in the order of `keys`, None where missing. Raises BucketError."""
+
+    async def exists(self, key: str) -> bool:
+        """Whether `key` is present."""
+
+    def set_many(self, items: Sequence[tuple[str, bytes]]) -> None:
+        """Buffer writes until the next gate. Raises BucketError and then buffers none of them."""
+
+    def delete_many(self, keys: Sequence[str]) -> None:
+        """Buffer deletions until the next gate; missing keys are fine."""
+
+    async def keys(self, cursor: str | None, limit: int) -> tuple[list[str], str | None]:
+        """Up to `limit` keys after `cursor` in byte order, and the next cursor (None: the end)."""
+
+
+class KeyValueHost(Protocol):
+    """Opens buckets; an instance's guest context carries one as `ctx.keyvalue`."""
+
+    def open(self, name: str) -> Bucket:
+        """Raises NoSuchBucket."""
