@@ -1,0 +1,63 @@
+# The commands of the README. `make demo` and `make test` do all of their own set-up.
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+export PERDURE_CACHE ?= $(HOME)/.cache/perdure
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test unit lint e2e kind-e2e examples lock image bench clean
+
+help:  ## list the targets
+	@awk -F':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(VENV)/.installed: pyproject.toml requirements-dev.lock
+	@echo "== setting up $(VENV)"
+	@$(PYTHON) -m venv $(VENV) || { echo "install python3-venv (Debian: apt-get install python3-venv)"; exit 1; }
+	@$(BIN)/python -m pip install --quiet --require-hashes -r requirements-dev.lock
+	@$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
+	@touch $@
+
+demo: $(VENV)/.installed  ## run the example: set, kill -9, get (embedded SQLite; no cluster, no Redis)
+	@PATH="$(abspath $(BIN)):$$PATH" scripts/demo
+
+test: $(VENV)/.installed  ## every test that needs no cluster; brings the servers it needs
+	@.ci/install-test-tools
+	@$(MAKE) --no-print-directory lint
+	@$(BIN)/python -m pytest tests --ignore=tests/e2e
+
+unit: $(VENV)/.installed  ## the tests that take seconds
+	@$(BIN)/python -m pytest -q tests/unit
+
+lint: $(VENV)/.installed  ## ruff, mypy --strict, import contracts
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-cache
+
+e2e: $(VENV)/.installed  ## the product on a real cluster ($$KUBECONFIG, or one of its own)
+	@[ -n "$$KUBECONFIG" ] || { .ci/install-cluster && .ci/build-cluster-tools; }
+	@$(BIN)/python -m pytest tests/e2e
+
+kind-e2e: $(VENV)/.installed  ## the same on kind (needs Docker)
+	@scripts/kind-e2e
+
+examples: $(VENV)/.installed  ## build the example components (cargo, componentize-py)
+	@$(MAKE) -C examples all
+
+image:  ## build the image (docker or buildah)
+	@if command -v docker >/dev/null && docker info >/dev/null 2>&1; then docker build -t perdure:dev .; \
+	 else STORAGE_DRIVER=vfs BUILDAH_ISOLATION=chroot buildah bud -t perdure:dev .; fi
+
+bench: $(VENV)/.installed  ## ratios, side by side in one run
+	@.ci/install-test-tools
+	@for bench in benchmarks/*.py; do echo "== $$bench"; $(BIN)/python $$bench || exit 1; done
+
+lock: $(VENV)/.installed  ## pin every dependency, with hashes
+	@$(BIN)/python -m pip install --quiet uv
+	@$(BIN)/uv pip compile -q --extra all --group lint pyproject.toml --generate-hashes --no-emit-index-url \
+	  --no-annotate --python-version 3.11 --universal --custom-compile-command "make lock" -o requirements-dev.lock
+	@$(BIN)/uv pip compile -q --extra all pyproject.toml --generate-hashes --no-emit-index-url --no-annotate \
+	  --python-version 3.11 --universal --custom-compile-command "make lock" -c requirements-dev.lock -o requirements.lock
+
+clean:  ## remove what the targets made in the checkout
+	@rm -rf $(VENV) .perdure .mypy_cache .ruff_cache .pytest_cache build dist

@@ -1,0 +1,1 @@
+"""The `perdure` command: one module a sub-command."""

@@ -1,0 +1,50 @@
+"""`perdure instances`: list a Worker's instances, look at one, or delete one."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import urllib.parse
+
+from perdure.cli.client import client, quote
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = subparsers.add_parser(
+        "instances",
+        help="list instances, show or delete one",
+        description="List the Worker's instances in byte order, or show (or delete) one of them.",
+    )
+    parser.add_argument("instance", metavar="INSTANCE", nargs="?", help="show this one only")
+    parser.add_argument("--delete", action="store_true", help="delete INSTANCE: memory, journal, private buckets")
+    parser.add_argument("--url", help="the Worker's address (default: $PERDURE_URL, then http://127.0.0.1:8080)")
+    parser.add_argument("--output", choices=("text", "json"), default="text")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    api = client(args.url)
+    if args.instance is None:
+        if args.delete:
+            raise SystemExit("perdure instances --delete: name the instance to delete")
+        cursor = ""
+        while True:
+            document = api.get(f"/v1/instances?limit=1000{cursor}")
+            names = document["instances"]
+            assert isinstance(names, list)
+            for name in names:
+                print(json.dumps(name) if args.output == "json" else name)
+            if document["cursor"] is None:
+                return 0
+            cursor = "&cursor=" + urllib.parse.quote(str(document["cursor"]), safe="")
+    path = f"/v1/instances/{quote(args.instance)}"
+    if args.delete:
+        api.request("DELETE", path)
+        return 0
+    document = api.get(path)
+    if args.output == "json":
+        print(json.dumps(document))
+    else:
+        for name, value in document.items():
+            print(f"{name:>10}  {json.dumps(value)}")
+    return 0

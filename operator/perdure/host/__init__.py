@@ -1,0 +1,1 @@
+"""The pod's process: HTTP API, instance table, routing between hosts, metrics. `app` is the composition root."""

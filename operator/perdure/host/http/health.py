@@ -1,0 +1,34 @@
+"""The second port (9090): liveness, readiness, metrics. It answers while the API's port drains."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from aiohttp import web
+
+from perdure.host.metrics import HostMetrics
+
+
+def health_application(
+    metrics: HostMetrics, not_ready: Callable[[], str | None], refresh: Callable[[], None]
+) -> web.Application:
+    """`not_ready` gives the reason in words, or None; `refresh` brings gauges up to date before a scrape."""
+
+    async def healthz(request: web.Request) -> web.Response:
+        return web.Response(text="ok\n")
+
+    async def readyz(request: web.Request) -> web.Response:
+        reason = not_ready()
+        return web.Response(text=f"{reason or 'ok'}\n", status=503 if reason else 200)
+
+    async def scrape(request: web.Request) -> web.Response:
+        refresh()
+        return web.Response(
+            body=metrics.render(), headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"}
+        )
+
+    app = web.Application()
+    app.router.add_get("/healthz", healthz)
+    app.router.add_get("/readyz", readyz)
+    app.router.add_get("/metrics", scrape)
+    return app

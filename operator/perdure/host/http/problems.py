@@ -1,0 +1,46 @@
+"""Errors as RFC 9457 problem documents, with the stable `code` that clients match on."""
+
+from __future__ import annotations
+
+import json
+import math
+
+from aiohttp import web
+
+from perdure.errors import GuestTrapped, Overloaded, PerdureError, ProviderUnavailable, TypeMismatch
+
+CONTENT_TYPE = "application/problem+json"
+
+
+def problem(error: PerdureError) -> web.Response:
+    """The response for one of our own errors."""
+    document: dict[str, object] = {
+        "type": f"https://perdure.dev/errors/{error.code}",
+        "title": error.code.replace("-", " ").capitalize(),
+        "status": error.http_status,
+        "code": error.code,
+        "detail": error.detail,
+        "retryable": error.retryable,
+    }
+    if isinstance(error, TypeMismatch):
+        document["parameter"] = error.parameter
+    if isinstance(error, GuestTrapped):
+        document |= {"trap": error.trap, "frames": list(error.frames), "stderr": error.stderr}
+    headers = {}
+    if isinstance(error, (Overloaded, ProviderUnavailable)):
+        headers["Retry-After"] = str(max(1, math.ceil(error.retry_after)))
+    elif error.retryable and error.http_status == 503:
+        headers["Retry-After"] = "1"
+    return web.Response(
+        body=json.dumps(document).encode(),
+        status=error.http_status,
+        content_type=CONTENT_TYPE,
+        headers=headers,
+    )
+
+
+def plain_problem(status: int, code: str, detail: str) -> web.Response:
+    """A problem document for an error that HTTP itself defines (404, 405, …)."""
+    document = {"type": f"https://perdure.dev/errors/{code}", "title": code.replace("-", " ").capitalize()}
+    body = json.dumps({**document, "status": status, "code": code, "detail": detail, "retryable": False})
+    return web.Response(body=body.encode(), status=status, content_type=CONTENT_TYPE)

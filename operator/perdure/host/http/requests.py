@@ -1,0 +1,71 @@
+"""Reading requests: names, keys and bodies are hostile until they have been through here."""
+
+from __future__ import annotations
+
+import json
+
+from aiohttp import web
+
+from perdure.component.plan import ExportedFunc
+from perdure.component.wit_json import args_from_json, to_json
+from perdure.errors import BadRequest, TooLarge, TypeMismatch
+
+MAX_NAME = 256
+MAX_KEY = 256
+
+
+def instance_name(request: web.Request) -> str:
+    """The `{instance}` of the path. Raises `BadRequest`."""
+    name = request.match_info["instance"]
+    if not 0 < len(name.encode("utf-8", "replace")) <= MAX_NAME or not name.isprintable():
+        raise BadRequest(f"the instance's name must have 1 to {MAX_NAME} bytes of printable characters")
+    return name
+
+
+def idempotency_key(request: web.Request) -> str | None:
+    """The `Idempotency-Key` header, if any. Raises `BadRequest`."""
+    key = request.headers.get("Idempotency-Key")
+    if key is not None and (not 0 < len(key) <= MAX_KEY or not key.isprintable()):
+        raise BadRequest(f"Idempotency-Key must have 1 to {MAX_KEY} printable characters")
+    return key
+
+
+async def read_body(request: web.Request, limit: int) -> bytes:
+    """The body, of at most `limit` bytes. Raises `TooLarge` without reading more than that."""
+    refusal = f"the request body is over {limit:,} bytes (limits.maxBodyBytes)"
+    if request.content_length is not None and request.content_length > limit:
+        raise TooLarge(refusal)
+    body = bytearray()
+    async for chunk in request.content.iter_any():
+        body += chunk
+        if len(body) > limit:
+            raise TooLarge(refusal)
+    return bytes(body)
+
+
+def canonical_arguments(func: ExportedFunc, body: bytes) -> bytes:
+    """The arguments as a positional JSON array in one spelling, checked against the function's type.
+
+    Raises `BadRequest` for what is not JSON and `TypeMismatch` naming the parameter.
+    """
+    try:
+        parsed = json.loads(body, parse_constant=_refuse_constant) if body.strip() else []
+    except (ValueError, RecursionError) as error:
+        reason = f": {error}" if isinstance(error, ValueError) else ""
+        raise BadRequest(f"the body is not JSON{reason}; send an array of arguments or an object by name") from None
+    values = args_from_json(func.lift.type, parsed)
+    types = [kind for _, kind in func.lift.type.params]
+    plain = [to_json(kind, value) for kind, value in zip(types, values, strict=True)]
+    return json.dumps(plain, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode("utf-8", "surrogatepass")
+
+
+def page(request: web.Request, *, most: int = 1000, default: int = 100) -> tuple[str | None, int]:
+    """`?cursor=…&limit=…` of a listing. Raises `BadRequest`."""
+    text = request.query.get("limit", str(default))
+    if not (text.isascii() and text.isdigit() and 1 <= int(text[:9]) <= most):
+        raise BadRequest(f"limit must be a number from 1 to {most}")
+    return request.query.get("cursor") or None, int(text)
+
+
+def _refuse_constant(name: str) -> float:
+    raise TypeMismatch(f'{name} is not JSON; write it as the string "{name.lstrip("-")}"', parameter="")

@@ -1,0 +1,50 @@
+"""Log lines: one JSON object a line in a pod, readable text on a terminal.
+
+Fields passed as `extra={"fields": {...}}` (instance, function, key …) become keys of the object. Values of
+arguments, results and bucket entries are never logged.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import logging
+import sys
+from typing import Literal
+
+LogFormat = Literal["auto", "json", "text"]
+
+
+class JsonFormatter(logging.Formatter):
+    """`{"time", "level", "logger", "message", …fields, "exception"?}`; time in UTC, RFC 3339."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        line: dict[str, object] = {
+            "time": datetime.datetime.fromtimestamp(record.created, datetime.UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        line |= getattr(record, "fields", {})
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        return json.dumps(line, default=str)
+
+
+class TextFormatter(logging.Formatter):
+    """`12:30:01 info    message  key=value …`"""
+
+    def format(self, record: logging.LogRecord) -> str:
+        clock = datetime.datetime.fromtimestamp(record.created, datetime.UTC).astimezone().strftime("%H:%M:%S")
+        fields = "".join(f"  {name}={value}" for name, value in getattr(record, "fields", {}).items())
+        line = f"{clock} {record.levelname.lower():<7} {record.getMessage()}{fields}"
+        return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
+
+
+def configure_logging(form: LogFormat = "auto", level: str = "info") -> None:
+    """Send all log lines to standard error. `auto`: text on a terminal, else JSON."""
+    text = form == "text" or (form == "auto" and sys.stderr.isatty())
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(TextFormatter() if text else JsonFormatter())
+    logging.basicConfig(handlers=[handler], level=level.upper(), force=True)
+    logging.getLogger("aiohttp.access").setLevel(logging.WARNING)

@@ -1,0 +1,124 @@
+"""The host's Prometheus metrics: every name, label and meaning in one place, and the engine's hooks onto them.
+
+Labels are bounded: `function` is one of the component's exports, `call` one of its imports, `provider` a
+configured name, the others fixed words. Instances, keys and buckets are never labels.
+"""
+
+from __future__ import annotations
+
+from typing_extensions import override
+
+from perdure import __version__
+from perdure.durable.observer import Hooks
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+
+
+class HostMetrics(Hooks):
+    """One registry a host, so that several hosts can live in one test process."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self._invocations = Counter(
+            "perdure_invocations_total",
+            "Invocations that ended on this host, by outcome: ok, replayed, trapped, timeout, refused, error.",
+            ("function", "outcome"),
+            registry=self.registry,
+        )
+        self._seconds = Histogram(
+            "perdure_invocation_duration_seconds",
+            "Time from the turn on the instance to the durable result.",
+            ("function",),
+            buckets=_SECONDS,
+            registry=self.registry,
+        )
+        self._host_calls = Counter(
+            "perdure_host_calls_total",
+            "Calls that guests made to recorded host functions.",
+            ("call",),
+            registry=self.registry,
+        )
+        self._commits = Counter(
+            "perdure_commits_total",
+            "Commits to the home store, by outcome: applied, duplicate, fenced, failed.",
+            ("outcome",),
+            registry=self.registry,
+        )
+        self._fenced = Counter(
+            "perdure_fenced_commits_total",
+            "Commits refused because another host owns the instance now.",
+            registry=self.registry,
+        )
+        self._replays = Counter(
+            "perdure_replays_total", "Instances rebuilt from their journal.", registry=self.registry
+        )
+        self._replayed = Counter(
+            "perdure_replayed_entries_total", "Journal entries replayed.", registry=self.registry
+        )
+        self._replay_seconds = Histogram(
+            "perdure_replay_duration_seconds",
+            "Time to rebuild one instance from its journal.",
+            buckets=_SECONDS,
+            registry=self.registry,
+        )
+        self._errors = Counter(
+            "perdure_provider_errors_total",
+            "Errors that providers answered, by provider and error code.",
+            ("provider", "code"),
+            registry=self.registry,
+        )
+        self._forwarded = Counter(
+            "perdure_forwarded_requests_total",
+            "Requests passed to the host that owns the instance: answered, unreachable.",
+            ("outcome",),
+            registry=self.registry,
+        )
+        self.instances_in_memory = Gauge(
+            "perdure_instances_in_memory", "Instances held in this host's memory.", registry=self.registry
+        )
+        self.invocations_in_flight = Gauge(
+            "perdure_invocations_in_flight", "Invocations running or queued.", registry=self.registry
+        )
+        self.instances_evicted = Gauge(
+            "perdure_instances_evicted", "Idle instances dropped from memory since the start.", registry=self.registry
+        )
+        self.hosts = Gauge("perdure_hosts", "Live hosts of this Worker.", registry=self.registry)
+        self.component_load_seconds = Gauge(
+            "perdure_component_load_seconds", "Time to load and compile the component.", registry=self.registry
+        )
+        Gauge(
+            "perdure_build_info", "Version of the host.", ("version",), registry=self.registry
+        ).labels(__version__).set(1)
+
+    def render(self) -> bytes:
+        """The text exposition format 0.0.4."""
+        return generate_latest(self.registry)
+
+    def forwarded(self, outcome: str) -> None:
+        self._forwarded.labels(outcome).inc()
+
+    @override
+    def invocation(self, function: str, outcome: str, seconds: float) -> None:
+        self._invocations.labels(function, outcome).inc()
+        self._seconds.labels(function).observe(seconds)
+
+    @override
+    def host_call(self, call: str) -> None:
+        self._host_calls.labels(call).inc()
+
+    @override
+    def commit(self, outcome: str) -> None:
+        self._commits.labels(outcome).inc()
+        if outcome == "fenced":
+            self._fenced.inc()
+
+    @override
+    def replay(self, entries: int, seconds: float) -> None:
+        self._replays.inc()
+        self._replayed.inc(entries)
+        self._replay_seconds.observe(seconds)
+
+    @override
+    def provider_error(self, provider: str, code: str) -> None:
+        self._errors.labels(provider, code).inc()

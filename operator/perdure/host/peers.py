@@ -1,0 +1,84 @@
+"""Sending an invocation to the host that should run it: one hop, never a loop.
+
+A forwarded request carries `Perdure-Forwarded`; whoever receives one runs it itself. What is unknown after a
+failure decides what may happen next: a connection that was never made is safe to run here, and so is any failure
+of a call with an idempotency key; a lost reply to a call without a key is reported as such, not repeated.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+
+import aiohttp
+
+from perdure.durable.store import HostRecord
+from perdure.errors import InvocationTimeout, ProviderUnavailable
+
+FORWARDED = "Perdure-Forwarded"
+_MAX_REPLY = 64 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class ForwardedReply:
+    """A peer's answer, passed on as it came."""
+
+    status: int
+    body: bytes
+    content_type: str
+    headers: dict[str, str]
+
+
+class PeerUnreachable(Exception):
+    """The peer did not take the request, or taking it twice is harmless: run it here."""
+
+
+_PASSED_ON = ("Retry-After", "Idempotency-Replayed", "Perdure-Host")
+
+
+class Peers:
+    """Forwards over one bounded connection pool."""
+
+    def __init__(self, me: str, *, connections_per_host: int = 64, connect_timeout: float = 1.0) -> None:
+        self._me = me
+        self._connect_timeout = connect_timeout
+        self._connections = connections_per_host
+        self._session: aiohttp.ClientSession | None = None
+
+    async def forward(
+        self, peer: HostRecord, path: str, body: bytes, headers: dict[str, str], *, deadline: float
+    ) -> ForwardedReply:
+        """Raises `PeerUnreachable`, `ProviderUnavailable` (outcome unknown, no key) or `InvocationTimeout`."""
+        keyed = "Idempotency-Key" in headers
+        remaining = deadline - asyncio.get_running_loop().time()
+        timeout = aiohttp.ClientTimeout(total=max(remaining, 0.05) + 0.5, sock_connect=self._connect_timeout)
+        try:
+            async with self._get_session().post(
+                peer.url + path, data=body, headers={**headers, FORWARDED: self._me}, timeout=timeout
+            ) as reply:
+                data = await reply.content.read(_MAX_REPLY)
+                kept = {name: reply.headers[name] for name in _PASSED_ON if name in reply.headers}
+                return ForwardedReply(reply.status, data, reply.content_type, kept)
+        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
+            raise PeerUnreachable(str(peer.host)) from error
+        except TimeoutError as error:
+            raise InvocationTimeout(f"host {peer.host} did not answer within the invocation's time") from error
+        except aiohttp.ClientError as error:
+            if keyed:
+                raise PeerUnreachable(str(peer.host)) from error
+            raise ProviderUnavailable(
+                f"the connection to host {peer.host} was lost and the call had no Idempotency-Key: "
+                "whether it was carried out is unknown. Send a key with the call to retry safely"
+            ) from error
+
+    async def close(self) -> None:
+        """Close the pool; idempotent."""
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+    def _get_session(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            connector = aiohttp.TCPConnector(limit=0, limit_per_host=self._connections)
+            self._session = aiohttp.ClientSession(connector=connector, auto_decompress=False)
+        return self._session

@@ -1,0 +1,1 @@
+"""Fetching components: OCI registries, URLs and files. Shared by host and reconciler; knows neither."""
