@@ -111,9 +111,7 @@ class GuestTrapped(PerdureError):
     code = "guest-trapped"
     http_status = 500
 
-    def __init__(
-        self, detail: str, *, trap: str = "trap", frames: tuple[str, ...] = (), stderr: str = ""
-    ) -> None:
+    def __init__(self, detail: str, *, trap: str = "trap", frames: tuple[str, ...] = (), stderr: str = "") -> None:
         super().__init__(detail)
         self.trap = trap
         self.frames = frames

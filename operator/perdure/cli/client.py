@@ -66,7 +66,9 @@ class Client:
         except (urllib.error.URLError, http.client.HTTPException, OSError) as error:
             reason = getattr(error, "reason", error)
             raise ApiError(
-                0, "unreachable", f"no host answers at {self.url} ({reason}); start one with `perdure run`, or give --url"
+                0,
+                "unreachable",
+                f"no host answers at {self.url} ({reason}); start one with `perdure run`, or give --url",
             ) from None
 
 

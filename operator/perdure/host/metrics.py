@@ -53,9 +53,7 @@ class HostMetrics(Hooks):
         self._replays = Counter(
             "perdure_replays_total", "Instances rebuilt from their journal.", registry=self.registry
         )
-        self._replayed = Counter(
-            "perdure_replayed_entries_total", "Journal entries replayed.", registry=self.registry
-        )
+        self._replayed = Counter("perdure_replayed_entries_total", "Journal entries replayed.", registry=self.registry)
         self._replay_seconds = Histogram(
             "perdure_replay_duration_seconds",
             "Time to rebuild one instance from its journal.",
@@ -81,15 +79,19 @@ class HostMetrics(Hooks):
             "perdure_invocations_in_flight", "Invocations running or queued.", registry=self.registry
         )
         self.instances_evicted = Gauge(
-            "perdure_instances_evicted", "Idle instances dropped from memory since the start.", registry=self.registry
+            "perdure_instances_evicted",
+            "Idle instances dropped from memory since the start.",
+            registry=self.registry,
         )
         self.hosts = Gauge("perdure_hosts", "Live hosts of this Worker.", registry=self.registry)
         self.component_load_seconds = Gauge(
-            "perdure_component_load_seconds", "Time to load and compile the component.", registry=self.registry
+            "perdure_component_load_seconds",
+            "Time to load and compile the component.",
+            registry=self.registry,
         )
-        Gauge(
-            "perdure_build_info", "Version of the host.", ("version",), registry=self.registry
-        ).labels(__version__).set(1)
+        Gauge("perdure_build_info", "Version of the host.", ("version",), registry=self.registry).labels(
+            __version__
+        ).set(1)
 
     def render(self) -> bytes:
         """The text exposition format 0.0.4."""

@@ -104,12 +104,16 @@ class RegistryClient:
                     if reply.status == 404:
                         raise ComponentError(f"image {ref} was not found in its registry")
                     if reply.status in (401, 403):
-                        raise ComponentError(f"image {ref}: the registry refused the credentials (spec.component.pullSecrets)")
+                        raise ComponentError(
+                            f"image {ref}: the registry refused the credentials (spec.component.pullSecrets)"
+                        )
                     if reply.status != 200:
                         raise ComponentError(f"image {ref}: the registry answered {reply.status}")
                     return await _read_bounded(reply, limit, str(ref))
         except (aiohttp.ClientError, asyncio.TimeoutError) as error:
-            raise ComponentError(f"image {ref}: registry {ref.registry} was not reached ({type(error).__name__})") from error
+            raise ComponentError(
+                f"image {ref}: registry {ref.registry} was not reached ({type(error).__name__})"
+            ) from error
         raise ComponentError(f"image {ref}: the registry refused the token it gave")
 
     def _authorization(self, ref: Reference) -> dict[str, str]:

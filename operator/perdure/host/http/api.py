@@ -74,7 +74,9 @@ class Api:
                 log.warning(error.detail, extra={"fields": {"code": error.code, **request.match_info}})
             return problem(error)
         except web.HTTPException as error:
-            return plain_problem(error.status, error.reason.lower().replace(" ", "-"), f"{request.method} {request.path}")
+            return plain_problem(
+                error.status, error.reason.lower().replace(" ", "-"), f"{request.method} {request.path}"
+            )
         except Exception:
             # The last line of defence of the whole process: one bad request never stops the others.
             log.exception("defect while answering", extra={"fields": dict(request.match_info)})
@@ -98,7 +100,10 @@ class Api:
         result = await self._invoker.invoke(call)
         if isinstance(result, ForwardedReply):
             return web.Response(
-                body=result.body, status=result.status, content_type=result.content_type, headers=result.headers
+                body=result.body,
+                status=result.status,
+                content_type=result.content_type,
+                headers=result.headers,
             )
         headers = {"Perdure-Host": self._host}
         if result.stored:

@@ -23,9 +23,7 @@ def health_application(
 
     async def scrape(request: web.Request) -> web.Response:
         refresh()
-        return web.Response(
-            body=metrics.render(), headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"}
-        )
+        return web.Response(body=metrics.render(), headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"})
 
     app = web.Application()
     app.router.add_get("/healthz", healthz)

@@ -56,7 +56,9 @@ def canonical_arguments(func: ExportedFunc, body: bytes) -> bytes:
     values = args_from_json(func.lift.type, parsed)
     types = [kind for _, kind in func.lift.type.params]
     plain = [to_json(kind, value) for kind, value in zip(types, values, strict=True)]
-    return json.dumps(plain, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode("utf-8", "surrogatepass")
+    return json.dumps(plain, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode(
+        "utf-8", "surrogatepass"
+    )
 
 
 def page(request: web.Request, *, most: int = 1000, default: int = 100) -> tuple[str | None, int]:
