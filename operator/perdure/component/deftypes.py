@@ -1,4 +1,4 @@
-"""From type definitions to WIT-level types, with resource identity (component-model `Explainer.md`, "Type Definitions")."""
+"""Type definitions → WIT-level types with resource identity (`Explainer.md`, "Type Definitions")."""
 
 from __future__ import annotations
 

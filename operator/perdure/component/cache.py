@@ -1,0 +1,83 @@
+"""Compiled code on disk, by component digest and engine configuration.
+
+Files are written whole and renamed, so a reader never sees half of one. The directory is bounded in bytes: the
+files used longest ago go first. It must belong to this user alone: compiled code is trusted when it is loaded.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import tempfile
+from pathlib import Path
+
+import wasmtime
+
+_SUFFIX = ".cwasm"
+
+
+class CompiledCache:
+    """`directory` None: nothing is kept."""
+
+    def __init__(self, directory: Path | None, limit: int, configuration: str) -> None:
+        self._limit = limit
+        self._directory = None if directory is None else directory / configuration
+        if self._directory is not None:
+            self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+
+    def load(self, engine: wasmtime.Engine, digest: str, count: int) -> list[wasmtime.Module] | None:
+        """The compiled modules of a component, or None when they are not all there."""
+        if self._directory is None:
+            return None
+        paths = [self._path(digest, number) for number in range(count)]
+        if not (self._marker(digest).exists() and all(path.exists() for path in paths)):
+            return None
+        try:
+            modules = [wasmtime.Module.deserialize_file(engine, str(path)) for path in paths]
+        except wasmtime.WasmtimeError:
+            return None
+        with contextlib.suppress(OSError):
+            for path in paths:
+                os.utime(path)
+        return modules
+
+    def save(self, digest: str, modules: list[wasmtime.Module]) -> None:
+        """Keep compiled modules. A full or read-only disk only costs the next start its time."""
+        if self._directory is None:
+            return
+        with contextlib.suppress(OSError):
+            for number, module in enumerate(modules):
+                self._write(self._path(digest, number), bytes(module.serialize()))
+            self._write(self._marker(digest), b"")
+            self._trim()
+
+    def _path(self, digest: str, number: int) -> Path:
+        assert self._directory is not None
+        return self._directory / f"{self._name(digest)}-{number}{_SUFFIX}"
+
+    def _marker(self, digest: str) -> Path:
+        assert self._directory is not None
+        return self._directory / f"{self._name(digest)}.complete"
+
+    def _name(self, digest: str) -> str:
+        return hashlib.sha256(digest.encode()).hexdigest()[:32]
+
+    def _write(self, path: Path, data: bytes) -> None:
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".new-")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(data)
+            Path(temporary).replace(path)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+
+    def _trim(self) -> None:
+        assert self._directory is not None
+        files = sorted(self._directory.glob(f"*{_SUFFIX}"), key=lambda path: path.stat().st_mtime, reverse=True)
+        total = 0
+        for path in files:
+            total += path.stat().st_size
+            if total > self._limit:
+                path.unlink(missing_ok=True)

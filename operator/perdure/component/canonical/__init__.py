@@ -1,0 +1,1 @@
+"""The canonical ABI (component-model `CanonicalABI.md`): layout, and generated code that lifts and lowers."""

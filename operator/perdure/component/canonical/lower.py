@@ -1,0 +1,197 @@
+"""Generating code that lowers: Python values → guest memory or flat core values.
+
+component-model `CanonicalABI.md`: "Storing", "Flat Lowering". A value that does not fit its type raises
+KeyError, TypeError, ValueError, OverflowError or struct.error in the generated code; the caller names it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from perdure.component.canonical.emitter import Emitter
+from perdure.component.canonical.layout import (
+    cases_of,
+    discriminant_size,
+    flat,
+    items_of,
+    offsets_of,
+    payload_offset,
+    size_and_alignment,
+)
+from perdure.component.canonical.lift import FORMAT, UNSIGNED
+from perdure.component.types import (
+    BorrowType,
+    EnumType,
+    FlagsType,
+    ListType,
+    OptionType,
+    OwnType,
+    PrimType,
+    RecordType,
+    ResultType,
+    TupleType,
+    ValueType,
+    VariantType,
+)
+
+
+def store(e: Emitter, t: ValueType, value: str, address: str) -> None:
+    """Emit the writing of `value` to an absolute, checked address."""
+    match t:
+        case PrimType("bool"):
+            e.emit(f"RAW[{address}] = 1 if {value} else 0")
+        case PrimType("char"):
+            e.emit(f"{e.writer('I')}(RAW, {address}, ord({value}))")
+        case PrimType("string") | ListType():
+            pointer, length = _sequence(e, t, value)
+            e.emit(f"{e.writer('II')}(RAW, {address}, {pointer}, {length})")
+        case PrimType(name):
+            e.emit(f"{e.writer(FORMAT[name])}(RAW, {address}, {_number(e, name, value)})")
+        case RecordType() | TupleType():
+            base, whole = e.let(address, "a"), e.let(value)
+            for (offset, item), part in zip(offsets_of(t), _parts(t, whole), strict=True):
+                store(e, item, part, f"{base} + {offset}")
+        case FlagsType():
+            form = UNSIGNED[size_and_alignment(t)[0]]
+            e.emit(f"{e.writer(form)}(RAW, {address}, {_flags(e, t, value)})")
+        case OwnType() | BorrowType():
+            e.emit(f"{e.writer('I')}(RAW, {address}, {_handle(e, t, value)})")
+        case EnumType(names):
+            form = UNSIGNED[discriminant_size(t)]
+            positions = e.constant({name: index for index, name in enumerate(names)}, "enum")
+            e.emit(f"{e.writer(form)}(RAW, {address}, {positions}[{value}])")
+        case VariantType() | OptionType() | ResultType():
+            base = e.let(address, "a")
+            write = e.writer(UNSIGNED[discriminant_size(t)])
+            offset = payload_offset(t)
+
+            def arm(index: int, case: ValueType | None, payload: str) -> None:
+                e.emit(f"{write}(RAW, {base}, {index})")
+                if case is not None:
+                    store(e, case, payload, f"{base} + {offset}")
+
+            _match(e, t, value, arm)
+
+
+def lower_flat(e: Emitter, t: ValueType, value: str) -> list[str]:  # noqa: C901 - one branch a type
+    """Emit what is needed and return expressions of the flat core values (ints unsigned)."""
+    match t:
+        case PrimType("bool"):
+            return [f"(1 if {value} else 0)"]
+        case PrimType("char"):
+            return [f"ord({value})"]
+        case PrimType("string") | ListType():
+            return list(_sequence(e, t, value))
+        case PrimType("f32" | "f64" as name):
+            return [_number(e, name, value)]
+        case PrimType("s8" | "s16" | "s32"):
+            return [f"({value} & 0xffffffff)"]
+        case PrimType("s64"):
+            return [f"({value} & 0xffffffffffffffff)"]
+        case PrimType():
+            return [value]
+        case RecordType() | TupleType():
+            whole = e.let(value)
+            parts = zip(items_of(t), _parts(t, whole), strict=True)
+            return [core for item, part in parts for core in lower_flat(e, item, part)]
+        case FlagsType():
+            return [_flags(e, t, value)]
+        case OwnType() | BorrowType():
+            return [e.let(_handle(e, t, value))]
+        case EnumType(names):
+            positions = e.constant({name: index for index, name in enumerate(names)}, "enum")
+            return [f"{positions}[{value}]"]
+        case VariantType() | OptionType() | ResultType():
+            joined = flat(t)
+            slots = [e.name("f") for _ in joined]
+
+            def arm(index: int, case: ValueType | None, payload: str) -> None:
+                e.emit(f"{slots[0]} = {index}")
+                cores = lower_flat(e, case, payload) if case is not None else []
+                wanted = flat(case) if case is not None else ()
+                for at, slot in enumerate(slots[1:]):
+                    if at < len(cores):
+                        e.emit(f"{slot} = {_widen(wanted[at], joined[at + 1], cores[at])}")
+                    else:
+                        e.emit(f"{slot} = 0")
+
+            _match(e, t, value, arm)
+            return slots
+
+
+def _widen(have: str, want: str, value: str) -> str:
+    """Join a payload into the variant's common core type ("lower_flat_variant")."""
+    if have == want or (have, want) == ("i32", "i64"):
+        return value
+    return f"bits_of_{have}({value})"
+
+
+def _number(e: Emitter, name: str, value: str) -> str:
+    if name in ("f32", "f64"):
+        number = e.let(value)
+        return f"({number} if {number} == {number} else NAN)"
+    return value
+
+
+def _parts(t: RecordType | TupleType, whole: str) -> list[str]:
+    if isinstance(t, RecordType):
+        return [f"{whole}[{name!r}]" for name, _ in t.fields]
+    return [f"{whole}[{index}]" for index in range(len(t.items))]
+
+
+def _flags(e: Emitter, t: FlagsType, value: str) -> str:
+    return f"flag_bits({e.constant({name: index for index, name in enumerate(t.names)}, 'flags')}, {value})"
+
+
+def _handle(e: Emitter, t: OwnType | BorrowType, value: str) -> str:
+    resource = e.constant(t.resource, "resource")
+    return f"cx.{'lower_own' if isinstance(t, OwnType) else 'lower_borrow'}({value}, {resource})"
+
+
+def _match(
+    e: Emitter,
+    t: VariantType | OptionType | ResultType,
+    value: str,
+    arm: Callable[[int, ValueType | None, str], None],
+) -> None:
+    whole = e.let(value)
+    if isinstance(t, OptionType):
+        with e.block(f"if {whole} is None:"):
+            arm(0, None, "None")
+        with e.block("else:"):
+            arm(1, t.some, f"{whole}.value" if isinstance(t.some, OptionType) else whole)
+        return
+    if isinstance(t, ResultType):
+        with e.block(f"if type({whole}) is Ok:"):
+            arm(0, t.ok, f"{whole}.value")
+        with e.block(f"elif type({whole}) is Err:"):
+            arm(1, t.err, f"{whole}.value")
+    else:
+        for index, (name, case) in enumerate(cases_of(t)):
+            with e.block(f"{'if' if index == 0 else 'elif'} {whole}.case == {name!r}:"):
+                arm(index, case, f"{whole}.value")
+    with e.block("else:"):
+        e.emit(f"raise TypeError(f'{{{whole}!r}} is not a case of the type')")
+
+
+def _sequence(e: Emitter, t: ValueType, value: str) -> tuple[str, str]:
+    pointer, length = e.name("p"), e.name("n")
+    if not isinstance(t, ListType):
+        e.emit(f"{pointer}, {length} = cx.lower_string({value})")
+        return pointer, length
+    size, alignment = size_and_alignment(t.element)
+    items = e.let(value)
+    e.emit(f"{length} = len({items})")
+    e.emit(f"{pointer} = cx.realloc({alignment}, {length} * {size})")
+    start = e.let(f"cx.mem.at({pointer}, {length} * {size}, {alignment})", "a")
+    match t.element:
+        case PrimType("u8"):
+            e.emit(f"RAW[{start} : {start} + {length}] = {items}")
+        case PrimType(name) if name in FORMAT:
+            e.emit(f"pack_into(f'<{{{length}}}{FORMAT[name]}', RAW, {start}, *{items})")
+        case _:
+            item = e.name("item")
+            with e.block(f"for {item} in {items}:"):
+                store(e, t.element, item, start)
+                e.emit(f"{start} += {size}")
+    return pointer, length

@@ -1,0 +1,96 @@
+"""wasmtime's engine as Perdure needs it: deterministic, interruptible, bounded.
+
+NaNs are canonical, threads and relaxed SIMD are off, so that replay is exact. Epochs advance while guests run, and
+a guest yields to the event loop at each. One engine belongs to one thread (its event loop's).
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+import wasmtime
+
+if TYPE_CHECKING:
+    from perdure.component.instance import Instance
+
+
+@dataclass(frozen=True, slots=True)
+class EngineConfig:
+    """`epoch_tick`: seconds a guest may run before it yields. `max_wasm_stack`: bytes. `memory_reservation`: bytes
+    of address space for each memory, which is also the most it can grow to. `cache_dir`: compiled code is kept
+    there, bounded by `cache_bytes`."""
+
+    epoch_tick: float = 0.005
+    max_wasm_stack: int = 512 * 1024
+    memory_reservation: int = 4 << 30
+    cache_dir: Path | None = None
+    cache_bytes: int = 1 << 30
+
+    def fingerprint(self) -> str:
+        """What compiled code depends on."""
+        return f"wasmtime-{version('wasmtime')}-stack{self.max_wasm_stack}-reserve{self.memory_reservation}"
+
+
+class Engine:
+    """Compiles modules and keeps the epoch going while something runs. A context manager."""
+
+    def __init__(self, config: EngineConfig | None = None) -> None:
+        self.config = config or EngineConfig()
+        self.wasmtime = wasmtime.Engine(self._settings())
+        self.current: Instance | None = None
+        self._running = 0
+        self._closed = False
+        self._wake = threading.Event()
+        self._ticker = threading.Thread(target=self._tick, name="wasm-epoch", daemon=True)
+        self._ticker.start()
+
+    def _settings(self) -> wasmtime.Config:
+        settings = wasmtime.Config()
+        settings.cranelift_nan_canonicalization = True
+        settings.wasm_threads = False
+        settings.wasm_relaxed_simd = False
+        settings.epoch_interruption = True
+        settings.memory_may_move = False
+        settings.memory_reservation = self.config.memory_reservation
+        settings.max_wasm_stack = self.config.max_wasm_stack
+        return settings
+
+    def enter(self) -> None:
+        """A guest is about to run: the epoch must advance."""
+        self._running += 1
+        if self._running == 1:
+            self._wake.set()
+
+    def leave(self) -> None:
+        """The guest has returned or waits for the host."""
+        self._running -= 1
+        if self._running == 0:
+            self._wake.clear()
+
+    def _tick(self) -> None:
+        stop = threading.Event()
+        while True:
+            self._wake.wait()
+            if self._closed:
+                return
+            stop.wait(self.config.epoch_tick)
+            self.wasmtime.increment_epoch()
+
+    def close(self) -> None:
+        """Stop the ticker; idempotent. Instances must not run any more."""
+        self._closed = True
+        self._wake.set()
+        self._ticker.join()
+
+    def __enter__(self) -> Engine:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

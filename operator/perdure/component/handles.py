@@ -1,0 +1,101 @@
+"""Handle tables of component instances (component-model `CanonicalABI.md`, "Resource State").
+
+Index 0 is never given out. A handle is owned or borrowed; an owned one that is lent to a running call cannot be
+moved or dropped; a borrowed one belongs to the call it was made for and must be dropped before that call returns.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from perdure.component.traps import AbiTrap
+from perdure.component.types import ResourceType
+
+MAX_HANDLES = 1 << 20
+
+
+@dataclass(slots=True)
+class BorrowScope:
+    """One call into the guest: how many handles it has borrowed and not dropped yet."""
+
+    borrowed: int = 0
+
+
+@dataclass(slots=True)
+class Handle:
+    """`scope` None: owned. `lent`: running calls that hold a borrow of it."""
+
+    resource: ResourceType
+    representation: object
+    scope: BorrowScope | None = None
+    lent: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class GuestResource:
+    """A guest-defined resource outside its component: the type and the guest's own 32-bit representation."""
+
+    resource: ResourceType
+    representation: int
+
+
+class HandleTable:
+    """The handles of one component instance."""
+
+    __slots__ = ("_entries", "_free", "lenders")
+
+    def __init__(self) -> None:
+        self._entries: list[Handle | None] = [None]
+        self._free: list[int] = []
+        self.lenders: list[Handle] = []
+
+    def __len__(self) -> int:
+        return len(self._entries) - 1 - len(self._free)
+
+    def add(self, handle: Handle) -> int:
+        if self._free:
+            index = self._free.pop()
+            self._entries[index] = handle
+            return index
+        if len(self._entries) >= MAX_HANDLES:
+            raise AbiTrap(f"more than {MAX_HANDLES} handles are open")
+        self._entries.append(handle)
+        return len(self._entries) - 1
+
+    def get(self, index: int, resource: ResourceType) -> Handle:
+        """Raises `AbiTrap` for an unknown index or another resource type."""
+        entry = self._entries[index] if 0 < index < len(self._entries) else None
+        if entry is None:
+            raise AbiTrap(f"unknown handle index {index}")
+        if entry.resource is not resource:
+            raise AbiTrap(f"handle {index} is a {entry.resource.name}, not a {resource.name}")
+        return entry
+
+    def remove(self, index: int, resource: ResourceType) -> Handle:
+        """Take a handle out. Raises `AbiTrap` when it is lent."""
+        entry = self.get(index, resource)
+        if entry.lent:
+            raise AbiTrap(f"handle {index} is lent to a running call")
+        self._entries[index] = None
+        self._free.append(index)
+        return entry
+
+    def take_own(self, index: int, resource: ResourceType) -> object:
+        """Lift an `own`: the handle is gone afterwards."""
+        entry = self.get(index, resource)
+        if entry.scope is not None:
+            raise AbiTrap(f"handle {index} is borrowed: it cannot be given away")
+        return self.remove(index, resource).representation
+
+    def lend(self, index: int, resource: ResourceType) -> object:
+        """Lift a `borrow` for the duration of the present host call (until `end_call`)."""
+        entry = self.get(index, resource)
+        entry.lent += 1
+        self.lenders.append(entry)
+        return entry.representation
+
+    def end_call(self) -> None:
+        """The host call is over: what was lent to it may be moved and dropped again."""
+        for entry in self.lenders:
+            entry.lent -= 1
+        self.lenders.clear()
