@@ -118,9 +118,9 @@ def from_json(t: ValueType, value: object, path: str) -> object:  # noqa: C901 -
             return value
         case FlagsType(names):
             chosen = _array(value, path, t)
-            for name in chosen:
-                if not isinstance(name, str) or name not in names:
-                    raise _mismatch(path, t, name, f"names among {_listed(names)}")
+            for flag in chosen:
+                if not isinstance(flag, str) or flag not in names:
+                    raise _mismatch(path, t, flag, f"names among {_listed(names)}")
             return frozenset(chosen)
         case OwnType() | BorrowType():
             raise TypeMismatch(f"{path} is a handle ({format_type(t)}): it cannot be sent from outside", parameter=path)

@@ -65,7 +65,7 @@ class BucketAddress:
 
 @dataclass(frozen=True, slots=True)
 class Put:
-    """Set `key` to `value`. `ttl_ms`: time to live from the moment of the commit by the store's clock; None: for ever."""
+    """Set `key` to `value`. `ttl_ms`: time to live from the commit on, by the store's clock."""
 
     bucket: BucketAddress
     key: str

@@ -6,7 +6,6 @@ authentication. Every answer is bounded in size; digests are verified. Registry 
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import binascii
 import hashlib
@@ -110,7 +109,7 @@ class RegistryClient:
                     if reply.status != 200:
                         raise ComponentError(f"image {ref}: the registry answered {reply.status}")
                     return await _read_bounded(reply, limit, str(ref))
-        except (aiohttp.ClientError, asyncio.TimeoutError) as error:
+        except (TimeoutError, aiohttp.ClientError) as error:
             raise ComponentError(
                 f"image {ref}: registry {ref.registry} was not reached ({type(error).__name__})"
             ) from error

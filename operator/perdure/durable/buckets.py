@@ -1,0 +1,202 @@
+"""Buckets as a guest sees them: limits, read-your-writes and recording over the stores.
+
+Implements `perdure.keyvalue.bucket`. A read's result is recorded; where it came from this invocation's own writes
+only a mark is, since replay repeats those writes. Refusals are recorded too, so that a changed manifest does not
+change the past.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import cast
+
+from perdure.durable.overlay import Overlay
+from perdure.durable.policy import BucketCatalog, BucketPolicy
+from perdure.durable.recorder import JournalRecorder
+from perdure.durable.store import Store
+from perdure.errors import ProviderUnavailable
+from perdure.keyvalue.bucket import AccessDenied, BucketError, LimitExceeded, NoSuchBucket
+from perdure.wasi.recorder import Plain
+
+_OWN_WRITE = True
+_KINDS: dict[str, type[BucketError]] = {
+    "no-such-bucket": NoSuchBucket,
+    "access-denied": AccessDenied,
+    "limit": LimitExceeded,
+    "other": BucketError,
+}
+
+
+class InstanceBuckets:
+    """`KeyValueHost` of one instance."""
+
+    def __init__(
+        self,
+        instance: str,
+        catalog: BucketCatalog,
+        stores: Mapping[str, Store],
+        recorder: JournalRecorder,
+        overlay: Overlay,
+        on_error: Callable[[str, str], None],
+    ) -> None:
+        self.instance = instance
+        self.catalog = catalog
+        self.stores = stores
+        self.recorder = recorder
+        self.overlay = overlay
+        self.on_error = on_error
+
+    def open(self, name: str) -> InstanceBucket:
+        _raise(self.recorder.record("keyvalue.open", (name,), lambda: _refusal(lambda: self.catalog.find(name))))
+        try:
+            policy = self.catalog.find(name)
+        except NoSuchBucket:
+            # Replay of a time when the manifest allowed it. Its reads are in the journal; a live use is refused.
+            policy = BucketPolicy(name, self.catalog.home, read_only=True)
+        return InstanceBucket(self, policy)
+
+
+class InstanceBucket:
+    """One open bucket. See `perdure.keyvalue.bucket.Bucket`."""
+
+    def __init__(self, host: InstanceBuckets, policy: BucketPolicy) -> None:
+        self._host = host
+        self._policy = policy
+
+    @property
+    def name(self) -> str:
+        return self._policy.name
+
+    async def get_many(self, keys: Sequence[str]) -> list[bytes | None]:
+        async def read() -> Plain:
+            refused = _refusal(lambda: self._check_keys(keys))
+            if refused is not None:
+                return {"refused": refused}
+            written = self._host.overlay.written(self.name)
+            missing = [key for key in dict.fromkeys(keys) if key not in written]
+            values = dict(zip(missing, await self._read(missing), strict=True)) if missing else {}
+            return [_OWN_WRITE if key in written else values[key] for key in keys]
+
+        found = await self._host.recorder.record_async("keyvalue.get", (self.name, list(keys)), read)
+        if isinstance(found, dict):
+            _raise(found["refused"])
+        assert isinstance(found, list)
+        written = self._host.overlay.written(self.name)
+        return [
+            written.get(key) if value is _OWN_WRITE else cast("bytes | None", value)
+            for key, value in zip(keys, found, strict=True)
+        ]
+
+    async def exists(self, key: str) -> bool:
+        async def look() -> Plain:
+            refused = _refusal(lambda: self._check_key(key))
+            if refused is not None:
+                return {"refused": refused}
+            written = self._host.overlay.written(self.name)
+            if key in written:
+                return written[key] is not None
+            return (await self._read([key]))[0] is not None
+
+        found = await self._host.recorder.record_async("keyvalue.exists", (self.name, key), look)
+        if isinstance(found, dict):
+            _raise(found["refused"])
+        return bool(found)
+
+    def set_many(self, items: Sequence[tuple[str, bytes]]) -> None:
+        digests: list[Plain] = [[key, hashlib.blake2b(value, digest_size=8).digest()] for key, value in items]
+        _raise(
+            self._host.recorder.record(
+                "keyvalue.set", (self.name, digests), lambda: _refusal(lambda: self._check_writes(items))
+            )
+        )
+        for key, value in items:
+            self._host.overlay.put(self._policy, key, value)
+
+    def delete_many(self, keys: Sequence[str]) -> None:
+        writes = [(key, b"") for key in keys]
+        _raise(
+            self._host.recorder.record(
+                "keyvalue.delete", (self.name, list(keys)), lambda: _refusal(lambda: self._check_writes(writes))
+            )
+        )
+        for key in keys:
+            self._host.overlay.put(self._policy, key, None)
+
+    async def keys(self, cursor: str | None, limit: int) -> tuple[list[str], str | None]:
+        async def page() -> Plain:
+            found = await self._guarded_keys(cursor, limit)
+            return [list(found[0]), found[1]]
+
+        result = await self._host.recorder.record_async("keyvalue.keys", (self.name, cursor, limit), page)
+        assert isinstance(result, list)
+        names, following = result
+        return cast("list[str]", names), cast("str | None", following)
+
+    async def _guarded_keys(self, cursor: str | None, limit: int) -> tuple[list[str], str | None]:
+        """The store's page with this invocation's own writes worked in."""
+        page = await self._store().keys(self._policy.address(self._host.instance), cursor, limit)
+        written = self._host.overlay.written(self.name)
+        if not written:
+            return page.keys, page.cursor
+        low, high = cursor, page.cursor
+        inside = {
+            key: value is not None
+            for key, value in written.items()
+            if (low is None or key > low) and (high is None or key <= high)
+        }
+        merged = sorted(
+            {key for key in page.keys if inside.get(key, True)} | {k for k, there in inside.items() if there}
+        )
+        if len(merged) > limit:
+            return merged[:limit], merged[limit - 1]
+        return merged, page.cursor
+
+    async def _read(self, keys: Sequence[str]) -> list[bytes | None]:
+        try:
+            return await self._store().get_many(self._policy.address(self._host.instance), keys)
+        except ProviderUnavailable as error:
+            self._host.on_error(self._policy.provider, error.code)
+            raise
+
+    def _store(self) -> Store:
+        store = self._host.stores.get(self._policy.provider)
+        if store is None:
+            raise ProviderUnavailable(f"the provider {self._policy.provider!r} is not connected")
+        return store
+
+    def _check_keys(self, keys: Sequence[str]) -> None:
+        for key in keys:
+            self._check_key(key)
+
+    def _check_key(self, key: str) -> None:
+        size = len(key.encode("utf-8", "surrogatepass"))
+        if size > self._policy.max_key_bytes:
+            raise LimitExceeded(f"a key of {size} bytes; bucket {self.name!r} allows {self._policy.max_key_bytes}")
+
+    def _check_writes(self, items: Sequence[tuple[str, bytes]]) -> None:
+        if self._policy.read_only:
+            raise AccessDenied(f"bucket {self.name!r} is ReadOnly for this Worker")
+        for key, value in items:
+            self._check_key(key)
+            if len(value) > self._policy.max_value_bytes:
+                raise LimitExceeded(
+                    f"a value of {len(value):,} bytes; bucket {self.name!r} allows {self._policy.max_value_bytes:,}"
+                )
+        self._host.overlay.require_room(sum(len(key) + len(value) for key, value in items))
+
+
+def _refusal(check: Callable[[], object]) -> Plain:
+    """None, or [kind, text] of the BucketError that `check` raises."""
+    try:
+        check()
+    except BucketError as error:
+        kind = next(name for name, known in _KINDS.items() if isinstance(error, known))
+        return [kind, str(error)]
+    return None
+
+
+def _raise(refusal: Plain) -> None:
+    if isinstance(refusal, list):
+        kind, text = refusal
+        raise _KINDS[str(kind)](str(text))

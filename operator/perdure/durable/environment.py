@@ -1,0 +1,39 @@
+"""What the engine of one host needs of the world, injected once by the composition root."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from perdure.component.instance import InstanceLimits
+from perdure.durable.observer import Hooks
+from perdure.durable.policy import BucketCatalog
+from perdure.durable.store import Store, WorkerId
+
+LogSink = Callable[[str, str, bytes], None]
+"""(instance, "stdout" or "stderr", what the guest wrote). Not called on replay."""
+
+
+@dataclass(frozen=True, slots=True)
+class EngineEnvironment:
+    """`stores`: by provider name, the home one included. Times in nanoseconds; `retention_ms` of stored results."""
+
+    worker: WorkerId
+    host: str
+    stores: Mapping[str, Store]
+    catalog: BucketCatalog
+    hooks: Hooks = field(default_factory=Hooks)
+    limits: InstanceLimits = field(default_factory=InstanceLimits)
+    retention_ms: int = 24 * 3600 * 1000
+    max_results: int = 10_000
+    variables: tuple[tuple[str, str], ...] = ()
+    log: LogSink = lambda instance, stream, data: None
+    wall_ns: Callable[[], int] = time.time_ns
+    monotonic_ns: Callable[[], int] = time.monotonic_ns
+    entropy: Callable[[int], bytes] = os.urandom
+
+    @property
+    def home(self) -> Store:
+        return self.stores[self.catalog.home]

@@ -1,0 +1,46 @@
+"""Effects on buckets of other stores: exactly once, without a transaction across stores.
+
+The home commit carries the foreign effects in its journal entry and marks the sequence unapplied (an outbox). Then
+each foreign store applies them under (origin, sequence), keeping the highest sequence beside the data in the same
+transaction; then the mark is taken away; only then the caller is answered. A host that dies in between leaves the
+mark, and whoever claims the instance next applies again: a sequence at or below the record changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from perdure.durable.journal import Entry, ForeignPut
+from perdure.durable.store import BucketAddress, Effect, ForeignApply, Put, Remove, Scope, Store, WorkerId
+from perdure.errors import ProviderUnavailable
+
+
+def to_entry(effects: Mapping[str, Sequence[Effect]]) -> dict[str, list[ForeignPut]]:
+    """Effects by provider as an entry carries them."""
+    return {provider: [_packed(effect) for effect in found] for provider, found in effects.items()}
+
+
+async def apply_entry(entry: Entry, worker: WorkerId, instance: str, stores: Mapping[str, Store]) -> None:
+    """Apply an entry's foreign effects, as often as it takes. Raises `ProviderUnavailable`."""
+    origin = f"{len(worker.namespace)}:{worker.namespace}/{len(worker.name)}:{worker.name}/{instance}"
+    for provider, packed in entry.foreign.items():
+        store = stores.get(provider)
+        if store is None:
+            raise ProviderUnavailable(
+                f"instance {instance!r} has effects to apply at provider {provider!r}, which the manifest "
+                "does not name any more"
+            )
+        await store.apply_foreign(ForeignApply(origin, entry.sequence, [_unpacked(effect) for effect in packed]))
+
+
+def _packed(effect: Effect) -> ForeignPut:
+    bucket = effect.bucket
+    value, ttl = (effect.value, effect.ttl_ms) if isinstance(effect, Put) else (None, None)
+    return ForeignPut(bucket.scope.value, bucket.name, bucket.instance, effect.key, value, ttl)
+
+
+def _unpacked(packed: ForeignPut) -> Effect:
+    address = BucketAddress(Scope(packed.scope), packed.bucket, packed.instance)
+    if packed.value is None:
+        return Remove(address, packed.key)
+    return Put(address, packed.key, packed.value, packed.ttl_ms)

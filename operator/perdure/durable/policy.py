@@ -1,0 +1,57 @@
+"""Bucket configuration as the engine uses it: which store, which physical bucket, which limits. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from perdure.durable.store import BucketAddress, Scope
+from perdure.keyvalue.bucket import NoSuchBucket
+
+DEFAULT_MAX_KEY_BYTES = 1024
+DEFAULT_MAX_VALUE_BYTES = 16 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class BucketPolicy:
+    """One bucket of the manifest. `physical` is its name in the store; `ttl_ms` None: values stay."""
+
+    name: str
+    provider: str
+    scope: Scope = Scope.WORKER
+    read_only: bool = False
+    ttl_ms: int | None = None
+    max_key_bytes: int = DEFAULT_MAX_KEY_BYTES
+    max_value_bytes: int = DEFAULT_MAX_VALUE_BYTES
+    physical: str | None = None
+
+    def address(self, instance: str) -> BucketAddress:
+        """The bucket as `instance` sees it."""
+        private = instance if self.scope is Scope.INSTANCE else None
+        return BucketAddress(self.scope, self.physical or self.name, private)
+
+
+class BucketCatalog:
+    """The buckets a Worker may open. `home`: the provider of undeclared ones and of the journal."""
+
+    def __init__(self, policies: tuple[BucketPolicy, ...], *, home: str, undeclared: bool) -> None:
+        self.home = home
+        self._undeclared = undeclared
+        self._policies = {policy.name: policy for policy in policies}
+
+    def find(self, name: str) -> BucketPolicy:
+        """Raises `NoSuchBucket` in words for the guest's author."""
+        policy = self._policies.get(name)
+        if policy is not None:
+            return policy
+        if not self._undeclared:
+            known = ", ".join(sorted(self._policies)) or "none"
+            raise NoSuchBucket(
+                f"bucket {name!r} is not declared in spec.keyValue.buckets ({known}) and undeclaredBuckets is Deny"
+            )
+        if not name or len(name.encode()) > DEFAULT_MAX_KEY_BYTES:
+            raise NoSuchBucket(f"a bucket's name must have 1 to {DEFAULT_MAX_KEY_BYTES} bytes")
+        return BucketPolicy(name, self.home)
+
+    def providers(self) -> set[str]:
+        """Every provider that some bucket, or the journal, needs."""
+        return {self.home, *(policy.provider for policy in self._policies.values())}

@@ -1,0 +1,93 @@
+"""Resolving imports of wasi:keyvalue, whatever generation the component was built with.
+
+Atomics, cache, watch and streamed bodies resolve to functions that trap by name: a component that imports them
+without calling them runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from perdure.component.host import HostFunction, HostResource
+from perdure.component.traps import HostTrap
+from perdure.component.types import FuncType
+from perdure.keyvalue import legacy, store
+from perdure.keyvalue.generations import generation, split
+
+_Maker = Callable[[FuncType], HostFunction]
+
+
+def _plain(function: HostFunction) -> _Maker:
+    return lambda kind: function
+
+
+_LEGACY: dict[tuple[str, str], _Maker] = {
+    ("types", "[static]bucket.open-bucket"): _plain(legacy.open_bucket),
+    ("types", "[static]outgoing-value.new-outgoing-value"): _plain(legacy.new_outgoing_value),
+    ("types", "[method]outgoing-value.outgoing-value-write-body-sync"): _plain(legacy.write_body),
+    ("types", "[method]incoming-value.incoming-value-consume-sync"): _plain(legacy.consume_body),
+    ("types", "[method]incoming-value.size"): legacy.size_function,
+    ("types", "[method]incoming-value.incoming-value-size"): legacy.size_function,
+    ("wasi-cloud-error", "[method]error.trace"): _plain(legacy.trace),
+    ("wasi-keyvalue-error", "[method]error.trace"): _plain(legacy.trace),
+    **{
+        (interface, name): maker
+        for interface in ("readwrite", "eventual")
+        for name, maker in (
+            ("get", legacy.get_function),
+            ("set", _plain(legacy.set_value)),
+            ("delete", _plain(legacy.delete)),
+            ("exists", _plain(legacy.exists)),
+        )
+    },
+    **{
+        (interface, name): maker
+        for interface in ("batch", "eventual-batch")
+        for name, maker in (
+            ("get-many", legacy.get_many_function),
+            ("get-keys", legacy.keys_function),
+            ("keys", legacy.keys_function),
+            ("set-many", _plain(legacy.set_many)),
+            ("delete-many", _plain(legacy.delete_many)),
+        )
+    },
+}
+
+_STORE: dict[tuple[str, str], _Maker] = {
+    ("store", "open"): _plain(store.open_store),
+    ("store", "[method]bucket.get"): _plain(store.get),
+    ("store", "[method]bucket.set"): _plain(store.set_value),
+    ("store", "[method]bucket.delete"): _plain(store.delete),
+    ("store", "[method]bucket.exists"): _plain(store.exists),
+    ("store", "[method]bucket.list-keys"): store.list_keys_function,
+    ("batch", "get-many"): _plain(store.get_many),
+    ("batch", "set-many"): _plain(store.set_many),
+    ("batch", "delete-many"): _plain(store.delete_many),
+}
+
+_IO_2023 = "@0.2.0-rc-2023-11-10"
+
+
+class KeyValueResolver:
+    """Implements `perdure.component.host.ImportResolver`."""
+
+    def function(self, interface: str, name: str, type: FuncType) -> HostFunction | None:  # noqa: A002
+        if interface.startswith("wasi:io/") and interface.endswith(_IO_2023):
+            return _refusing(f"{interface}.{name}")
+        made, found = generation(interface), split(interface)
+        if made is None or found is None:
+            return None
+        table = _LEGACY if made in ("G1", "G2") else _STORE
+        maker = table.get((found[0], name))
+        return _refusing(f"{interface}.{name}") if maker is None else maker(type)
+
+    def resource(self, interface: str, name: str) -> HostResource | None:
+        known = generation(interface) is not None or (interface.startswith("wasi:io/") and interface.endswith(_IO_2023))
+        return HostResource() if known else None
+
+
+def _refusing(what: str) -> HostFunction:
+    def refuse(ctx: object, *args: object) -> object:
+        raise HostTrap(f"the guest called {what}, which this version of Perdure does not support")
+
+    return refuse

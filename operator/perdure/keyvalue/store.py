@@ -1,0 +1,116 @@
+"""Generations G3 and G4: `store` and `batch`, with values as plain bytes and errors as a variant."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from perdure.component.host import HostFunction
+from perdure.component.types import Err, FuncType, Ok, OptionType, PrimType, RecordType, ResultType, Variant
+from perdure.keyvalue.bucket import AccessDenied, Bucket, BucketError, NoSuchBucket
+from perdure.keyvalue.legacy import KeyValueContext
+
+_PAGE = 1000
+_MAX_CURSORS = 10_000
+
+
+@dataclass(slots=True)
+class OpenBucket:
+    """The resource `bucket`. `cursors`: G3's numeric cursors, each the key it stands for."""
+
+    bucket: Bucket
+    cursors: list[str] = field(default_factory=list)
+
+
+def open_store(ctx: KeyValueContext, name: str) -> Ok | Err:
+    try:
+        return Ok(OpenBucket(ctx.keyvalue.open(name)))
+    except BucketError as error:
+        return _failed(error)
+
+
+async def get(ctx: KeyValueContext, opened: OpenBucket, key: str) -> Ok | Err:
+    try:
+        (value,) = await opened.bucket.get_many([key])
+        return Ok(value)
+    except BucketError as error:
+        return _failed(error)
+
+
+def set_value(ctx: KeyValueContext, opened: OpenBucket, key: str, value: bytes) -> Ok | Err:
+    return set_many(ctx, opened, [(key, value)])
+
+
+def delete(ctx: KeyValueContext, opened: OpenBucket, key: str) -> Ok | Err:
+    return delete_many(ctx, opened, [key])
+
+
+async def exists(ctx: KeyValueContext, opened: OpenBucket, key: str) -> Ok | Err:
+    try:
+        return Ok(await opened.bucket.exists(key))
+    except BucketError as error:
+        return _failed(error)
+
+
+def list_keys_function(kind: FuncType) -> HostFunction:
+    """`list-keys`: G3's cursor is a number, G4's a string; the type says which."""
+    numeric = isinstance(kind.params[1][1], OptionType) and kind.params[1][1].some == PrimType("u64")
+    assert isinstance(kind.result, ResultType) and isinstance(kind.result.ok, RecordType)
+
+    async def list_keys(ctx: KeyValueContext, opened: OpenBucket, cursor: object) -> Ok | Err:
+        try:
+            after = _text_cursor(opened, cursor) if numeric else cursor
+            assert after is None or isinstance(after, str)
+            keys, following = await opened.bucket.keys(after, _PAGE)
+        except BucketError as error:
+            return _failed(error)
+        token: object = following
+        if numeric and following is not None:
+            if len(opened.cursors) >= _MAX_CURSORS:
+                return Err(Variant("other", "too many pages were listed through one bucket handle"))
+            opened.cursors.append(following)
+            token = len(opened.cursors)
+        return Ok({"keys": keys, "cursor": token})
+
+    return list_keys
+
+
+def _text_cursor(opened: OpenBucket, cursor: object) -> str | None:
+    if cursor is None or cursor == 0:
+        return None
+    assert isinstance(cursor, int)
+    if cursor > len(opened.cursors):
+        raise BucketError(f"{cursor} is not a cursor that this bucket handle gave")
+    return opened.cursors[cursor - 1]
+
+
+async def get_many(ctx: KeyValueContext, opened: OpenBucket, keys: list[str]) -> Ok | Err:
+    try:
+        values = await opened.bucket.get_many(keys)
+    except BucketError as error:
+        return _failed(error)
+    return Ok([None if value is None else (key, value) for key, value in zip(keys, values, strict=True)])
+
+
+def set_many(ctx: KeyValueContext, opened: OpenBucket, items: Sequence[tuple[str, bytes]]) -> Ok | Err:
+    try:
+        opened.bucket.set_many(items)
+    except BucketError as error:
+        return _failed(error)
+    return Ok()
+
+
+def delete_many(ctx: KeyValueContext, opened: OpenBucket, keys: Sequence[str]) -> Ok | Err:
+    try:
+        opened.bucket.delete_many(keys)
+    except BucketError as error:
+        return _failed(error)
+    return Ok()
+
+
+def _failed(error: BucketError) -> Err:
+    if isinstance(error, NoSuchBucket):
+        return Err(Variant("no-such-store"))
+    if isinstance(error, AccessDenied):
+        return Err(Variant("access-denied"))
+    return Err(Variant("other", str(error)))

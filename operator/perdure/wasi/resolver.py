@@ -1,0 +1,105 @@
+"""Resolving imports of WASI 0.2: one table, any 0.2.x version (component-model: compatible by semantic version).
+
+Interfaces that Perdure refuses (sockets, outgoing HTTP, file descriptors) resolve to functions that trap by name when
+they are called: many toolchains import them without ever calling them.
+"""
+
+from __future__ import annotations
+
+import re
+
+from perdure.component.host import HostFunction, HostResource
+from perdure.component.traps import HostTrap
+from perdure.component.types import FuncType, Ok
+from perdure.wasi import clocks, polling, streams
+from perdure.wasi.state import WasiContext
+
+_INTERFACE = re.compile(r"(wasi:[a-z-]+/[a-z0-9-]+)@0\.2\.\d+(?:-.*)?")
+_REFUSED = ("wasi:sockets/", "wasi:http/", "wasi:filesystem/types")
+_KNOWN = ("wasi:cli/", "wasi:clocks/", "wasi:filesystem/", "wasi:http/", "wasi:io/", "wasi:random/", "wasi:sockets/")
+
+
+def _exit(ctx: WasiContext, status: object) -> None:
+    failed = not isinstance(status, Ok) and status != 0
+    raise HostTrap(f"the guest called exit ({'failure' if failed else 'success'}): an instance does not exit")
+
+
+def _nothing(ctx: WasiContext, *args: object) -> None:
+    return None
+
+
+_FUNCTIONS: dict[tuple[str, str], HostFunction] = {
+    ("wasi:cli/environment", "get-environment"): lambda ctx: list(ctx.wasi.environment),
+    ("wasi:cli/environment", "get-arguments"): lambda ctx: list(ctx.wasi.arguments),
+    ("wasi:cli/environment", "initial-cwd"): _nothing,
+    ("wasi:cli/exit", "exit"): _exit,
+    ("wasi:cli/exit", "exit-with-code"): _exit,
+    ("wasi:cli/stdin", "get-stdin"): lambda ctx: streams.InputStream(),
+    ("wasi:cli/stdout", "get-stdout"): lambda ctx: streams.OutputStream("stdout"),
+    ("wasi:cli/stderr", "get-stderr"): lambda ctx: streams.OutputStream("stderr"),
+    ("wasi:cli/terminal-stdin", "get-terminal-stdin"): _nothing,
+    ("wasi:cli/terminal-stdout", "get-terminal-stdout"): _nothing,
+    ("wasi:cli/terminal-stderr", "get-terminal-stderr"): _nothing,
+    ("wasi:clocks/monotonic-clock", "now"): clocks.monotonic_now,
+    ("wasi:clocks/monotonic-clock", "resolution"): clocks.monotonic_resolution,
+    ("wasi:clocks/monotonic-clock", "subscribe-instant"): clocks.subscribe_instant,
+    ("wasi:clocks/monotonic-clock", "subscribe-duration"): clocks.subscribe_duration,
+    ("wasi:clocks/wall-clock", "now"): clocks.wall_now,
+    ("wasi:clocks/wall-clock", "resolution"): clocks.wall_resolution,
+    ("wasi:random/random", "get-random-bytes"): clocks.random_bytes,
+    ("wasi:random/random", "get-random-u64"): clocks.random_u64,
+    ("wasi:random/insecure", "get-insecure-random-bytes"): clocks.random_bytes,
+    ("wasi:random/insecure", "get-insecure-random-u64"): clocks.random_u64,
+    ("wasi:random/insecure-seed", "insecure-seed"): clocks.insecure_seed,
+    ("wasi:random/insecure-seed", "get-insecure-seed"): clocks.insecure_seed,
+    ("wasi:io/error", "[method]error.to-debug-string"): lambda ctx, error: str(error),
+    ("wasi:io/poll", "[method]pollable.ready"): polling.ready,
+    ("wasi:io/poll", "[method]pollable.block"): polling.block,
+    ("wasi:io/poll", "poll"): polling.poll,
+    ("wasi:io/streams", "[method]output-stream.check-write"): streams.check_write,
+    ("wasi:io/streams", "[method]output-stream.write"): streams.write,
+    ("wasi:io/streams", "[method]output-stream.blocking-write-and-flush"): streams.write,
+    ("wasi:io/streams", "[method]output-stream.flush"): streams.flush,
+    ("wasi:io/streams", "[method]output-stream.blocking-flush"): streams.flush,
+    ("wasi:io/streams", "[method]output-stream.write-zeroes"): streams.write_zeroes,
+    ("wasi:io/streams", "[method]output-stream.blocking-write-zeroes-and-flush"): streams.write_zeroes,
+    ("wasi:io/streams", "[method]output-stream.splice"): streams.splice,
+    ("wasi:io/streams", "[method]output-stream.blocking-splice"): streams.splice,
+    ("wasi:io/streams", "[method]output-stream.subscribe"): streams.subscribe,
+    ("wasi:io/streams", "[method]input-stream.read"): streams.read,
+    ("wasi:io/streams", "[method]input-stream.blocking-read"): streams.read,
+    ("wasi:io/streams", "[method]input-stream.skip"): streams.read,
+    ("wasi:io/streams", "[method]input-stream.blocking-skip"): streams.read,
+    ("wasi:io/streams", "[method]input-stream.subscribe"): streams.subscribe,
+    ("wasi:filesystem/preopens", "get-directories"): lambda ctx: [],
+    ("wasi:filesystem/types", "filesystem-error-code"): _nothing,
+}
+
+
+class WasiResolver:
+    """Implements `perdure.component.host.ImportResolver`."""
+
+    def function(self, interface: str, name: str, type: FuncType) -> HostFunction | None:  # noqa: A002
+        base = _base(interface)
+        if base is None:
+            return None
+        found = _FUNCTIONS.get((base, name))
+        if found is None and base.startswith(_REFUSED):
+            return _refusing(f"{interface}.{name}")
+        return found
+
+    def resource(self, interface: str, name: str) -> HostResource | None:
+        base = _base(interface)
+        return HostResource() if base is not None and base.startswith(_KNOWN) else None
+
+
+def _base(interface: str) -> str | None:
+    match = _INTERFACE.fullmatch(interface)
+    return match.group(1) if match else None
+
+
+def _refusing(what: str) -> HostFunction:
+    def refuse(ctx: WasiContext, *args: object) -> object:
+        raise HostTrap(f"the guest called {what}, which Perdure does not support")
+
+    return refuse
