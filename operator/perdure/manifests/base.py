@@ -1,0 +1,40 @@
+"""What all models share: camel case outside, unknown fields refused, nothing changed after validation."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict
+from pydantic.alias_generators import to_camel
+
+from perdure.manifests.units import parse_bytes, parse_milliseconds
+
+API_VERSION = "perdure.dev/v1alpha1"
+
+
+class Model(BaseModel):
+    """Base of every part of a manifest."""
+
+    model_config = ConfigDict(
+        alias_generator=to_camel, populate_by_name=True, extra="forbid", frozen=True, hide_input_in_errors=True
+    )
+
+
+Bytes = Annotated[int, BeforeValidator(parse_bytes)]
+"""A Kubernetes quantity (`64Ki`) as bytes."""
+
+Milliseconds = Annotated[int, BeforeValidator(parse_milliseconds)]
+"""A duration (`30s`) as milliseconds."""
+
+
+class Metadata(BaseModel):
+    """As much of Kubernetes' object metadata as is used; the rest is kept out of the way."""
+
+    model_config = ConfigDict(extra="ignore", populate_by_name=True, alias_generator=to_camel)
+
+    name: str
+    namespace: str = "default"
+    uid: str = ""
+    generation: int = 0
+    labels: dict[str, str] = {}
+    annotations: dict[str, str] = {}

@@ -1,0 +1,199 @@
+"""`Worker`: a component, its configuration and its pods."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from perdure.manifests.base import API_VERSION, Bytes, Metadata, Milliseconds, Model
+
+_SHA256 = re.compile(r"(?:sha256:)?([0-9a-fA-F]{64})")
+
+
+def _digest(value: str | None) -> str | None:
+    if value is None:
+        return None
+    match = _SHA256.fullmatch(value)
+    if match is None:
+        raise ValueError("must be 64 hexadecimal digits, with or without sha256: before them")
+    return match.group(1).lower()
+
+
+class ConfigMapSource(Model):
+    """A component in a ConfigMap's `binaryData` (at most 1 MiB)."""
+
+    name: str = Field(min_length=1)
+    key: str = "component.wasm"
+
+
+class VolumeSource(Model):
+    """A component on a PersistentVolumeClaim of the Worker's namespace."""
+
+    claim_name: str = Field(min_length=1)
+    path: str = Field(min_length=1)
+
+    @field_validator("path")
+    @classmethod
+    def _relative(cls, value: str) -> str:
+        if value.startswith("/") or ".." in value.split("/"):
+            raise ValueError("must be a path within the volume, without / in front and without ..")
+        return value
+
+
+class LocalReference(Model):
+    """An object of the same namespace, by name."""
+
+    name: str = Field(min_length=1)
+
+
+class ComponentSource(Model):
+    """Exactly one source. `sha256` is required for `url` (unless it is a file:) and for persistentVolumeClaim."""
+
+    image: str | None = None
+    pull_secrets: tuple[LocalReference, ...] = ()
+    url: str | None = None
+    sha256: str | None = None
+    config_map: ConfigMapSource | None = None
+    persistent_volume_claim: VolumeSource | None = None
+
+    _normal_digest = field_validator("sha256")(staticmethod(_digest))
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> ComponentSource:
+        sources = {
+            "image": self.image,
+            "url": self.url,
+            "configMap": self.config_map,
+            "persistentVolumeClaim": self.persistent_volume_claim,
+        }
+        given = [name for name, value in sources.items() if value is not None]
+        if len(given) != 1:
+            raise ValueError(
+                "give exactly one of image, url, configMap, persistentVolumeClaim "
+                f"(found: {', '.join(given) or 'none'})"
+            )
+        if self.url is not None:
+            scheme = self.url.partition(":")[0]
+            if scheme not in ("https", "http", "file"):
+                raise ValueError("url must begin with https:, http: or file:")
+            if scheme != "file" and self.sha256 is None:
+                raise ValueError("a url needs its sha256: what is behind it may change")
+        if self.persistent_volume_claim is not None and self.sha256 is None:
+            raise ValueError("persistentVolumeClaim needs the component's sha256")
+        return self
+
+
+class Bucket(Model):
+    """One declared bucket. `physicalName`: its name in the provider, where it differs."""
+
+    name: str = Field(min_length=1, max_length=1024)
+    provider: str | None = None
+    scope: Literal["Worker", "Instance", "Namespace"] = "Worker"
+    access: Literal["ReadWrite", "ReadOnly"] = "ReadWrite"
+    ttl: Milliseconds | None = None
+    max_value_bytes: Bytes = 16 << 20
+    max_key_bytes: Bytes = 1024
+    physical_name: str | None = Field(default=None, min_length=1, max_length=1024)
+
+
+class KeyValue(Model):
+    """Which provider serves which bucket. Undeclared buckets are denied unless said otherwise."""
+
+    provider: str | None = None
+    undeclared_buckets: Literal["Allow", "Deny"] = "Deny"
+    buckets: tuple[Bucket, ...] = ()
+
+    @field_validator("buckets")
+    @classmethod
+    def _distinct(cls, value: tuple[Bucket, ...]) -> tuple[Bucket, ...]:
+        names = [bucket.name for bucket in value]
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice is not None:
+            raise ValueError(f"bucket {twice!r} is declared twice")
+        return value
+
+
+class Durability(Model):
+    """How long stored results live. `commit: Effect` and `replayBudget` are reserved."""
+
+    commit: Literal["Invocation"] = "Invocation"
+    result_retention: Milliseconds = 24 * 3600 * 1000
+
+
+class Limits(Model):
+    """Bounds of one host."""
+
+    memory: Bytes = 64 << 20
+    invocation_timeout: Milliseconds = 30_000
+    max_instances_in_memory: int = Field(default=10_000, ge=1)
+    max_body_bytes: Bytes = 1 << 20
+    max_queued_per_instance: int = Field(default=100, ge=0)
+
+
+class KeySelector(Model):
+    """A key of a Secret or ConfigMap."""
+
+    name: str = Field(min_length=1)
+    key: str = Field(min_length=1)
+
+
+class EnvSource(Model):
+    """Exactly one of the two."""
+
+    secret_key_ref: KeySelector | None = None
+    config_map_key_ref: KeySelector | None = None
+
+
+class EnvVar(Model):
+    """An environment variable of the guest: `value`, or `valueFrom`."""
+
+    name: str = Field(min_length=1, pattern=r"^[^=\0]+$")
+    value: str | None = None
+    value_from: EnvSource | None = None
+
+    @model_validator(mode="after")
+    def _one(self) -> EnvVar:
+        if (self.value is None) == (self.value_from is None):
+            raise ValueError("give exactly one of value and valueFrom")
+        return self
+
+
+class ServiceSpec(Model):
+    """The Worker's Service."""
+
+    type: Literal["ClusterIP", "NodePort", "LoadBalancer"] = "ClusterIP"
+    annotations: dict[str, str] = {}
+
+
+class WorkerSpec(Model):
+    """The desired state."""
+
+    component: ComponentSource
+    replicas: int = Field(default=1, ge=0, le=1000)
+    key_value: KeyValue = KeyValue(undeclared_buckets="Allow")
+    durability: Durability = Durability()
+    limits: Limits = Limits()
+    env: tuple[EnvVar, ...] = ()
+    service: ServiceSpec = ServiceSpec()
+    pod_template: dict[str, Any] = {}
+    deletion_policy: Literal["Retain", "Delete"] = "Retain"
+
+
+class Worker(Model):
+    """The whole resource. `status` is the operator's and not read."""
+
+    api_version: Literal["perdure.dev/v1alpha1"] = API_VERSION
+    kind: Literal["Worker"] = "Worker"
+    metadata: Metadata
+    spec: WorkerSpec
+    status: dict[str, Any] | None = None
+
+    @property
+    def name(self) -> str:
+        return self.metadata.name
+
+    @property
+    def namespace(self) -> str:
+        return self.metadata.namespace
