@@ -1,4 +1,4 @@
-"""Which providers a Worker uses, found from the manifests alone. Pure; the same answer in operator, host and command."""
+"""Which providers a Worker uses, from the manifests alone. Pure; the same in operator, host and command."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
 
-from perdure.manifests.base import API_VERSION, Bytes, Metadata, Milliseconds, Model
+from perdure.manifests.base import Bytes, Metadata, Milliseconds, Model
 
 
 class SecretRef(Model):
@@ -89,7 +89,7 @@ class KeyValueProviderSpec(Model):
 class KeyValueProvider(Model):
     """The whole resource. `status` is the operator's and not read."""
 
-    api_version: Literal["perdure.dev/v1alpha1"] = API_VERSION
+    api_version: Literal["perdure.dev/v1alpha1"] = "perdure.dev/v1alpha1"
     kind: Literal["KeyValueProvider"] = "KeyValueProvider"
     metadata: Metadata
     spec: KeyValueProviderSpec

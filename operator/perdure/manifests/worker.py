@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from perdure.manifests.base import API_VERSION, Bytes, Metadata, Milliseconds, Model
+from perdure.manifests.base import Bytes, Metadata, Milliseconds, Model
 
 _SHA256 = re.compile(r"(?:sha256:)?([0-9a-fA-F]{64})")
 
@@ -149,7 +149,7 @@ class EnvSource(Model):
 class EnvVar(Model):
     """An environment variable of the guest: `value`, or `valueFrom`."""
 
-    name: str = Field(min_length=1, pattern=r"^[^=\0]+$")
+    name: str = Field(min_length=1, pattern=r"^[^=\x00]+$")
     value: str | None = None
     value_from: EnvSource | None = None
 
@@ -184,7 +184,7 @@ class WorkerSpec(Model):
 class Worker(Model):
     """The whole resource. `status` is the operator's and not read."""
 
-    api_version: Literal["perdure.dev/v1alpha1"] = API_VERSION
+    api_version: Literal["perdure.dev/v1alpha1"] = "perdure.dev/v1alpha1"
     kind: Literal["Worker"] = "Worker"
     metadata: Metadata
     spec: WorkerSpec

@@ -1,0 +1,212 @@
+"""The composition root of a host: joins component, stores, engine and HTTP, and ends them in order.
+
+Start: listen on the second port first, so that probes answer while the component compiles. End (SIGTERM): not ready →
+withdraw from the membership → wait a moment for callers to notice → stop accepting → let invocations finish within
+the grace period; one that does not was not acknowledged and nothing of it remains.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+
+from aiohttp import web
+
+from perdure.component.component import BoundComponent, Component
+from perdure.component.engine import Engine, EngineConfig
+from perdure.component.host import HostFunction, HostResource, ImportResolver
+from perdure.component.instance import InstanceLimits
+from perdure.component.types import FuncType
+from perdure.durable.environment import EngineEnvironment
+from perdure.durable.instance import DurableInstance
+from perdure.durable.store import HostRecord, Store
+from perdure.errors import PerdureError
+from perdure.host.components import fetch_component
+from perdure.host.config import HostConfig, catalog_of
+from perdure.host.description import describe
+from perdure.host.functions import FunctionIndex
+from perdure.host.http.api import Api
+from perdure.host.http.health import health_application
+from perdure.host.instances import InstanceTable
+from perdure.host.invoker import Invoker
+from perdure.host.membership import Membership
+from perdure.host.metrics import HostMetrics
+from perdure.host.peers import Peers
+from perdure.host.stores import close_stores, open_stores
+from perdure.host.supervision import StoreWatch
+from perdure.keyvalue.resolver import KeyValueResolver
+from perdure.wasi.resolver import WasiResolver
+
+log = logging.getLogger(__name__)
+guest_log = logging.getLogger("perdure.guest")
+
+
+class Interfaces:
+    """Everything a guest may import: the first resolver that knows a name wins."""
+
+    def __init__(self, *resolvers: ImportResolver) -> None:
+        self._resolvers = resolvers
+
+    def function(self, interface: str, name: str, type: FuncType) -> HostFunction | None:  # noqa: A002
+        found = (resolver.function(interface, name, type) for resolver in self._resolvers)
+        return next((function for function in found if function is not None), None)
+
+    def resource(self, interface: str, name: str) -> HostResource | None:
+        found = (resolver.resource(interface, name) for resolver in self._resolvers)
+        return next((resource for resource in found if resource is not None), None)
+
+
+def guest_interfaces() -> Interfaces:
+    """WASI and wasi:keyvalue."""
+    return Interfaces(KeyValueResolver(), WasiResolver())
+
+
+@dataclass(slots=True)
+class _State:
+    """Why the host is not ready, beyond its stores."""
+
+    reason: str | None = "starting"
+
+
+@dataclass(frozen=True, slots=True)
+class RunningHost:
+    """A host that answers. `url`, `metrics_url`: where; ports are the real ones when 0 was asked for."""
+
+    url: str
+    metrics_url: str
+    component: Component
+
+
+@asynccontextmanager
+async def running_host(config: HostConfig, progress: Callable[[str], None]) -> AsyncIterator[RunningHost]:
+    """Start a host; leaving the block drains it.
+
+    Raises `ComponentError`, `ProviderUnavailable`, `OSError` (a port in use) before it yields.
+    """
+    async with AsyncExitStack() as stack:
+        metrics, state = HostMetrics(), _State()
+        watch_holder: list[StoreWatch] = []
+        table_holder: list[tuple[InstanceTable, Membership]] = []
+
+        def not_ready() -> str | None:
+            return state.reason or (watch_holder[0].problem if watch_holder else "starting")
+
+        def refresh() -> None:
+            for table, members in table_holder:
+                numbers = table.statistics()
+                metrics.instances_in_memory.set(numbers.in_memory)
+                metrics.invocations_in_flight.set(numbers.queued)
+                metrics.instances_evicted.set(numbers.evicted)
+                metrics.hosts.set(len(members.hosts))
+
+        metrics_url = await _listen(stack, health_application(metrics, not_ready, refresh), config.metrics_listen, 0.1)
+        bound = await _load(stack, config, metrics, progress)
+        stores = await open_stores(config)
+        stack.push_async_callback(close_stores, stores)
+        watch = StoreWatch(stores, metrics)
+        watch_holder.append(watch)
+        await watch.check()
+        table = _instance_table(config, bound, stores, metrics)
+        stack.callback(table.close)
+        members = Membership(stores[config.effective.home.name], HostRecord(config.host, config.advertise))
+        table_holder.append((table, members))
+        peers = Peers(config.host)
+        stack.push_async_callback(peers.close)
+        limits = config.worker.spec.limits
+        api = Api(
+            host=config.host,
+            invoker=Invoker(table, members, peers, metrics, timeout=limits.invocation_timeout / 1000),
+            functions=FunctionIndex(bound.component.exports),
+            table=table,
+            store=stores[config.effective.home.name],
+            describe=lambda: describe(config, bound.component, watch.found),
+            max_body=limits.max_body_bytes,
+        )
+        url = await _listen(stack, api.application(), config.listen, config.grace)
+        members.me = HostRecord(config.host, config.advertise or url)
+        await _announce_once(members)
+        async with asyncio.TaskGroup() as tasks:
+            background = [tasks.create_task(members.run()), tasks.create_task(watch.run())]
+            state.reason = None
+            try:
+                yield RunningHost(url, metrics_url, bound.component)
+            finally:
+                state.reason = "draining"
+                await members.leave()
+                await _drain(api, config)
+                for task in background:
+                    task.cancel()
+
+
+async def _announce_once(members: Membership) -> None:
+    try:
+        await members.announce()
+    except PerdureError as error:
+        log.warning("the membership could not be announced yet: %s", error)
+
+
+async def _drain(api: Api, config: HostConfig) -> None:
+    """Wait until callers have noticed and nothing is in flight, within the grace period."""
+    log.info("draining", extra={"fields": {"inFlight": api.in_flight.count}})
+    begun = time.monotonic()
+    while (waited := time.monotonic() - begun) < config.grace:
+        if api.in_flight.count == 0 and waited >= config.settle:
+            return
+        await asyncio.sleep(0.05)
+    log.warning("abandoning invocations after the grace period", extra={"fields": {"inFlight": api.in_flight.count}})
+
+
+async def _load(
+    stack: AsyncExitStack, config: HostConfig, metrics: HostMetrics, progress: Callable[[str], None]
+) -> BoundComponent:
+    begun = time.perf_counter()
+    data = await fetch_component(config, progress)
+    engine = stack.enter_context(Engine(EngineConfig(cache_dir=config.cache)))
+    component = await Component.load(engine, data, progress=progress)
+    metrics.component_load_seconds.set(time.perf_counter() - begun)
+    return component.bind(guest_interfaces())
+
+
+def _instance_table(
+    config: HostConfig, bound: BoundComponent, stores: dict[str, Store], metrics: HostMetrics
+) -> InstanceTable:
+    spec = config.worker.spec
+    environment = EngineEnvironment(
+        worker=config.worker_id,
+        host=config.host,
+        stores=stores,
+        catalog=catalog_of(config.effective),
+        hooks=metrics,
+        limits=InstanceLimits(spec.limits.memory),
+        retention_ms=spec.durability.result_retention,
+        variables=config.variables,
+        log=_log_guest,
+    )
+
+    async def opener(name: str, deadline: float) -> DurableInstance:
+        return await DurableInstance.open(name, bound, environment, deadline=deadline)
+
+    return InstanceTable(
+        opener,
+        max_in_memory=spec.limits.max_instances_in_memory,
+        max_queued=spec.limits.max_queued_per_instance,
+    )
+
+
+def _log_guest(instance: str, stream: str, data: bytes) -> None:
+    for line in data.decode("utf-8", "replace").splitlines():
+        guest_log.info(line[:8192], extra={"fields": {"instance": instance, "stream": stream}})
+
+
+async def _listen(stack: AsyncExitStack, app: web.Application, address: tuple[str, int], grace: float) -> str:
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=grace)
+    await runner.setup()
+    stack.push_async_callback(runner.cleanup)
+    site = web.TCPSite(runner, address[0], address[1])
+    await site.start()
+    host, port = runner.addresses[0][:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

@@ -1,0 +1,74 @@
+"""Opening the stores that a Worker's manifest names. Credentials come from mounted files, read at each connect."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from perdure.durable.store import Store
+from perdure.errors import ProviderUnavailable
+from perdure.host.config import HostConfig
+from perdure.manifests.provider import KeyValueProvider, Redis
+from perdure.providers.memory import MemoryStore, MemoryWorld
+from perdure.providers.redis import RedisConfig, RedisStore
+from perdure.providers.sqlite import SqliteStore
+
+
+async def open_stores(config: HostConfig) -> dict[str, Store]:
+    """By provider name. Raises `ProviderUnavailable` naming the provider; what was open is closed."""
+    stores: dict[str, Store] = {}
+    try:
+        for provider in config.effective.providers:
+            stores[provider.name] = await _open(provider, config)
+    except BaseException:
+        await close_stores(stores)
+        raise
+    return stores
+
+
+async def close_stores(stores: dict[str, Store]) -> None:
+    """Close every store, whatever one of them says."""
+    for store in stores.values():
+        await store.close()
+
+
+async def _open(provider: KeyValueProvider, config: HostConfig) -> Store:
+    spec = provider.spec
+    try:
+        if spec.redis is not None:
+            return await RedisStore.open(_redis(provider.name, spec.redis, config.secrets), config.worker_id)
+        if spec.sqlite is not None:
+            return await SqliteStore.open(config.data / f"{provider.name}.sqlite", config.worker_id)
+        return MemoryStore(MemoryWorld(), config.worker_id)
+    except ProviderUnavailable as error:
+        raise ProviderUnavailable(f"KeyValueProvider {provider.name}: {error.detail}") from error
+
+
+def _redis(name: str, spec: Redis, secrets: Path) -> RedisConfig:
+    ca = None
+    if spec.tls is not None and spec.tls.ca_secret_ref is not None:
+        ca = secrets / f"{name}-ca" / spec.tls.ca_secret_ref.key
+    return RedisConfig(
+        url=spec.url,
+        credentials=_credentials(name, secrets, wanted=spec.credentials_secret_ref is not None),
+        tls=spec.tls is not None or spec.url.startswith("rediss:"),
+        ca=ca,
+        timeout=spec.timeout / 1000,
+        connections=spec.pool_size,
+    )
+
+
+def _credentials(name: str, secrets: Path, *, wanted: bool) -> Callable[[], tuple[str | None, str | None]]:
+    """(username, password) as they are now: a rotated Secret is used from the next connection on."""
+    prefix = "PERDURE_" + "".join(char if char.isalnum() else "_" for char in name.upper())
+
+    def read() -> tuple[str | None, str | None]:
+        found = []
+        for part in ("username", "password"):
+            path = secrets / name / part
+            value = path.read_text(encoding="utf-8").strip() if wanted and path.exists() else None
+            found.append(value or os.environ.get(f"{prefix}_{part.upper()}"))
+        return found[0], found[1]
+
+    return read
