@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import struct
 import zlib
+from typing import Any
 
 import msgspec
 
@@ -25,7 +26,7 @@ class Event(msgspec.Struct, frozen=True, array_like=True):
 
     call: str
     fingerprint: bytes
-    result: Plain
+    result: Any  # Plain; the decoder cannot take a union with both text and bytes
 
 
 class ForeignPut(msgspec.Struct, frozen=True, array_like=True):

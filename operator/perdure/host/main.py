@@ -31,9 +31,7 @@ def serve(config: HostConfig, *, progress: Callable[[str], None], ready: Callabl
         return 1
 
 
-async def _serve(
-    config: HostConfig, progress: Callable[[str], None], ready: Callable[[RunningHost], None]
-) -> int:
+async def _serve(config: HostConfig, progress: Callable[[str], None], ready: Callable[[RunningHost], None]) -> int:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for signum in (signal.SIGTERM, signal.SIGINT):

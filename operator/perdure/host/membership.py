@@ -39,7 +39,9 @@ class Membership:
             return
         found = await self._store.announce(self.me, self._ttl_ms)
         if not self._leaving:
-            self._hosts = tuple(found) or (self.me,)
+            # A record under this host's own address is of a process that was killed and replaced by this one.
+            others = [record for record in found if record.url != self.me.url]
+            self._hosts = (self.me, *others)
         self.failure = None
 
     async def run(self) -> None:

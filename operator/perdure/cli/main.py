@@ -1,0 +1,75 @@
+"""The entry point: one parser, one sub-command a module, one place where errors become exit codes.
+
+Exit codes: 0 done, 1 refused or failed (the reason is on standard error), 2 wrong usage, 3 the host was not reached.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+
+from perdure import __version__
+from perdure.cli import client, instances, invoke
+from perdure.errors import PerdureError
+
+_DESCRIPTION = """\
+Perdure runs durable key-value workers: WebAssembly components whose calls survive crashes.
+
+  perdure run FILE            run a component or a Worker manifest on this machine
+  perdure invoke NAME FUNC    call a function on an instance
+  perdure inspect FILE.wasm   what a component needs, and whether it can run
+"""
+_EXTRAS = {"run": "host", "host": "host", "purge": "host", "inspect": "host"}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; returns the exit code."""
+    args = _parser().parse_args(argv)
+    try:
+        code: int = args.run(args)
+        return code
+    except client.ApiError as error:
+        print(f"perdure: {error} [{error.code}]", file=sys.stderr)
+        return 3 if error.status == 0 else 1
+    except PerdureError as error:
+        print(f"perdure: {error.detail} [{error.code}]", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="perdure", description=_DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--version", action="version", version=f"perdure {__version__}")
+    subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    invoke.add_parser(subparsers)
+    instances.add_parser(subparsers)
+    for name, extra in _EXTRAS.items():
+        _add_optional(subparsers, name, extra)
+    return parser
+
+
+def _add_optional(subparsers: argparse._SubParsersAction[argparse.ArgumentParser], name: str, extra: str) -> None:
+    """Commands whose libraries belong to an extra say which one is missing when they are used."""
+    try:
+        module = importlib.import_module(f"perdure.cli.{name}")
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.startswith("perdure"):
+            raise
+        missing = error.name
+
+        def refuse(args: argparse.Namespace) -> int:
+            print(f"perdure {name} needs {missing}: pip install 'perdure[{extra}]'", file=sys.stderr)
+            return 1
+
+        subparsers.add_parser(name, help=f"needs perdure[{extra}]", add_help=False).set_defaults(run=refuse)
+    else:
+        module.add_parser(subparsers)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
