@@ -193,7 +193,13 @@ local function announce(keys, args)
   return redis.call('HGETALL', keys[1])
 end
 
-for name, callback in pairs({ claim = claim, verify = verify, commit = commit, applied = applied, result = result,
-  foreign = foreign, read = read, list = list, delete = delete, announce = announce }) do
-  redis.register_function('perdure_' .. name .. '_VERSION', callback)
-end
+redis.register_function('perdure_claim_VERSION', claim)
+redis.register_function('perdure_verify_VERSION', verify)
+redis.register_function('perdure_commit_VERSION', commit)
+redis.register_function('perdure_applied_VERSION', applied)
+redis.register_function('perdure_result_VERSION', result)
+redis.register_function('perdure_foreign_VERSION', foreign)
+redis.register_function('perdure_read_VERSION', read)
+redis.register_function('perdure_list_VERSION', list)
+redis.register_function('perdure_delete_VERSION', delete)
+redis.register_function('perdure_announce_VERSION', announce)

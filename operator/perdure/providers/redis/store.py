@@ -158,14 +158,15 @@ class RedisStore:
         await self._client.command("ZREM", self._keys.hosts[1], host)
 
     async def purge(self, progress: Callable[[int], None]) -> int:
-        removed, cursor = 0, b"0"
+        removed, cursor = 0, 0
         while True:
             reply = await self._client.command("SCAN", cursor, "MATCH", self._keys.prefix + "*", "COUNT", _SCAN)
-            cursor, names = cast("tuple[bytes, list[bytes]]", reply)
+            position, names = cast("tuple[int | bytes, list[bytes]]", reply)
+            cursor = int(position)
             if names:
                 removed += cast("int", await self._client.command("UNLINK", *names))
                 progress(removed)
-            if cursor == b"0":
+            if cursor == 0:
                 return removed
 
     async def close(self) -> None:
