@@ -8,7 +8,6 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from support.servers import RedisServer
 
 from perdure.durable.store import (
     BucketAddress,
@@ -27,6 +26,7 @@ from perdure.errors import Fenced, InternalError
 from perdure.providers.memory import MemoryStore, MemoryWorld
 from perdure.providers.redis import RedisConfig, RedisStore
 from perdure.providers.sqlite import SqliteStore
+from support.servers import RedisServer
 
 ODD = ["", "a:b", "{x}", "a/b}{", "ключ", "🔑", "nul\0inside", "%2F", "*?[", "line\nbreak", "x" * 500]
 SHOP = BucketAddress(Scope.WORKER, "shop")
@@ -286,9 +286,7 @@ async def test_concurrent_commits_of_many_instances(store: Store) -> None:
 async def test_one_of_two_racing_claimers_wins(world: World, worker: WorkerId) -> None:
     one, two = await world.open(worker), await world.open(worker)
     claims = await asyncio.gather(one.claim("i", "a", "h1"), two.claim("i", "b", "h2"))
-    commits = [
-        store.commit(Commit("i", claim.token, 1, b"x")) for store, claim in zip((one, two), claims, strict=True)
-    ]
+    commits = [store.commit(Commit("i", claim.token, 1, b"x")) for store, claim in zip((one, two), claims, strict=True)]
     outcomes = await asyncio.gather(*commits, return_exceptions=True)
     assert sorted(type(outcome).__name__ for outcome in outcomes) == ["CommitOutcome", "Fenced"]
 
@@ -298,7 +296,9 @@ class NoTokenCheck(MemoryStore):
 
     async def commit(self, commit: Commit) -> CommitOutcome:
         return await super().commit(
-            Commit(commit.instance, self._instances[commit.instance].token, commit.sequence, commit.entry, commit.effects)
+            Commit(
+                commit.instance, self._instances[commit.instance].token, commit.sequence, commit.entry, commit.effects
+            )
         )
 
 

@@ -25,9 +25,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument("--component-file", metavar="FILE", help="the component, where it is mounted")
     parser.add_argument("--component-digest", metavar="sha256:…", help="refuse any other component")
     parser.add_argument("--data", default="/var/lib/perdure", metavar="DIR", help="SQLite files (default: %(default)s)")
-    parser.add_argument(
-        "--cache", default="/var/cache/perdure", metavar="DIR", help="compiled code"
-    )
+    parser.add_argument("--cache", default="/var/cache/perdure", metavar="DIR", help="compiled code")
     parser.add_argument("--secrets", default=str(SECRETS), metavar="DIR", help="mounted Secrets (default: %(default)s)")
     parser.add_argument("--grace", type=float, default=25.0, help="seconds that running calls get on SIGTERM")
     parser.add_argument("--insecure-registry", action="append", metavar="HOST:PORT", help="plain HTTP to this one")

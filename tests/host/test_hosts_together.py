@@ -1,0 +1,92 @@
+"""Several hosts of one Worker over one Redis: routing, fencing, failover, a store that goes away."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import uuid
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+from support.hosts import EXAMPLE, Client, local_host
+from support.servers import RedisServer, redis_server
+
+BLUE = base64.b64encode(b"blue").decode()
+MANIFEST = """
+apiVersion: perdure.dev/v1alpha1
+kind: KeyValueProvider
+metadata: {name: shared}
+spec: {default: true, redis: {url: "URL", timeout: 1s}}
+---
+apiVersion: perdure.dev/v1alpha1
+kind: Worker
+metadata: {name: NAME}
+spec:
+  component: {url: "file:EXAMPLE"}
+  limits: {invocationTimeout: 5s}
+  keyValue: {undeclaredBuckets: Allow}
+"""
+
+
+def manifest(path: Path, url: str) -> Path:
+    path.write_text(
+        MANIFEST.replace("URL", url).replace("EXAMPLE", str(EXAMPLE)).replace("NAME", "w" + uuid.uuid4().hex[:8])
+    )
+    return path
+
+
+async def test_any_host_answers_for_any_instance(redis: RedisServer, tmp_path: Path) -> None:
+    file = manifest(tmp_path / "w.yaml", redis.url)
+    async with AsyncExitStack() as stack:
+        clients: list[Client] = []
+        for number in range(3):
+            pair = await stack.enter_async_context(
+                local_host(file, tmp_path / str(number), host=f"host-{number}", base=Path("/"))
+            )
+            clients.append(pair[1])
+        await asyncio.sleep(1.2)
+        for number in range(12):
+            for client in clients:
+                assert await client.call(f"i{number}", "set", "b", "k", BLUE) == (200, None)
+        for number in range(12):
+            assert await clients[number % 3].call(f"i{number}", "calls") == (200, 3)
+        held = [(await clients[0].get(f"/v1/instances/i{number}"))[1] for number in range(12)]
+        assert len({info["host"] for info in held}) > 1  # type: ignore[index]
+        assert {info["epoch"] for info in held} == {1}, "no instance may move between live hosts"  # type: ignore[index]
+
+
+async def test_a_drained_host_hands_its_instances_over(redis: RedisServer, tmp_path: Path) -> None:
+    file = manifest(tmp_path / "w.yaml", redis.url)
+    async with local_host(file, tmp_path / "1", host="one", base=Path("/")) as (_, stays):
+        async with local_host(file, tmp_path / "2", host="two", base=Path("/")) as (_, leaves):
+            await asyncio.sleep(1.2)
+            for number in range(8):
+                assert await leaves.call(f"i{number}", "set", "b", "k", BLUE) == (200, None)
+        for number in range(8):
+            assert await stays.call(f"i{number}", "calls") == (200, 1)
+
+
+async def test_a_store_that_goes_away_comes_back(tmp_path: Path) -> None:
+    with redis_server() as server:
+        file = manifest(tmp_path / "w.yaml", server.url)
+        async with local_host(file, tmp_path / "1", base=Path("/")) as (host, client):
+            assert await client.call("a", "set", "b", "k", BLUE) == (200, None)
+            server.stop()
+            status, problem = await client.call("a", "set", "b", "k", "AAAA", key="during")
+            assert (status, problem["code"]) == (503, "provider-unavailable")  # type: ignore[index]
+            await asyncio.sleep(2.5)
+            async with client.session.get(host.metrics_url + "/readyz") as reply:
+                assert reply.status == 503 and "shared" in await reply.text()
+            async with client.session.get(host.metrics_url + "/healthz") as reply:
+                assert reply.status == 200
+            server.start()
+            for _ in range(50):
+                status, _ = await client.call("a", "set", "b", "k", "AAAA", key="during")
+                if status == 200:
+                    break
+                await asyncio.sleep(0.2)
+            assert status == 200
+            assert await client.call("a", "calls") == (200, 2)
+            await asyncio.sleep(2.5)
+            async with client.session.get(host.metrics_url + "/readyz") as reply:
+                assert reply.status == 200

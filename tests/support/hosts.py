@@ -1,0 +1,134 @@
+"""Hosts for tests: in this process, or as processes that can be killed."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import aiohttp
+
+from perdure.host.app import RunningHost, running_host
+from perdure.host.config import HostConfig, effective_from_file
+from support.servers import free_port
+
+ROOT = Path(__file__).resolve().parents[2]
+EXAMPLE = ROOT / "examples" / "key-value" / "key-value.wasm"
+
+
+def host_config(manifest: Path, data: Path, *, host: str = "host-1", **changes: object) -> HostConfig:
+    """A configuration on free ports."""
+    settings: dict[str, object] = {
+        "host": host,
+        "effective": effective_from_file(manifest, worker=None, local=True),
+        "listen": ("127.0.0.1", 0),
+        "metrics_listen": ("127.0.0.1", 0),
+        "advertise": "",
+        "data": data,
+        "secrets": data / "secrets",
+        "base": manifest.resolve().parent,
+        "cache": data / "cache",
+        "grace": 2.0,
+        "settle": 0.0,
+        **changes,
+    }
+    return HostConfig(**settings)  # type: ignore[arg-type]
+
+
+@dataclass
+class Client:
+    """Speaks to a host's API."""
+
+    url: str
+    session: aiohttp.ClientSession
+
+    async def call(
+        self, instance: str, function: str, *args: object, key: str | None = None, raw: bytes | None = None
+    ) -> tuple[int, object]:
+        headers = {"Idempotency-Key": key} if key else {}
+        target = f"{self.url}/v1/instances/{instance}/functions/{function}"
+        body = {"data": raw} if raw is not None else {"json": list(args)}
+        async with self.session.post(target, headers=headers, **body) as reply:  # type: ignore[arg-type]
+            return reply.status, await reply.json(content_type=None)
+
+    async def get(self, path: str) -> tuple[int, object]:
+        async with self.session.get(self.url + path) as reply:
+            return reply.status, await reply.json(content_type=None)
+
+
+@asynccontextmanager
+async def local_host(manifest: Path, data: Path, **changes: object) -> AsyncIterator[tuple[RunningHost, Client]]:
+    """A host in this process."""
+    config = host_config(manifest, data, **changes)
+    async with running_host(config, lambda line: None) as host, aiohttp.ClientSession() as session:
+        yield host, Client(host.url, session)
+
+
+@dataclass
+class HostProcess:
+    """`perdure run` as a process of its own."""
+
+    manifest: Path
+    data: Path
+    port: int = field(default_factory=free_port)
+    process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def start(self, **environment: str) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "perdure", "run", str(self.manifest), "--data", str(self.data),
+             "--listen", f"127.0.0.1:{self.port}", "--metrics-listen", "127.0.0.1:0", "--log-level", "error"],
+            env={**os.environ, **environment},
+            stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        for _ in range(400):
+            try:
+                with urllib.request.urlopen(f"{self.url}/v1/component", timeout=1):
+                    return
+            except (urllib.error.URLError, OSError):
+                assert self.process.poll() is None, "the host ended while it started"
+                time.sleep(0.05)
+        raise AssertionError("the host did not become ready")
+
+    def kill(self, signum: int = signal.SIGKILL) -> None:
+        if self.process is not None:
+            self.process.send_signal(signum)
+
+    def wait(self) -> int:
+        assert self.process is not None
+        code = self.process.wait(timeout=30)
+        self.process = None
+        return code
+
+    def stop(self) -> None:
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+            self.process = None
+
+
+async def retry(client: Client, instance: str, function: str, *args: object, key: str) -> object:
+    """Repeat under one key until it is answered, as every client of ours does."""
+    for _ in range(100):
+        try:
+            status, answer = await client.call(instance, function, *args, key=key)
+        except (aiohttp.ClientError, TimeoutError):
+            await asyncio.sleep(0.05)
+            continue
+        if status == 200:
+            return answer
+        assert status in (429, 503), (status, answer)
+        await asyncio.sleep(0.05)
+    raise AssertionError("never answered")

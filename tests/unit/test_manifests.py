@@ -1,0 +1,130 @@
+"""Manifests: what is accepted, and errors that name the field."""
+
+from __future__ import annotations
+
+import pytest
+
+from perdure.errors import ManifestError
+from perdure.manifests import load_manifests
+from perdure.manifests.effective import ProviderProblem, resolve
+from perdure.manifests.units import parse_bytes, parse_milliseconds
+
+WORKER = """
+apiVersion: perdure.dev/v1alpha1
+kind: Worker
+metadata: {name: carts, namespace: shop}
+spec:
+  component: {COMPONENT}
+  replicas: 2
+  keyValue: {KEYVALUE}
+"""
+PROVIDER = """
+apiVersion: perdure.dev/v1alpha1
+kind: KeyValueProvider
+metadata: {name: NAME}
+spec: {SPEC}
+"""
+
+
+def worker(component: str = "url: 'file:x.wasm'", key_value: str = "") -> str:
+    return WORKER.replace("COMPONENT", component).replace("KEYVALUE", key_value)
+
+
+def provider(name: str, spec: str) -> str:
+    return PROVIDER.replace("NAME", name).replace("SPEC", spec)
+
+
+@pytest.mark.parametrize(("text", "size"), [("64Ki", 65536), ("1.5Mi", 1572864), ("10k", 10000), (7, 7)])
+def test_quantities(text: object, size: int) -> None:
+    assert parse_bytes(text) == size
+
+
+@pytest.mark.parametrize(("text", "ms"), [("100ms", 100), ("30s", 30_000), ("1h30m", 5_400_000), ("0.5s", 500)])
+def test_durations(text: str, ms: int) -> None:
+    assert parse_milliseconds(text) == ms
+
+
+@pytest.mark.parametrize("text", ["", "1x", "-1s", "s", "1", None, True, [1], "0s"])
+def test_bad_durations(text: object) -> None:
+    with pytest.raises(ValueError):
+        parse_milliseconds(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "field", "said"),
+    [
+        (worker("url: a, image: b"), "spec.component", "exactly one"),
+        (worker("url: 'https://x/y.wasm'"), "spec.component", "sha256"),
+        (
+            worker("persistentVolumeClaim: {claimName: c, path: ../x}"),
+            "spec.component.persistentVolumeClaim.path",
+            "..",
+        ),
+        (worker("url: 'file:x', sha256: abc"), "spec.component.sha256", "64"),
+        (worker(key_value="bucket: []"), "spec.keyValue.bucket", "did you mean buckets"),
+        (worker(key_value="buckets: [{name: a, ttl: 5}, {name: a}]"), "spec.keyValue.buckets", "twice"),
+        (worker(key_value="buckets: [{name: a, scope: Global}]"), "spec.keyValue.buckets[0].scope", "Worker"),
+        (
+            worker(key_value="buckets: [{name: a, maxValueBytes: 1Zi}]"),
+            "spec.keyValue.buckets[0].maxValueBytes",
+            "64Ki",
+        ),
+        (provider("p", "redis: {url: 'redis://h'}, memory: {}"), "spec", "exactly one"),
+        (provider("p", "redis: {url: 'redis://u:secret@h'}"), "spec.redis.url", "credentialsSecretRef"),
+        (provider("p", "redis: {url: 'http://h'}"), "spec.redis.url", "redis://"),
+        ("apiVersion: perdure.dev/v2\nkind: Worker", "apiVersion", "v1alpha1"),
+        ("apiVersion: perdure.dev/v1alpha1\nkind: Wurker", "kind", "Worker"),
+    ],
+)
+def test_errors_name_the_field(text: str, field: str, said: str) -> None:
+    with pytest.raises(ManifestError) as caught:
+        load_manifests(text, source="w.yaml")
+    assert caught.value.field == field
+    assert said in caught.value.detail and "secret" not in caught.value.detail.replace("credentialsSecretRef", "")
+
+
+@pytest.mark.parametrize("text", ["a: [", "- 1", "&a [*a]", "x: !!python/object:os.system {}", "\0"])
+def test_hostile_yaml_is_refused(text: str) -> None:
+    with pytest.raises(ManifestError):
+        load_manifests(text, source="w.yaml")
+
+
+def test_other_kinds_are_skipped() -> None:
+    found = load_manifests("apiVersion: v1\nkind: Secret\n---\n" + worker(), source="w.yaml")
+    assert [w.name for w in found.workers] == ["carts"]
+
+
+def resolved(workers: str, *providers: str) -> str:
+    found = load_manifests("\n---\n".join([workers, *providers]), source="w.yaml")
+    return resolve(found.workers[0], found.providers).home.name
+
+
+def test_provider_selection() -> None:
+    memory, redis = provider("m", "memory: {}, default: true"), provider("r", "redis: {url: 'redis://h'}")
+    assert resolved(worker(), memory, redis) == "m"
+    assert resolved(worker(key_value="provider: r"), memory, redis) == "r"
+
+
+@pytest.mark.parametrize(
+    ("text", "providers", "said"),
+    [
+        (worker(key_value="provider: shared-redis"), [], "KeyValueProvider shared-redis not found"),
+        (worker(), [], "no KeyValueProvider is the default"),
+        (worker(), [provider("a", "memory: {}, default: true"), provider("b", "memory: {}, default: true")], "several"),
+        (
+            worker(),
+            [provider("a", "memory: {}, default: true, allowedNamespaces: [other]")],
+            "does not allow namespace",
+        ),
+        (worker(), [provider("a", "sqlite: {}, default: true")], "one replica"),
+        (
+            worker(key_value="buckets: [{name: b, provider: gone}]"),
+            [provider("a", "memory: {}, default: true")],
+            "KeyValueProvider gone not found (spec.keyValue.buckets[0].provider)",
+        ),
+    ],
+)
+def test_provider_problems_in_words(text: str, providers: list[str], said: str) -> None:
+    with pytest.raises(ProviderProblem) as caught:
+        resolved(text, *providers)
+    assert said in caught.value.detail
