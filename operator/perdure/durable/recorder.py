@@ -82,4 +82,5 @@ class JournalRecorder:
             other = "with other arguments" if event.call == call else f"where the journal has {event.call}"
             raise ReplayDiverged(f"{self._what}, call {position + 1}: the guest calls {call} {other}")
         self._position += 1
-        return event.result
+        result: Plain = event.result
+        return result
