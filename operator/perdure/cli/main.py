@@ -21,7 +21,7 @@ Perdure runs durable key-value workers: WebAssembly components whose calls survi
   perdure invoke NAME FUNC    call a function on an instance
   perdure inspect FILE.wasm   what a component needs, and whether it can run
 """
-_EXTRAS = {"run": "host", "host": "host", "purge": "host", "inspect": "host"}
+_EXTRAS = {"run": "host", "host": "host", "purge": "host", "inspect": "host", "operator": "operator"}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -1,0 +1,150 @@
+"""From what was observed to status conditions: an ordered chain of pure policies, each with a verdict in words.
+
+Reasons are a closed set. `Ready` comes last and is derived: the first condition that does not hold says why.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+from typing import Any
+
+Condition = dict[str, Any]
+
+
+class Reason(enum.StrEnum):
+    """Why a condition is as it is."""
+
+    RESOLVED = "Resolved"
+    RECONCILED = "Reconciled"
+    INVALID_SPEC = "InvalidSpec"
+    COMPONENT_NOT_FOUND = "ComponentNotFound"
+    COMPONENT_REFUSED = "ComponentRefused"
+    PROVIDER_NOT_FOUND = "ProviderNotFound"
+    PROVIDER_UNAVAILABLE = "ProviderUnavailable"
+    SECRET_NOT_FOUND = "SecretNotFound"  # noqa: S105 - a reason, not a secret
+    HOSTS_AVAILABLE = "HostsAvailable"
+    HOSTS_NOT_READY = "HostsNotReady"
+    SUSPENDED = "Suspended"
+    ROLLING_OUT = "RollingOut"
+    UP_TO_DATE = "UpToDate"
+    BLOCKED = "Blocked"
+    DELETING = "Deleting"
+    ACCEPTED = "Accepted"
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """`status`: True, False or Unknown."""
+
+    type: str
+    status: str
+    reason: Reason
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What one reconcile saw. Errors are sentences; None: fine.
+
+    `refusal`: (code, sentence) that a host of the present generation left when it ended. `waiting`: why a pod does
+    not start.
+    """
+
+    spec_error: str | None = None
+    component_error: str | None = None
+    digest: str | None = None
+    provider_error: str | None = None
+    secret_error: str | None = None
+    provider: str | None = None
+    desired: int = 0
+    ready: int = 0
+    updated: int = 0
+    total: int = 0
+    refusal: tuple[str, str] | None = None
+    waiting: str | None = None
+
+
+def verdicts(facts: Facts) -> list[Verdict]:
+    """All conditions, `Ready` last."""
+    found = [_component(facts), _provider(facts), _available(facts), _progressing(facts)]
+    return [*found, _ready(facts, found)]
+
+
+def _component(facts: Facts) -> Verdict:
+    if facts.spec_error:
+        return Verdict("ComponentResolved", "Unknown", Reason.INVALID_SPEC, facts.spec_error)
+    if facts.component_error:
+        return Verdict("ComponentResolved", "False", Reason.COMPONENT_NOT_FOUND, facts.component_error)
+    if facts.refusal and facts.refusal[0].startswith("component-"):
+        return Verdict("ComponentResolved", "False", Reason.COMPONENT_REFUSED, facts.refusal[1])
+    return Verdict("ComponentResolved", "True", Reason.RESOLVED, f"the component is {facts.digest}")
+
+
+def _provider(facts: Facts) -> Verdict:
+    if facts.spec_error:
+        return Verdict("ProviderReady", "Unknown", Reason.INVALID_SPEC, facts.spec_error)
+    if facts.provider_error:
+        return Verdict("ProviderReady", "False", Reason.PROVIDER_NOT_FOUND, facts.provider_error)
+    if facts.secret_error:
+        return Verdict("ProviderReady", "False", Reason.SECRET_NOT_FOUND, facts.secret_error)
+    if facts.refusal and facts.refusal[0].startswith("provider-"):
+        return Verdict("ProviderReady", "False", Reason.PROVIDER_UNAVAILABLE, facts.refusal[1])
+    return Verdict("ProviderReady", "True", Reason.RESOLVED, f"KeyValueProvider {facts.provider} is used")
+
+
+def _available(facts: Facts) -> Verdict:
+    if facts.desired == 0 and not facts.spec_error:
+        return Verdict("Available", "False", Reason.SUSPENDED, "replicas is 0: no host runs, the data stays")
+    if facts.ready > 0:
+        message = f"{facts.ready} of {facts.desired} hosts answer"
+        return Verdict("Available", "True", Reason.HOSTS_AVAILABLE, message)
+    message = facts.waiting or (facts.refusal[1] if facts.refusal else "no host answers yet")
+    return Verdict("Available", "False", Reason.HOSTS_NOT_READY, message)
+
+
+def _progressing(facts: Facts) -> Verdict:
+    blocked = facts.spec_error or facts.component_error or facts.provider_error or facts.secret_error
+    if blocked:
+        return Verdict("Progressing", "False", Reason.BLOCKED, blocked)
+    if facts.updated == facts.desired == facts.ready == facts.total:
+        return Verdict("Progressing", "False", Reason.UP_TO_DATE, "all hosts run the present configuration")
+    message = facts.waiting or f"{facts.updated} of {facts.desired} hosts run the present configuration"
+    return Verdict("Progressing", "True", Reason.ROLLING_OUT, message)
+
+
+def _ready(facts: Facts, found: list[Verdict]) -> Verdict:
+    if facts.spec_error:
+        return Verdict("Ready", "False", Reason.INVALID_SPEC, facts.spec_error)
+    failing = next((verdict for verdict in found[:3] if verdict.status != "True"), None)
+    if failing is not None:
+        return Verdict("Ready", "False", failing.reason, failing.message)
+    if facts.ready < facts.desired:
+        message = facts.waiting or f"{facts.ready} of {facts.desired} hosts answer"
+        return Verdict("Ready", "False", Reason.HOSTS_NOT_READY, message)
+    return Verdict("Ready", "True", Reason.RECONCILED, f"{facts.ready} of {facts.desired} hosts answer")
+
+
+def merged(found: list[Verdict], former: list[Condition], generation: int, now: str) -> list[Condition]:
+    """Conditions for the status: the transition time changes with the status only."""
+    times = {old["type"]: (old["status"], old.get("lastTransitionTime", now)) for old in former}
+    result = []
+    for verdict in found:
+        before = times.get(verdict.type)
+        result.append(
+            {
+                "type": verdict.type,
+                "status": verdict.status,
+                "observedGeneration": generation,
+                "lastTransitionTime": before[1] if before and before[0] == verdict.status else now,
+                "reason": verdict.reason.value,
+                "message": verdict.message[:1024],
+            }
+        )
+    return result
+
+
+def transitions(before: list[Condition], after: list[Condition]) -> list[Condition]:
+    """Conditions whose status or reason changed: each becomes one event."""
+    known = {old["type"]: (old["status"], old["reason"]) for old in before}
+    return [new for new in after if known.get(new["type"]) != (new["status"], new["reason"])]

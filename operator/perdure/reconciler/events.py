@@ -1,0 +1,47 @@
+"""Kubernetes events, on transitions only. Losing one harms nothing, so a failure is logged and forgotten."""
+
+from __future__ import annotations
+
+import datetime
+import logging
+import uuid
+from typing import Literal
+
+from perdure.reconciler.api import KINDS, ApiError, Cluster, Object
+
+log = logging.getLogger(__name__)
+_COMPONENT = "perdure-operator"
+
+
+async def post_event(
+    cluster: Cluster, about: Object, kind: Literal["Normal", "Warning"], reason: str, message: str
+) -> None:
+    """`about`: the object itself. `reason`: one word in CamelCase. `message`: at most 1024 characters are kept."""
+    now = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    meta = about["metadata"]
+    namespace = meta.get("namespace", "default")
+    event: Object = {
+        "apiVersion": "v1",
+        "kind": "Event",
+        "metadata": {"name": f"{meta['name']}.{uuid.uuid4().hex[:16]}", "namespace": namespace},
+        "involvedObject": {
+            "apiVersion": about["apiVersion"],
+            "kind": about["kind"],
+            "name": meta["name"],
+            "namespace": namespace,
+            "uid": meta.get("uid", ""),
+            "resourceVersion": meta.get("resourceVersion", ""),
+        },
+        "type": kind,
+        "reason": reason,
+        "message": message[:1024],
+        "source": {"component": _COMPONENT},
+        "reportingComponent": _COMPONENT,
+        "firstTimestamp": now,
+        "lastTimestamp": now,
+        "count": 1,
+    }
+    try:
+        await cluster.create(KINDS["Event"], namespace, event)
+    except ApiError as error:
+        log.warning("an event was not written: %s", error, extra={"fields": {"reason": reason}})

@@ -1,0 +1,140 @@
+"""What a Worker's objects are made from: its manifest, providers, Secrets and component, read from the cluster.
+
+Everything that is wrong becomes a sentence for a condition; nothing here writes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, replace
+
+import aiohttp
+
+from perdure.errors import ManifestError, PerdureError
+from perdure.manifests.base import API_VERSION
+from perdure.manifests.effective import EffectiveConfig, ProviderProblem, resolve
+from perdure.manifests.load import parse_provider, parse_worker
+from perdure.manifests.provider import KeyValueProvider
+from perdure.manifests.worker import Worker
+from perdure.reconciler.api import KINDS, PROVIDER, Cluster, Object
+from perdure.reconciler.references import Uses
+from perdure.reconciler.resolution import Pin, resolve_component
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """Errors are sentences; None: fine. `versions`: of objects whose content pods read only when they start."""
+
+    worker: Worker | None = None
+    effective: EffectiveConfig | None = None
+    pin: Pin | None = None
+    versions: tuple[tuple[str, str], ...] = ()
+    uses: Uses = Uses()
+    spec_error: str | None = None
+    provider_error: str | None = None
+    secret_error: str | None = None
+    component_error: str | None = None
+
+    @property
+    def complete(self) -> bool:
+        return (self.spec_error or self.provider_error or self.secret_error or self.component_error) is None
+
+
+async def gather(cluster: Cluster, document: Object, insecure: tuple[str, ...]) -> Inputs:
+    """Read all inputs. Raises `ApiError` and what the connection raises: those are no fault of the manifest."""
+    try:
+        worker = parse_worker(document)
+    except ManifestError as error:
+        return Inputs(spec_error=error.detail)
+    found = Inputs(worker=worker, uses=Uses(config_maps=_config_maps(worker)))
+    try:
+        effective = await _effective(cluster, worker)
+        used = frozenset(provider.name for provider in effective.providers)
+        found = replace(found, effective=effective, uses=replace(found.uses, providers=used))
+    except ProviderProblem as error:
+        found = replace(found, provider_error=error.detail)
+    versions, secret_error = await _referred(cluster, worker, found.effective)
+    found = replace(found, versions=versions, secret_error=secret_error)
+    try:
+        status = document.get("status") or {}
+        pin = await resolve_component(cluster, worker.namespace, worker.spec.component, status, insecure)
+        return replace(found, pin=pin)
+    except PerdureError as error:
+        return replace(found, component_error=error.detail)
+    except (aiohttp.ClientError, TimeoutError, OSError) as error:
+        words = f"{worker.spec.component.image} cannot be fetched: {str(error) or type(error).__name__}"
+        return replace(found, component_error=words)
+
+
+async def _effective(cluster: Cluster, worker: Worker) -> EffectiveConfig:
+    providers: list[KeyValueProvider] = []
+    broken: dict[str, str] = {}
+    for document in await cluster.list(PROVIDER):
+        name = document["metadata"]["name"]
+        try:
+            providers.append(parse_provider({**document, "kind": "KeyValueProvider", "apiVersion": API_VERSION}))
+        except ManifestError as error:
+            broken[name] = error.detail
+    try:
+        return resolve(worker, providers)
+    except ProviderProblem:
+        wanted = [worker.spec.key_value.provider, *(bucket.provider for bucket in worker.spec.key_value.buckets)]
+        for name in wanted:
+            if name in broken:
+                raise ProviderProblem(f"KeyValueProvider {name} is not valid: {broken[name]}") from None
+        raise
+
+
+def _config_maps(worker: Worker) -> frozenset[str]:
+    names = {
+        item.value_from.config_map_key_ref.name
+        for item in worker.spec.env
+        if item.value_from is not None and item.value_from.config_map_key_ref is not None
+    }
+    source = worker.spec.component.config_map
+    return frozenset(names | ({source.name} if source is not None else set()))
+
+
+async def _referred(
+    cluster: Cluster, worker: Worker, effective: EffectiveConfig | None
+) -> tuple[tuple[tuple[str, str], ...], str | None]:
+    """Versions for the checksum, and the first object that is missing.
+
+    Only metadata is read. A provider's password is not in the checksum: hosts read the mounted file at each connect.
+    """
+    wanted = _secrets(worker, effective)
+    maps = dict.fromkeys(_config_maps(worker), "env")
+    source = worker.spec.component.config_map
+    if source is not None:
+        maps.pop(source.name, None)  # its content is the component, which has a digest of its own
+    pairs = [("Secret", name, why, fixed) for name, (why, fixed) in wanted.items()]
+    pairs += [("ConfigMap", name, why, True) for name, why in maps.items()]
+    found = await asyncio.gather(
+        *(cluster.get_metadata(KINDS[kind], worker.namespace, name) for kind, name, _, _ in pairs)
+    )
+    versions = []
+    missing: str | None = None
+    for (kind, name, why, fixed), metadata in zip(pairs, found, strict=True):
+        if metadata is None:
+            missing = missing or f"{kind} {name} not found in namespace {worker.namespace} ({why})"
+        elif fixed:
+            versions.append((f"{kind}/{name}", str(metadata["metadata"]["resourceVersion"])))
+    return tuple(sorted(versions)), missing
+
+
+def _secrets(worker: Worker, effective: EffectiveConfig | None) -> dict[str, tuple[str, bool]]:
+    """Secret → (who refers to it, whether its content is read only at start)."""
+    found: dict[str, tuple[str, bool]] = {}
+    for item in worker.spec.env:
+        if item.value_from is not None and item.value_from.secret_key_ref is not None:
+            found[item.value_from.secret_key_ref.name] = (f"spec.env {item.name}", True)
+    for provider in effective.providers if effective is not None else ():
+        redis = provider.spec.redis
+        if redis is None:
+            continue
+        if redis.tls is not None and redis.tls.ca_secret_ref is not None:
+            found[redis.tls.ca_secret_ref.name] = (f"caSecretRef of KeyValueProvider {provider.name}", True)
+        if redis.credentials_secret_ref is not None:
+            why = f"credentialsSecretRef of KeyValueProvider {provider.name}"
+            found.setdefault(redis.credentials_secret_ref.name, (why, False))
+    return found

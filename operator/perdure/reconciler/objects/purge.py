@@ -1,0 +1,85 @@
+"""The Job that deletes a Worker's data: the host image with `perdure purge`, the same configuration and Secrets.
+
+Neither the Job nor its ConfigMap is owned by the Worker: a foreground deletion would take owned objects away before
+the data is. The operator deletes both when the Job is done; the Job's own time to live is the second line.
+"""
+
+from __future__ import annotations
+
+from perdure.reconciler.objects.common import CONFIG_FILE, Object, Plan, base, labels
+from perdure.reconciler.objects.config import config_map
+from perdure.reconciler.objects.pods import CONTAINER, pod_template
+
+_KEPT_FROM_TEMPLATE = (
+    "automountServiceAccountToken",
+    "securityContext",
+    "imagePullSecrets",
+    "nodeSelector",
+    "tolerations",
+    "affinity",
+    "priorityClassName",
+)
+_TIME_TO_LIVE = 600
+
+
+def purge_name(name: str) -> str:
+    """Of the Job and of its ConfigMap."""
+    return f"{name}-purge"
+
+
+def purge_config(plan: Plan) -> Object:
+    """A copy of the hosts' ConfigMap."""
+    return {**_unowned(plan, "v1", "ConfigMap"), "data": config_map(plan)["data"]}
+
+
+def purge_job(plan: Plan, seconds: int) -> Object:
+    """Runs for at most `seconds`. Its pods are none of the Worker's: they carry another label."""
+    template = pod_template(plan)["spec"]
+    host = next(item for item in template["containers"] if item["name"] == CONTAINER)
+    container = {
+        **{name: host[name] for name in ("image", "imagePullPolicy", "securityContext", "resources")},
+        "name": "purge",
+        "args": [
+            "purge",
+            "--manifest",
+            f"/etc/perdure/config/{CONFIG_FILE}",
+            "--worker",
+            f"{plan.namespace}/{plan.name}",
+        ],
+        # The guest's variables are not needed, but the manifest names them.
+        "env": [item for item in host["env"] if item["name"].startswith("PERDURE_GUEST_")],
+        "volumeMounts": [
+            *(mount for mount in host["volumeMounts"] if mount["name"] not in ("component", "data")),
+            {"name": "scratch", "mountPath": "/var/lib/perdure"},
+        ],
+    }
+    mounted = {mount["name"] for mount in container["volumeMounts"]}
+    volumes = [volume for volume in template["volumes"] if volume["name"] in mounted]
+    for volume in volumes:
+        if volume["name"] == "config":
+            volume["configMap"] = {"name": purge_name(plan.name)}
+    pod = {
+        **{name: template[name] for name in _KEPT_FROM_TEMPLATE if name in template},
+        "restartPolicy": "OnFailure",
+        "enableServiceLinks": False,
+        "containers": [container],
+        "volumes": [*volumes, {"name": "scratch", "emptyDir": {}}],
+    }
+    if plan.account != plan.name:
+        pod["serviceAccountName"] = plan.account
+    return {
+        **_unowned(plan, "batch/v1", "Job"),
+        "spec": {
+            "activeDeadlineSeconds": seconds,
+            "ttlSecondsAfterFinished": _TIME_TO_LIVE,
+            "backoffLimit": 6,
+            "template": {"metadata": {"labels": {"perdure.dev/purge": plan.name}}, "spec": pod},
+        },
+    }
+
+
+def _unowned(plan: Plan, api_version: str, kind: str) -> Object:
+    found = base(plan, api_version, kind, purge_name(plan.name))
+    del found["metadata"]["ownerReferences"]
+    found["metadata"]["labels"] = labels(plan.name)
+    return found

@@ -1,0 +1,67 @@
+"""Reading what the cluster says of a Worker's pods. Pure functions over API objects."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from perdure.reconciler.api import Object
+from perdure.reconciler.objects.pods import CHECKSUM, CONTAINER
+
+_NOISE = ("ContainerCreating", "PodInitializing")
+
+
+@dataclass(frozen=True, slots=True)
+class Pods:
+    """`current`: pods with the present configuration. See `conditions.Facts` for the rest."""
+
+    total: int
+    ready: int
+    current: int
+    refusal: tuple[str, str] | None
+    waiting: str | None
+
+
+def observe(pods: Iterable[Object], checksum: str) -> Pods:
+    """Pods that are going do not count."""
+    alive = [pod for pod in pods if not pod["metadata"].get("deletionTimestamp")]
+    current = [pod for pod in alive if pod["metadata"].get("annotations", {}).get(CHECKSUM) == checksum]
+    waiting = next((reason for pod in current if (reason := _waiting(pod)) is not None), None)
+    refusal = next((found for pod in current if (found := _refusal(pod)) is not None), None)
+    return Pods(len(alive), sum(map(_is_ready, alive)), len(current), refusal, waiting)
+
+
+def _is_ready(pod: Object) -> bool:
+    conditions = pod.get("status", {}).get("conditions", [])
+    return any(found["type"] == "Ready" and found["status"] == "True" for found in conditions)
+
+
+def _host_status(pod: Object) -> Object:
+    statuses = pod.get("status", {}).get("containerStatuses", [])
+    return next((status for status in statuses if status["name"] == CONTAINER), {})
+
+
+def _refusal(pod: Object) -> tuple[str, str] | None:
+    """What the host wrote before it ended: `code: sentence`."""
+    if _is_ready(pod):
+        return None
+    status = _host_status(pod)
+    for state in (status.get("state", {}), status.get("lastState", {})):
+        message = state.get("terminated", {}).get("message", "")
+        code, colon, sentence = message.partition(": ")
+        if colon and code.replace("-", "").isalpha():
+            return code, sentence.strip()
+    return None
+
+
+def _waiting(pod: Object) -> str | None:
+    name = pod["metadata"]["name"]
+    for found in pod.get("status", {}).get("conditions", []):
+        if found["type"] == "PodScheduled" and found["status"] == "False":
+            return f"pod {name} cannot be scheduled: {found.get('message', found.get('reason', ''))}"
+    waiting = _host_status(pod).get("state", {}).get("waiting")
+    if waiting and waiting.get("reason") not in _NOISE:
+        refusal = _refusal(pod)
+        detail = refusal[1] if refusal else waiting.get("message", "")
+        return f"pod {name}: {waiting['reason']}: {detail}"
+    return None

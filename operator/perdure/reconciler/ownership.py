@@ -1,0 +1,80 @@
+"""Writing a Worker's objects: server-side apply of what should be, deletion of what should not."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from perdure.reconciler.api import FIELD_MANAGER, KINDS, Cluster, Object
+from perdure.reconciler.objects.children import children
+from perdure.reconciler.objects.common import Plan
+from perdure.reconciler.objects.workload import workload_kind
+
+_WORKLOADS = ("Deployment", "StatefulSet")
+
+
+class NotOurs(Exception):
+    """An object of that name belongs to somebody else; the message says which."""
+
+
+async def apply_children(cluster: Cluster, plan: Plan) -> Object:
+    """Bring all objects to what the plan says; returns the workload as it now is.
+
+    Raises `ApiError`, and `NotOurs` before anything was written over.
+    """
+    kind = workload_kind(plan)
+    existing = await cluster.get(KINDS[kind], plan.namespace, plan.name)
+    if existing is not None and await _autoscaled(cluster, existing):
+        plan = dataclasses.replace(plan, set_replicas=False)
+    wanted = children(plan)
+    for obj in wanted:
+        await _require_ours(cluster, plan, obj)
+    applied = [await cluster.apply(obj) for obj in wanted]
+    await _prune(cluster, plan, kind)
+    return next(obj for obj in applied if obj["kind"] == kind)
+
+
+async def _require_ours(cluster: Cluster, plan: Plan, obj: Object) -> None:
+    """A Service or ConfigMap that somebody made under the same name is not taken over."""
+    kind, name = obj["kind"], obj["metadata"]["name"]
+    found = await cluster.get_metadata(KINDS[kind], plan.namespace, name)
+    if found is not None and not _owned(found, plan):
+        raise NotOurs(
+            f"{kind} {name} exists and does not belong to this Worker: delete it, or give the Worker another name"
+        )
+
+
+def _owned(obj: Object, plan: Plan) -> bool:
+    uid = plan.effective.worker.metadata.uid
+    return any(owner.get("uid") == uid for owner in obj["metadata"].get("ownerReferences", []))
+
+
+async def _prune(cluster: Cluster, plan: Plan, kind: str) -> None:
+    """After a change of the provider's kind or of the service account the former objects go."""
+    unwanted = [(other, plan.name) for other in _WORKLOADS if other != kind]
+    if plan.account != plan.name:
+        unwanted.append(("ServiceAccount", plan.name))
+    for other, name in unwanted:
+        found = await cluster.get_metadata(KINDS[other], plan.namespace, name)
+        if found is not None and _owned(found, plan):
+            await cluster.delete(KINDS[other], plan.namespace, name)
+
+
+async def _autoscaled(cluster: Cluster, workload: Object) -> bool:
+    """Whether a HorizontalPodAutoscaler (KEDA makes one, too) sets this workload's replicas.
+
+    Only looked up when the managed fields show that somebody else has set them, so that a manual change is repaired
+    and the usual reconcile costs no request.
+    """
+    if not any(_sets_replicas(entry) for entry in workload["metadata"].get("managedFields", [])):
+        return False
+    name, kind = workload["metadata"]["name"], workload["kind"]
+    for found in await cluster.list(KINDS["HorizontalPodAutoscaler"], workload["metadata"]["namespace"]):
+        target = found["spec"]["scaleTargetRef"]
+        if (target["kind"], target["name"]) == (kind, name):
+            return True
+    return False
+
+
+def _sets_replicas(entry: Object) -> bool:
+    fields: Object = entry.get("fieldsV1", {}).get("f:spec", {})
+    return entry.get("manager") != FIELD_MANAGER and "f:replicas" in fields

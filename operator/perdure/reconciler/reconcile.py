@@ -1,0 +1,135 @@
+"""One idempotent reconcile of a Worker: whatever triggered it, it reads everything, writes what differs, says so."""
+
+from __future__ import annotations
+
+import logging
+import random
+from dataclasses import dataclass, replace
+
+from perdure.reconciler.api import KINDS, WORKER, ApiError, Cluster, Object
+from perdure.reconciler.conditions import Facts
+from perdure.reconciler.deletion import ensure_finalizer, finish
+from perdure.reconciler.inputs import Inputs, gather
+from perdure.reconciler.objects.common import Plan, selector
+from perdure.reconciler.objects.pods import CHECKSUM, checksum
+from perdure.reconciler.observation import observe
+from perdure.reconciler.ownership import NotOurs, apply_children
+from perdure.reconciler.probing import ask_host
+from perdure.reconciler.references import References
+from perdure.reconciler.status import timestamp, worker_status, write_status
+from perdure.reconciler.workqueue import Key
+
+log = logging.getLogger(__name__)
+_UNREADY = 5.0
+_READY = 45.0
+_REFUSED = (400, 403, 422)
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What the operator was started with. `host_image` runs in the Workers' pods."""
+
+    host_image: str
+    pull_policy: str = "IfNotPresent"
+    insecure_registries: tuple[str, ...] = ()
+
+
+class Reconciler:
+    """`worker(key)` is what the queue calls."""
+
+    def __init__(self, cluster: Cluster, settings: Settings, references: References) -> None:
+        self._cluster = cluster
+        self._settings = settings
+        self._references = references
+
+    async def worker(self, key: Key) -> float | None:
+        """Seconds until the next look, or None when the Worker is gone. Raises `ApiError`: try again later."""
+        namespace, name = key
+        document = await self._cluster.get(WORKER, namespace, name)
+        if document is None:
+            self._references.forget(key)
+            return None
+        inputs = await gather(self._cluster, document, self._settings.insecure_registries)
+        plan = self._plan(inputs)
+        if document["metadata"].get("deletionTimestamp"):
+            self._references.put(key, inputs.uses, ready=False)
+            return await finish(self._cluster, document, inputs, plan)
+        if inputs.worker is not None:
+            wanted = inputs.worker.spec.deletion_policy == "Delete"
+            await ensure_finalizer(self._cluster, document, wanted=wanted)
+        facts = await self._bring_about(document, inputs, plan)
+        ready = await self._report(document, inputs, plan, facts)
+        self._references.put(key, inputs.uses, ready=ready)
+        return (_READY if ready else _UNREADY) * random.uniform(0.8, 1.2)  # noqa: S311 - jitter, not a secret
+
+    def _plan(self, inputs: Inputs) -> Plan | None:
+        """What can be made from these inputs; without a component it is good for a purge only."""
+        if inputs.effective is None:
+            return None
+        return Plan(
+            effective=inputs.effective,
+            digest=inputs.pin.digest if inputs.pin is not None else "",
+            image_ref=inputs.pin.image_ref if inputs.pin is not None else None,
+            host_image=self._settings.host_image,
+            pull_policy=self._settings.pull_policy,
+            versions=inputs.versions,
+            insecure_registries=self._settings.insecure_registries,
+        )
+
+    async def _bring_about(self, document: Object, inputs: Inputs, plan: Plan | None) -> Facts:
+        """Apply what can be applied. With broken inputs the objects stay as they are: what runs, runs on."""
+        facts = Facts(
+            spec_error=inputs.spec_error,
+            component_error=inputs.component_error,
+            digest=inputs.pin.digest if inputs.pin is not None else None,
+            provider_error=inputs.provider_error,
+            secret_error=inputs.secret_error,
+            provider=inputs.effective.home.name if inputs.effective is not None else None,
+            desired=document["spec"].get("replicas", 1),
+        )
+        if plan is None or not inputs.complete:
+            return facts
+        try:
+            workload = await apply_children(self._cluster, plan)
+        except NotOurs as error:
+            return replace(facts, spec_error=str(error))
+        except ApiError as error:
+            if error.status not in _REFUSED:
+                raise
+            return replace(facts, spec_error=f"the API server refused an object: {error.message}")
+        return replace(facts, desired=workload["spec"].get("replicas", facts.desired))
+
+    async def _report(self, document: Object, inputs: Inputs, plan: Plan | None, facts: Facts) -> bool:
+        """Look at the pods and write the status; whether the Worker is ready."""
+        meta = document["metadata"]
+        labels = ",".join(f"{label}={value}" for label, value in selector(meta["name"]).items())
+        found = await self._cluster.list(KINDS["Pod"], meta["namespace"], labels)
+        current = checksum(plan) if plan is not None and inputs.complete else _newest_checksum(found)
+        pods = observe(found, current)
+        facts = replace(
+            facts,
+            ready=pods.ready,
+            updated=pods.current,
+            total=pods.total,
+            refusal=pods.refusal,
+            waiting=pods.waiting,
+        )
+        former = document.get("status") or {}
+        asked = None
+        if pods.ready and pods.current == pods.total and _unknown(former, facts.digest):
+            asked = await ask_host(f"http://{meta['name']}.{meta['namespace']}.svc")
+        status = worker_status(document, facts, inputs.pin, asked, timestamp())
+        await write_status(self._cluster, WORKER, document, status)
+        return any(found["type"] == "Ready" and found["status"] == "True" for found in status["conditions"])
+
+
+def _unknown(former: Object, digest: str | None) -> bool:
+    """Whether a host should be asked: once a component, and again when the provider changed."""
+    component = former.get("component") or {}
+    ready = any(found["type"] == "Ready" and found["status"] == "True" for found in former.get("conditions", []))
+    return not ready or "durability" not in former or component.get("digest") != digest or "exports" not in component
+
+
+def _newest_checksum(pods: list[Object]) -> str:
+    newest = max(pods, key=lambda pod: pod["metadata"].get("creationTimestamp", ""), default=None)
+    return str(newest["metadata"].get("annotations", {}).get(CHECKSUM, "")) if newest is not None else ""

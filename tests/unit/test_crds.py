@@ -1,0 +1,58 @@
+"""The CRDs are the API's source of truth: every field described, and the typed models equal to them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from pydantic import BaseModel
+
+from perdure.manifests.load import _model_in
+from perdure.manifests.provider import KeyValueProviderSpec
+from perdure.manifests.worker import WorkerSpec
+
+CRDS = Path(__file__).resolve().parents[2] / "crds"
+FILES = {"workers.yaml": WorkerSpec, "keyvalueproviders.yaml": KeyValueProviderSpec}
+
+
+def schema(name: str) -> dict[str, Any]:
+    document = yaml.safe_load((CRDS / name).read_text())
+    found: dict[str, Any] = document["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+    return found
+
+
+def nodes(node: dict[str, Any], path: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    yield path, node
+    for name, child in node.get("properties", {}).items():
+        yield from nodes(child, f"{path}.{name}")
+    for part in ("items", "additionalProperties"):
+        if isinstance(node.get(part), dict):
+            yield from nodes(node[part], f"{path}[]")
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_every_field_is_described(name: str) -> None:
+    assert [path for path, node in nodes(schema(name), "") if not node.get("description")] == []
+
+
+def compare(model: type[BaseModel], node: dict[str, Any], path: str) -> None:
+    fields = {field.alias or name: field for name, field in model.model_fields.items()}
+    assert set(fields) == set(node.get("properties", {})), path
+    required = {name for name, field in fields.items() if field.is_required()}
+    assert required == set(node.get("required", [])), path
+    for name, field in fields.items():
+        child = node["properties"][name]
+        inner = _model_in(field.annotation)
+        if inner is not None:
+            compare(inner, child.get("items", child), f"{path}.{name}")
+        allowed = [list(a.__args__) for a in [field.annotation] if str(a).startswith("typing.Literal")]
+        if allowed:
+            assert allowed[0] == child["enum"], f"{path}.{name}"
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_models_and_crds_have_the_same_fields(name: str) -> None:
+    compare(FILES[name], schema(name)["properties"]["spec"], "spec")
