@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 export PERDURE_CACHE ?= $(HOME)/.cache/perdure
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test unit lint e2e kind-e2e examples lock image bench clean
+.PHONY: help demo test unit lint e2e kind-e2e chart examples lock image bench clean
 
 help:  ## list the targets
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -35,8 +35,12 @@ lint: $(VENV)/.installed  ## ruff, mypy --strict, import contracts
 	@$(BIN)/lint-imports --no-cache
 
 e2e: $(VENV)/.installed  ## the product on a real cluster ($$KUBECONFIG, or one of its own)
-	@[ -n "$$KUBECONFIG" ] || { .ci/install-cluster && .ci/build-cluster-tools; }
-	@$(BIN)/python -m pytest tests/e2e
+	@VENV=$(VENV) scripts/e2e
+
+chart:  ## bring the chart's copies of crds/ and of the example up to date
+	@mkdir -p charts/perdure/files/crds
+	@cp crds/*.yaml charts/perdure/files/crds/
+	@cp examples/key-value/key-value.wasm charts/perdure/files/
 
 kind-e2e: $(VENV)/.installed  ## the same on kind (needs Docker)
 	@scripts/kind-e2e

@@ -35,7 +35,31 @@ def nodes(node: dict[str, Any], path: str) -> Iterator[tuple[str, dict[str, Any]
 
 @pytest.mark.parametrize("name", FILES)
 def test_every_field_is_described(name: str) -> None:
-    assert [path for path, node in nodes(schema(name), "") if not node.get("description")] == []
+    """All but those of metadata, which Kubernetes describes (and forbids to describe here)."""
+    found = [path for path, node in nodes(schema(name), "") if not node.get("description")]
+    assert [path for path in found if not path.startswith(".metadata")] == []
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_schemas_hold_known_keywords_only(name: str) -> None:
+    """A comma in an unquoted description would silently become a keyword."""
+    known = {"type", "description", "properties", "required", "items", "enum", "default", "pattern", "format"}
+    known |= {"minimum", "maximum", "minLength", "maxLength", "maxItems", "additionalProperties"}
+    for path, node in nodes(schema(name), ""):
+        assert {key for key in node if not key.startswith("x-kubernetes-")} <= known, path
+
+
+CHART = Path(__file__).resolve().parents[2] / "charts" / "perdure" / "files"
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_the_chart_carries_the_same_definitions(name: str) -> None:
+    assert (CHART / "crds" / name).read_bytes() == (CRDS / name).read_bytes(), "run `make chart`"
+
+
+def test_the_chart_tests_with_the_example() -> None:
+    example = CRDS.parent / "examples" / "key-value" / "key-value.wasm"
+    assert (CHART / "key-value.wasm").read_bytes() == example.read_bytes(), "run `make chart`"
 
 
 def compare(model: type[BaseModel], node: dict[str, Any], path: str) -> None:

@@ -10,8 +10,11 @@ import uuid
 from pathlib import Path
 
 from perdure.cli.hosting import add_logging
+from perdure.errors import ManifestError
 from perdure.host.config import parse_address
 from perdure.host.logs import configure_logging
+from perdure.manifests.load import load_manifests
+from perdure.manifests.provider import KeyValueProvider
 from perdure.reconciler.app import OperatorConfig, run_operator
 from perdure.reconciler.reconcile import Settings
 
@@ -33,6 +36,9 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
     parser.add_argument(
         "--host-pull-policy", choices=("Always", "IfNotPresent", "Never"), default="IfNotPresent", metavar="POLICY"
+    )
+    parser.add_argument(
+        "--bootstrap", type=Path, metavar="FILE", help="KeyValueProviders to apply when this operator begins to lead"
     )
     parser.add_argument("--insecure-registry", action="append", metavar="HOST:PORT", help="plain HTTP to this one")
     parser.add_argument("--lease-namespace", metavar="NAMESPACE", help="where the Lease lies (default: the pod's)")
@@ -58,8 +64,17 @@ def run(args: argparse.Namespace) -> int:
             identity=f"{name}_{uuid.uuid4().hex[:8]}",
             lease_namespace=args.lease_namespace or _own_namespace(),
             metrics_listen=parse_address(args.metrics_listen, option="--metrics-listen"),
+            bootstrap=_providers(args.bootstrap) if args.bootstrap is not None else (),
         )
     )
+
+
+def _providers(path: Path) -> tuple[KeyValueProvider, ...]:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ManifestError(f"{path} cannot be read: {error.strerror}", field="--bootstrap") from error
+    return load_manifests(text, source=str(path)).providers
 
 
 def _own_namespace() -> str:

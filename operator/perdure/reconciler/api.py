@@ -48,6 +48,8 @@ class Kind:
 WORKER = Kind(GROUP, "workers")
 PROVIDER = Kind(GROUP, "keyvalueproviders", namespaced=False)
 KINDS = {
+    "Worker": WORKER,
+    "KeyValueProvider": PROVIDER,
     "ServiceAccount": Kind("/api/v1", "serviceaccounts"),
     "ConfigMap": Kind("/api/v1", "configmaps"),
     "Secret": Kind("/api/v1", "secrets"),

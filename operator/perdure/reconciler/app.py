@@ -13,11 +13,14 @@ from dataclasses import dataclass
 
 import aiohttp
 import kopf
+from kopf._core.engines.peering import Identity
 
+from perdure.manifests.provider import KeyValueProvider
 from perdure.reconciler import handlers
 from perdure.reconciler.api import PROVIDER, WORKER, ApiError, Cluster
 from perdure.reconciler.lease import LeaderLost, Leadership
 from perdure.reconciler.metrics import OperatorMetrics
+from perdure.reconciler.objects.config import provider_document
 from perdure.reconciler.providers import ProviderReconciler
 from perdure.reconciler.reconcile import Reconciler, Settings
 from perdure.reconciler.references import References
@@ -31,12 +34,13 @@ _STUCK = 120.0
 
 @dataclass(frozen=True, slots=True)
 class OperatorConfig:
-    """`identity`: unique among operators; `lease_namespace`: where the Lease lies."""
+    """`identity`: unique among operators. `lease_namespace`: where the Lease lies. `bootstrap`: applied when leading."""
 
     settings: Settings
     identity: str
     lease_namespace: str
     metrics_listen: tuple[str, int]
+    bootstrap: tuple[KeyValueProvider, ...] = ()
 
 
 def run_operator(config: OperatorConfig) -> int:
@@ -73,6 +77,8 @@ class _Operator:
         self._workers = Reconciler(cluster, config.settings, self._references)
         self._providers = ProviderReconciler(cluster, self._references)
         self._queue = WorkQueue(self._reconcile, self._failed)
+        self._bootstrap = config.bootstrap
+        self._identity = Identity(config.identity)
 
     async def run(self, stop: asyncio.Event) -> int:
         """Until `stop` is set (0), or until going on would be wrong (1)."""
@@ -105,13 +111,22 @@ class _Operator:
         log.info("waiting to lead", extra={"fields": {"lease": LEASE_NAME}})
         await self._leadership.acquire()
         self.metrics.leading.set(1)
+        for provider in self._bootstrap:
+            await self._cluster.apply(provider_document(provider))
+            log.info("applied", extra={"fields": {"keyValueProvider": provider.name}})
         handlers.quiet_kopf()
         registry = handlers.registry(self._queue.trigger, self._references, self._seen)
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._leadership.hold())
             tasks.create_task(self._queue.run())
             await kopf.operator(
-                registry=registry, settings=handlers.settings(), clusterwide=True, standalone=True, stop_flag=stop
+                registry=registry,
+                settings=handlers.settings(),
+                clusterwide=True,
+                standalone=True,
+                stop_flag=stop,
+                # Given, since kopf would look up the user's name, and a pod's user has none.
+                identity=self._identity,
             )
             raise WatchEnded("kopf's watches ended")
 

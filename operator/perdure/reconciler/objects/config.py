@@ -6,6 +6,7 @@ from typing import Any
 
 import yaml
 
+from perdure.manifests.provider import KeyValueProvider
 from perdure.reconciler.objects.common import CONFIG_FILE, Object, Plan, base
 
 
@@ -15,7 +16,7 @@ def service_account(plan: Plan) -> Object:
 
 def config_map(plan: Plan) -> Object:
     """The Worker and its providers as the manifests that `perdure host --manifest` reads."""
-    documents = [_worker(plan), *(_provider(plan, index) for index in range(len(plan.effective.providers)))]
+    documents = [_worker(plan), *map(_provider, plan.effective.providers)]
     text = yaml.safe_dump_all(documents, sort_keys=True)
     return {**base(plan, "v1", "ConfigMap", plan.config_name), "data": {CONFIG_FILE: text}}
 
@@ -35,15 +36,23 @@ def _worker(plan: Plan) -> dict[str, Any]:
     }
 
 
-def _provider(plan: Plan, index: int) -> dict[str, Any]:
-    provider = plan.effective.providers[index]
-    spec = provider.spec.model_dump(by_alias=True, exclude={"default", "allowed_namespaces"}, exclude_none=True)
+def provider_document(provider: KeyValueProvider) -> Object:
+    """The whole resource, as it would be written by hand."""
+    spec = provider.spec.model_dump(by_alias=True, exclude_none=True)
     return {
         "apiVersion": provider.api_version,
         "kind": provider.kind,
         "metadata": {"name": provider.name},
         "spec": _with_units(spec),
     }
+
+
+def _provider(provider: KeyValueProvider) -> Object:
+    """As hosts read it: what concerns only the choice of a provider must not restart them."""
+    found = provider_document(provider)
+    for field in ("default", "allowedNamespaces"):
+        found["spec"].pop(field, None)
+    return found
 
 
 _MILLISECONDS = ("ttl", "resultRetention", "invocationTimeout", "timeout")

@@ -1,0 +1,71 @@
+"""Certificates and kubeconfigs of the cluster's components, made with openssl."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from support.cluster.processes import run
+
+POD_GATEWAY = "198.18.0.1"
+POD_RANGE = "198.18.0.0/24"
+SERVICE_RANGE = "198.19.0.0/16"
+FIRST_SERVICE = "198.19.0.1"
+NODE = "node0"
+
+
+@dataclass(frozen=True)
+class Pki:
+    directory: Path
+    server: str
+
+    def cert(self, name: str) -> str:
+        return str(self.directory / f"{name}.crt")
+
+    def key(self, name: str) -> str:
+        return str(self.directory / f"{name}.key")
+
+    def kubeconfig(self, name: str) -> str:
+        return str(self.directory / f"{name}.conf")
+
+
+def make_pki(directory: Path, server: str) -> Pki:
+    directory.mkdir(parents=True)
+    pki = Pki(directory, server)
+    run("openssl", "genrsa", "-out", pki.key("ca"), "2048")
+    run("openssl", "req", "-x509", "-new", "-key", pki.key("ca"), "-subj", "/CN=cluster", "-days", "30",
+        "-out", pki.cert("ca"))  # fmt: skip
+    names = "DNS:kubernetes.default,DNS:kubernetes.default.svc,DNS:localhost"
+    _sign(pki, "apiserver", "/CN=kube-apiserver", f"IP:127.0.0.1,IP:{POD_GATEWAY},IP:{FIRST_SERVICE},{names}")
+    subjects = {
+        "admin": "/O=system:masters/CN=admin",
+        "controller-manager": "/CN=system:kube-controller-manager",
+        "scheduler": "/CN=system:kube-scheduler",
+        "kubelet": f"/O=system:nodes/CN=system:node:{NODE}",
+        "proxy": "/CN=system:kube-proxy",
+    }
+    for name, subject in subjects.items():
+        _sign(pki, name, subject, f"DNS:{name},DNS:{NODE},IP:{POD_GATEWAY}")
+        _kubeconfig(pki, name)
+    run("openssl", "genrsa", "-out", pki.key("sa"), "2048")
+    run("openssl", "rsa", "-in", pki.key("sa"), "-pubout", "-out", pki.cert("sa"))
+    return pki
+
+
+def _sign(pki: Pki, name: str, subject: str, names: str) -> None:
+    request, extensions = pki.directory / f"{name}.csr", pki.directory / f"{name}.ext"
+    extensions.write_text(f"subjectAltName={names}\nextendedKeyUsage=serverAuth,clientAuth\n")
+    run("openssl", "genrsa", "-out", pki.key(name), "2048")
+    run("openssl", "req", "-new", "-key", pki.key(name), "-subj", subject, "-out", str(request))
+    run("openssl", "x509", "-req", "-in", str(request), "-CA", pki.cert("ca"), "-CAkey", pki.key("ca"),
+        "-CAcreateserial", "-days", "30", "-extfile", str(extensions), "-out", pki.cert(name))  # fmt: skip
+
+
+def _kubeconfig(pki: Pki, name: str) -> None:
+    base = ("kubectl", "config", "--kubeconfig", pki.kubeconfig(name))
+    run(*base, "set-cluster", "c", f"--server={pki.server}", f"--certificate-authority={pki.cert('ca')}",
+        "--embed-certs")  # fmt: skip
+    run(*base, "set-credentials", "u", f"--client-certificate={pki.cert(name)}", f"--client-key={pki.key(name)}",
+        "--embed-certs")  # fmt: skip
+    run(*base, "set-context", "c", "--cluster=c", "--user=u")
+    run(*base, "use-context", "c")
