@@ -12,7 +12,7 @@ import urllib.request
 from dataclasses import dataclass
 
 DEFAULT_URL = "http://127.0.0.1:8080"
-_RETRIED = (429, 503, 504)
+_RETRIED = (429, 502, 503, 504)
 
 
 class ApiError(Exception):

@@ -34,7 +34,7 @@ _STUCK = 120.0
 
 @dataclass(frozen=True, slots=True)
 class OperatorConfig:
-    """`identity`: unique among operators. `lease_namespace`: where the Lease lies. `bootstrap`: applied when leading."""
+    """`identity`: unique among operators. `bootstrap`: what the leader applies first."""
 
     settings: Settings
     identity: str

@@ -20,6 +20,8 @@ class Pods:
     current: int
     refusal: tuple[str, str] | None
     waiting: str | None
+    silent: str | None
+    """The address of a current pod whose host runs, is not ready, and has not ended with words of its own."""
 
 
 def observe(pods: Iterable[Object], checksum: str) -> Pods:
@@ -28,7 +30,15 @@ def observe(pods: Iterable[Object], checksum: str) -> Pods:
     current = [pod for pod in alive if pod["metadata"].get("annotations", {}).get(CHECKSUM) == checksum]
     waiting = next((reason for pod in current if (reason := _waiting(pod)) is not None), None)
     refusal = next((found for pod in current if (found := _refusal(pod)) is not None), None)
-    return Pods(len(alive), sum(map(_is_ready, alive)), len(current), refusal, waiting)
+    silent = next((address for pod in current if (address := _silent(pod)) is not None), None)
+    return Pods(len(alive), sum(map(_is_ready, alive)), len(current), refusal, waiting, silent)
+
+
+def _silent(pod: Object) -> str | None:
+    if _is_ready(pod) or "running" not in _host_status(pod).get("state", {}):
+        return None
+    address = pod["status"].get("podIP")
+    return str(address) if address else None
 
 
 def _is_ready(pod: Object) -> bool:

@@ -1,4 +1,7 @@
-"""What a running host says of itself, for the status. Best effort: where it cannot be asked, the status is shorter."""
+"""What a running host says of itself, for the status. Best effort: where it cannot be asked, the status is shorter.
+
+Answers come from a pod that runs foreign code: they are bounded and checked.
+"""
 
 from __future__ import annotations
 
@@ -10,21 +13,39 @@ from perdure.reconciler.status import Details
 
 _TIMEOUT = aiohttp.ClientTimeout(total=3, connect=1)
 _MAX_BYTES = 1 << 20
+_MAX_REASON = 512
 _MAX_EXPORTS = 256
 
 
 async def ask_host(base: str) -> Details | None:
-    """`base`: the Service's address. The answer comes from a pod that runs foreign code: it is bounded and checked."""
+    """`base`: the Service's address."""
+    found = await _get(f"{base}/v1/component", _MAX_BYTES)
+    if found is None or found[0] != 200:
+        return None
+    try:
+        return _details(json.loads(found[1]))
+    except ValueError:
+        return None
+
+
+async def why_not_ready(address: str) -> tuple[str, str] | None:
+    """(code, sentence) of a host that runs and is not ready, by its pod's address; None where it does not say."""
+    shown = f"[{address}]" if ":" in address else address
+    found = await _get(f"http://{shown}:9090/readyz", _MAX_REASON)
+    if found is None or found[0] != 503:
+        return None
+    text = "".join(char for char in found[1].decode("utf-8", "replace") if char.isprintable()).strip()
+    # Starting and draining pass by themselves; a provider that does not answer is worth a condition.
+    return ("provider-unavailable", text) if text.startswith("provider ") else None
+
+
+async def _get(url: str, limit: int) -> tuple[int, bytes] | None:
     try:
         async with aiohttp.ClientSession(timeout=_TIMEOUT) as session:
-            async with session.get(f"{base}/v1/component", allow_redirects=False) as reply:
-                if reply.status != 200:
-                    return None
-                data = await reply.content.read(_MAX_BYTES)
-        document = json.loads(data)
-    except (aiohttp.ClientError, TimeoutError, OSError, ValueError):
+            async with session.get(url, allow_redirects=False) as reply:
+                return reply.status, await reply.content.read(limit)
+    except (aiohttp.ClientError, TimeoutError, OSError):
         return None
-    return _details(document)
 
 
 def _details(document: object) -> Details | None:

@@ -14,7 +14,7 @@ from perdure.reconciler.objects.common import Plan, selector
 from perdure.reconciler.objects.pods import CHECKSUM, checksum
 from perdure.reconciler.observation import observe
 from perdure.reconciler.ownership import NotOurs, apply_children
-from perdure.reconciler.probing import ask_host
+from perdure.reconciler.probing import ask_host, why_not_ready
 from perdure.reconciler.references import References
 from perdure.reconciler.status import timestamp, worker_status, write_status
 from perdure.reconciler.workqueue import Key
@@ -94,7 +94,7 @@ class Reconciler:
         except NotOurs as error:
             return replace(facts, spec_error=str(error))
         except ApiError as error:
-            if error.status not in _REFUSED:
+            if not _is_refusal(error):
                 raise
             return replace(facts, spec_error=f"the API server refused an object: {error.message}")
         return replace(facts, desired=workload["spec"].get("replicas", facts.desired))
@@ -106,12 +106,15 @@ class Reconciler:
         found = await self._cluster.list(KINDS["Pod"], meta["namespace"], labels)
         current = checksum(plan) if plan is not None and inputs.complete else _newest_checksum(found)
         pods = observe(found, current)
+        refusal = pods.refusal
+        if refusal is None and pods.silent is not None:
+            refusal = await why_not_ready(pods.silent)
         facts = replace(
             facts,
             ready=pods.ready,
             updated=pods.current,
             total=pods.total,
-            refusal=pods.refusal,
+            refusal=refusal,
             waiting=pods.waiting,
         )
         former = document.get("status") or {}
@@ -121,6 +124,11 @@ class Reconciler:
         status = worker_status(document, facts, inputs.pin, asked, timestamp())
         await write_status(self._cluster, WORKER, document, status)
         return any(found["type"] == "Ready" and found["status"] == "True" for found in status["conditions"])
+
+
+def _is_refusal(error: ApiError) -> bool:
+    """Whether the objects are at fault. For a value that does not parse, server-side apply answers 500."""
+    return error.status in _REFUSED or (error.status == 500 and "unable to convert" in error.message)
 
 
 def _unknown(former: Object, digest: str | None) -> bool:

@@ -16,7 +16,7 @@ import aiohttp
 
 from perdure.errors import ComponentError
 from perdure.manifests.worker import ComponentSource
-from perdure.reconciler.api import KINDS, Cluster
+from perdure.reconciler.api import KINDS, Cluster, Object
 from perdure.registry.digest import digest_of, require_component, require_digest
 from perdure.registry.oci import Credentials, RegistryClient, credentials_from_docker_config
 from perdure.registry.reference import parse_reference
@@ -78,19 +78,26 @@ async def _from_config_map(cluster: Cluster, namespace: str, source: ComponentSo
     found = await cluster.get(KINDS["ConfigMap"], namespace, reference.name)
     if found is None:
         raise ComponentError(f"ConfigMap {reference.name} not found in namespace {namespace}")
-    encoded = (found.get("binaryData") or {}).get(reference.key)
-    if encoded is None:
-        keys = ", ".join(sorted(found.get("binaryData") or {})) or "none"
-        raise ComponentError(f"ConfigMap {reference.name} has no key {reference.key} in binaryData (found: {keys})")
-    try:
-        data = base64.b64decode(encoded)
-    except binascii.Error as error:
-        raise ComponentError(f"ConfigMap {reference.name}: {reference.key} is not base64") from error
+    data = _content(found, reference.name, reference.key)
     name = f"ConfigMap {reference.name} key {reference.key}"
     require_component(data, name=name)
     if source.sha256 is not None:
         require_digest(data, source.sha256, name=name)
     return Pin(digest_of(data), text, len(data))
+
+
+def _content(found: Object, name: str, key: str) -> bytes:
+    """kubectl puts a file that happens to be UTF-8 into `data`: what is wrong with it is then said below."""
+    binary, text = found.get("binaryData") or {}, found.get("data") or {}
+    if key in text:
+        return str(text[key]).encode()
+    if key not in binary:
+        keys = ", ".join(sorted([*binary, *text])) or "none"
+        raise ComponentError(f"ConfigMap {name} has no key {key} (found: {keys})")
+    try:
+        return base64.b64decode(binary[key])
+    except binascii.Error as error:
+        raise ComponentError(f"ConfigMap {name}: {key} is not base64") from error
 
 
 async def _credentials(cluster: Cluster, namespace: str, source: ComponentSource) -> dict[str, Credentials]:

@@ -7,7 +7,7 @@ import subprocess
 from pathlib import Path
 
 from support.cluster.images import import_image, pause_image
-from support.cluster.pki import NODE, POD_GATEWAY, POD_RANGE, Pki
+from support.cluster.pki import NODE, POD_GATEWAY, POD_RANGE, SERVICE_RANGE, Pki
 from support.cluster.processes import Processes, run
 
 BRIDGE = "cni0"
@@ -19,6 +19,8 @@ def start_node(processes: Processes, pki: Pki, state: Path) -> Path:
     run("ip", "link", "add", BRIDGE, "type", "bridge")
     run("ip", "addr", "add", f"{POD_GATEWAY}/24", "dev", BRIDGE)
     run("ip", "link", "set", BRIDGE, "up")
+    # Service addresses are rewritten on the way out; without any route there is no way out.
+    run("ip", "route", "add", SERVICE_RANGE, "dev", BRIDGE)
     Path("/proc/sys/net/ipv4/ip_forward").write_text("1")
     socket = _start_containerd(processes, state)
     import_image(socket, pause_image(state, PAUSE))

@@ -1,0 +1,118 @@
+"""One cluster and one installed chart for all end-to-end tests; a namespace of its own, *restricted*, for each."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from support.cluster.kubectl import Kubectl, eventually, proxied
+from support.cluster.local import local_cluster
+from support.guests import guest
+
+ROOT = Path(__file__).resolve().parents[2]
+SYSTEM = "perdure-system"
+RELEASE = "perdure"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if "/e2e/" in str(item.path):
+            item.add_marker(pytest.mark.timeout(400))
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[Kubectl]:
+    given = os.environ.get("KUBECONFIG")
+    if given:
+        with proxied(given) as found:
+            yield found
+    else:
+        with local_cluster() as kubeconfig, proxied(kubeconfig) as found:
+            yield found
+
+
+@dataclass(frozen=True)
+class Release:
+    """The installed chart."""
+
+    kubectl: Kubectl
+    values: tuple[str, ...]
+
+    def helm(self, *args: str) -> str:
+        command = ["helm", f"--kubeconfig={self.kubectl.kubeconfig}", f"--namespace={SYSTEM}", *args]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    def upgrade(self, *values: str) -> None:
+        self.helm("upgrade", "--install", "--create-namespace", RELEASE, str(ROOT / "charts" / "perdure"), "--wait",
+                  "--timeout=3m", *self.values, *values)  # fmt: skip
+
+    def logs(self) -> str:
+        return self.kubectl.run("logs", "-l", "app.kubernetes.io/component=operator", "--tail=-1", "--prefix")
+
+
+@pytest.fixture(scope="session")
+def release(cluster: Kubectl) -> Iterator[Release]:
+    assert shutil.which("helm"), "helm is not installed: run `make e2e`"
+    image = os.environ.get("PERDURE_E2E_IMAGE", "localhost/perdure:e2e")
+    repository, _, tag = image.rpartition(":")
+    redis = os.environ.get("PERDURE_E2E_REDIS_IMAGE", "localhost/redis:e2e")
+    values = (f"--set=image.repository={repository}", f"--set=image.tag={tag}", f"--set=redis.image={redis}")
+    found = Release(cluster.within(SYSTEM), values)
+    found.upgrade()
+    yield found
+    ready_operator(found.kubectl)
+    logs = found.logs()
+    found.helm("uninstall", RELEASE, "--wait")
+    cluster.run("delete", "namespace", SYSTEM, "--wait=false")
+    # Least privilege must still be enough, and nothing may have gone wrong unnoticed.
+    assert "forbidden" not in logs.lower()
+    assert "defect while reconciling" not in logs
+
+
+@pytest.fixture
+def kubectl(cluster: Kubectl, release: Release) -> Iterator[Kubectl]:
+    """In a fresh namespace that admits *restricted* pods only."""
+    name = f"e2e-{uuid.uuid4().hex[:8]}"
+    cluster.apply(
+        {
+            "apiVersion": "v1",
+            "kind": "Namespace",
+            "metadata": {"name": name, "labels": {"pod-security.kubernetes.io/enforce": "restricted"}},
+        }
+    )
+    found = cluster.within(name)
+    found.config_map("counter", "component.wasm", guest("kv-g4"))
+    yield found
+    found.run("delete", "workers", "--all", "--wait=false")
+    cluster.run("delete", "namespace", name, "--wait=false")
+
+
+@pytest.fixture
+def redis_keys(release: Release) -> Iterator[object]:
+    """Asks the bundled Redis for the keys of a pattern."""
+
+    def keys(pattern: str) -> list[str]:
+        pod = f"{RELEASE}-redis-0"
+        return release.kubectl.run("exec", pod, "--", "redis-cli", "--scan", "--pattern", pattern).split()
+
+    return keys  # type: ignore[return-value]
+
+
+def ready_operator(kubectl: Kubectl) -> None:
+    """Wait until exactly the wanted operators run."""
+
+    def done() -> bool:
+        found = kubectl.get("deployment", f"{RELEASE}-operator") or {}
+        status, wanted = found.get("status", {}), found["spec"]["replicas"]
+        return status.get("updatedReplicas", 0) == status.get("readyReplicas", 0) == status.get("replicas", 0) == wanted
+
+    eventually(done, "the operator's Deployment settles", 90)

@@ -1,0 +1,137 @@
+"""kubectl and the API server's proxy, as a user has them."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from perdure.cli.client import Client
+from support.servers import free_port
+
+Object = dict[str, Any]
+
+
+class CommandFailed(AssertionError):
+    """kubectl ended with an error; the text is what it printed."""
+
+
+@dataclass(frozen=True)
+class Kubectl:
+    """`namespace`: where commands without one act."""
+
+    kubeconfig: str
+    namespace: str = "default"
+    proxy: str = ""
+
+    def within(self, namespace: str) -> Kubectl:
+        return Kubectl(self.kubeconfig, namespace, self.proxy)
+
+    def run(self, *args: str, stdin: str | None = None, seconds: float = 120) -> str:
+        command = ["kubectl", f"--kubeconfig={self.kubeconfig}", f"--namespace={self.namespace}", *args]
+        done = subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=seconds, check=False)
+        if done.returncode != 0:
+            raise CommandFailed(done.stdout + done.stderr)
+        return done.stdout
+
+    def apply(self, *documents: Object) -> str:
+        return self.run("apply", "-f", "-", stdin=yaml.safe_dump_all(documents))
+
+    def get(self, kind: str, name: str) -> Object | None:
+        text = self.run("get", kind, name, "-o", "json", "--ignore-not-found")
+        return json.loads(text) if text.strip() else None
+
+    def list(self, kind: str, selector: str = "") -> list[Object]:
+        found: list[Object] = json.loads(self.run("get", kind, "-o", "json", *(["-l", selector] if selector else [])))[
+            "items"
+        ]
+        return found
+
+    def config_map(self, name: str, key: str, file: Path) -> None:
+        made = self.run("create", "configmap", name, f"--from-file={key}={file}", "--dry-run=client", "-o", "yaml")
+        self.run("apply", "--server-side", "--force-conflicts", "-f", "-", stdin=made)
+
+    def condition(self, worker: str, kind: str = "Ready") -> Object:
+        """The condition, or {} where there is none (yet). Only one about the present generation counts."""
+        found = self.get("worker", worker) or {}
+        conditions: list[Object] = (found.get("status") or {}).get("conditions", [])
+        generation = found.get("metadata", {}).get("generation")
+        return next((c for c in conditions if c["type"] == kind and c["observedGeneration"] == generation), {})
+
+    def wait_ready(self, worker: str, seconds: float = 120) -> Object:
+        """Until the Worker is Ready and all its pods run the present configuration."""
+
+        def done() -> bool:
+            progressing = self.condition(worker, "Progressing").get("status")
+            return self.condition(worker).get("status") == "True" and progressing == "False"
+
+        eventually(done, lambda: self.describe(worker), seconds)
+        found = self.get("worker", worker)
+        assert found is not None
+        return found
+
+    def describe(self, worker: str) -> str:
+        found = self.get("worker", worker) or {}
+        pods = self.run("get", "pods", "-o", "wide")
+        logs = ""
+        with contextlib.suppress(CommandFailed):
+            logs = self.run("logs", "-l", f"perdure.dev/worker={worker}", "--tail=15", "--prefix")
+        return json.dumps(found.get("status"), indent=1) + pods + logs
+
+    def hosts(self, worker: str) -> list[Object]:
+        """Pods that are not going."""
+        pods = self.list("pods", f"perdure.dev/worker={worker}")
+        return [pod for pod in pods if "deletionTimestamp" not in pod["metadata"]]
+
+    def client(self, worker: str, *, retries: int = 30) -> Client:
+        """The Worker's Service, through the API server: what kube-proxy would choose, from anywhere."""
+        return Client(f"{self.proxy}/api/v1/namespaces/{self.namespace}/services/{worker}:http/proxy", retries=retries)
+
+    def pod_client(self, pod: str, port: int = 8080) -> Client:
+        return Client(f"{self.proxy}/api/v1/namespaces/{self.namespace}/pods/{pod}:{port}/proxy", retries=10)
+
+
+def call(client: Client, instance: str, function: str, *arguments: object, key: str | None = None) -> Any:
+    body = json.dumps(arguments).encode()
+    return json.loads(client.request("POST", f"/v1/instances/{instance}/functions/{function}", body, key=key))
+
+
+def eventually(check: Callable[[], object], explain: Callable[[], str] | str, seconds: float = 60) -> None:
+    """Until `check` holds; a failing check's own assertion is shown."""
+    deadline = time.monotonic() + seconds
+    error: AssertionError | None = None
+    while True:
+        try:
+            if check():
+                return
+            error = None
+        except AssertionError as failed:
+            error = failed
+        if time.monotonic() > deadline:
+            words = explain if isinstance(explain, str) else explain()
+            raise AssertionError(f"not within {seconds} s: {words}") from error
+        time.sleep(0.25)
+
+
+@contextlib.contextmanager
+def proxied(kubeconfig: str) -> Iterator[Kubectl]:
+    """With `kubectl proxy` beside it."""
+    port = free_port()
+    command = ["kubectl", f"--kubeconfig={kubeconfig}", "proxy", f"--port={port}"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    try:
+        assert process.stdout is not None
+        assert "Starting to serve" in process.stdout.readline()
+        yield Kubectl(kubeconfig, proxy=f"http://127.0.0.1:{port}")
+    finally:
+        process.terminate()
+        process.wait()
+        if process.stdout is not None:
+            process.stdout.close()
