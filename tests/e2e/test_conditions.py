@@ -74,7 +74,7 @@ def test_a_wrong_digest(kubectl: Kubectl) -> None:
 
 @pytest.mark.parametrize(
     ("content", "words"),
-    [(b"\0asm\x01\0\0\0", "core module"), (b"garbage", "not a WebAssembly component")],
+    [(b"\0asm\x01\0\0\0", "core module"), (b"garbage", "is not WebAssembly")],
 )
 def test_what_is_not_a_component(
     kubectl: Kubectl, content: bytes, words: str, tmp_path_factory: pytest.TempPathFactory

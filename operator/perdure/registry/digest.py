@@ -21,7 +21,7 @@ def require_component(data: bytes, *, name: str) -> None:
         raise ComponentError(f"{name} is not WebAssembly: it does not begin with the bytes \\0asm")
     if data[4:8] == _CORE_LAYER:
         raise ComponentError(
-            f"{name} is a core WebAssembly module, not a component: build for the target wasm32-wasip2, "
+            f"{name} is a core module, not a component: build for the target wasm32-wasip2, "
             "or wrap it with `wasm-tools component new`"
         )
     if data[4:8] != _COMPONENT_LAYER:

@@ -37,7 +37,7 @@ def decode_component(data: bytes) -> tuple[d.Definition, ...]:
         raise ComponentError("not WebAssembly: it does not begin with the bytes \\0asm")
     if data[4:8] == _CORE:
         raise ComponentError(
-            "a core WebAssembly module, not a component: build for the target wasm32-wasip2, or wrap it with "
+            "a core module, not a component: build for the target wasm32-wasip2, or wrap it with "
             "`wasm-tools component new`"
         )
     return _component(Reader(data), 0)
