@@ -95,6 +95,14 @@ async def test_a_resent_claim_gives_the_same_token(store: Store) -> None:
     assert (await store.claim("alice", "n1", "h")).token == (await store.claim("alice", "n1", "h")).token
 
 
+async def test_an_instance_keeps_its_life_until_it_is_deleted(store: Store) -> None:
+    first = await store.claim("alice", "n1", "h1")
+    await store.commit(Commit("alice", first.token, 1, b"x"))
+    assert (await store.claim("alice", "n2", "h2")).life == first.life
+    await store.delete_instance("alice")
+    assert (await store.claim("alice", "n3", "h1")).life != first.life
+
+
 async def test_commit_makes_effects_journal_and_result_visible_together(store: Store) -> None:
     token = (await store.claim("alice", "n", "h")).token
     result = StoredResult("key-1", b"f" * 32, b'"done"')

@@ -20,9 +20,14 @@ def to_entry(effects: Mapping[str, Sequence[Effect]]) -> dict[str, list[ForeignP
     return {provider: [_packed(effect) for effect in found] for provider, found in effects.items()}
 
 
-async def apply_entry(entry: Entry, worker: WorkerId, instance: str, stores: Mapping[str, Store]) -> None:
+def origin_of(worker: WorkerId, instance: str, life: str) -> str:
+    """Names one life of one instance at any store. A new life counts its sequences from 1 again (the instance was
+    deleted, or the Worker has another home now), so the marks of a former one must not swallow its effects."""
+    return f"{life}@{len(worker.namespace)}:{worker.namespace}/{len(worker.name)}:{worker.name}/{instance}"
+
+
+async def apply_entry(entry: Entry, origin: str, instance: str, stores: Mapping[str, Store]) -> None:
     """Apply an entry's foreign effects, as often as it takes. Raises `ProviderUnavailable`."""
-    origin = f"{len(worker.namespace)}:{worker.namespace}/{len(worker.name)}:{worker.name}/{instance}"
     for provider, packed in entry.foreign.items():
         store = stores.get(provider)
         if store is None:

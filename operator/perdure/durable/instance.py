@@ -20,13 +20,13 @@ from perdure.durable.buckets import InstanceBuckets
 from perdure.durable.commits import commit_surely
 from perdure.durable.environment import EngineEnvironment
 from perdure.durable.faultpoint import Point, reach
-from perdure.durable.foreign import apply_entry, to_entry
+from perdure.durable.foreign import apply_entry, origin_of, to_entry
 from perdure.durable.journal import Entry, Event, call_fingerprint, decode_entry, encode_entry
 from perdure.durable.overlay import Overlay
 from perdure.durable.recorder import JournalRecorder
 from perdure.durable.replay import Guest, decode_arguments, replay_entries, require_component, start_events
 from perdure.durable.store import Claim, Commit, StoredResult
-from perdure.errors import GuestTrapped, IdempotencyConflict, InvocationTimeout, PerdureError
+from perdure.errors import Fenced, GuestTrapped, IdempotencyConflict, InvocationTimeout, PerdureError
 from perdure.wasi.state import WasiState
 
 _COMMIT_GRACE = 5.0
@@ -67,6 +67,7 @@ class DurableInstance:
         self._bound = bound
         self._environment = environment
         self._token = claim.token
+        self._origin = origin_of(environment.worker, name, claim.life)
         self._sequence = claim.sequence
         self._keys: set[str] = set()
         self._start: list[Event] | None = None
@@ -157,6 +158,9 @@ class DurableInstance:
         except InvocationTimeout:
             outcome = "timeout"
             raise
+        except Fenced:
+            self.usable = False
+            raise
         except PerdureError as error:
             outcome = "refused" if error.http_status < 500 else "error"
             raise
@@ -189,11 +193,11 @@ class DurableInstance:
         kind = invocation.function.lift.type.result
         plain = None if kind is None else to_json(kind, value)
         body = json.dumps(plain, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
-        await self._commit(invocation, body)
-        self.usable = True
+        self.usable = await self._commit(invocation, body)
         return InvocationResult(body)
 
-    async def _commit(self, invocation: Invocation, body: bytes) -> None:
+    async def _commit(self, invocation: Invocation, body: bytes) -> bool:
+        """Make the invocation durable, foreign effects included. False: it is, but this host is not the owner now."""
         environment = self._environment
         home = environment.catalog.home
         effects = self._overlay.effects(self.name)
@@ -227,17 +231,22 @@ class DurableInstance:
         # A guest that used up its time must still be able to commit what it did.
         limit = max(invocation.deadline, asyncio.get_running_loop().time() + _COMMIT_GRACE)
         await commit_surely(environment.home, commit, environment.hooks, home, limit)
-        if entry.foreign:
-            await self._apply_foreign(entry)
         self._sequence = entry.sequence
         self._start = None
         if invocation.key is not None:
             self._keys.add(invocation.key)
+        if entry.foreign:
+            try:
+                await self._apply_foreign(entry)
+            except Fenced:
+                # The call is carried out everywhere: repeating it would double it. The new owner confirms the mark.
+                return False
+        return True
 
     async def _apply_foreign(self, entry: Entry) -> None:
         environment = self._environment
         reach(Point.FOREIGN_BEFORE)
-        await apply_entry(entry, environment.worker, self.name, environment.stores)
+        await apply_entry(entry, self._origin, self.name, environment.stores)
         reach(Point.FOREIGN_AFTER)
         await environment.home.applied(self.name, self._token, entry.sequence)
         reach(Point.APPLIED_AFTER)

@@ -97,11 +97,13 @@ class StoredResult:
 class Claim:
     """What a claimer receives, in one round trip. `sequence` is the last applied one (0: none yet).
 
-    `journal`: all entries, oldest first. `unapplied`: sequences whose foreign effects are not confirmed yet.
-    `previous_host`: the host that held the instance before, if any.
+    `life`: told from every other life of an instance of this name. Set by its first claim, it stays until the
+    instance is deleted; its sequences mean nothing outside it. `journal`: all entries, oldest first. `unapplied`:
+    sequences whose foreign effects are not confirmed yet. `previous_host`: who held the instance before, if any.
     """
 
     token: OwnerToken
+    life: str
     sequence: int
     journal: list[bytes]
     unapplied: list[int]
@@ -138,8 +140,8 @@ class CommitOutcome(enum.Enum):
 class ForeignApply:
     """Effects of another home store's instance, applied here at most once under (origin, sequence).
 
-    `origin`: "<home worker>/<instance>", unique across stores. The dedup record is the highest sequence applied,
-    kept beside the data in the same transaction; a sequence at or below it changes nothing.
+    `origin`: the home Worker, the instance and its life, unique across stores. The dedup record is the highest
+    sequence applied, kept beside the data in the same transaction; a sequence at or below it changes nothing.
     """
 
     origin: str

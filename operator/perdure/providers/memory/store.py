@@ -31,6 +31,7 @@ from perdure.errors import Fenced, InternalError
 class _Instance:
     token: OwnerToken
     host: str
+    life: str
     sequence: int = 0
     journal: list[bytes] = field(default_factory=list)
     unapplied: list[int] = field(default_factory=list)
@@ -73,10 +74,10 @@ class MemoryStore:
         held = self._instances.get(instance)
         previous = held.host if held else None
         if held is None:
-            held = self._instances[instance] = _Instance(OwnerToken(1, nonce), host)
+            held = self._instances[instance] = _Instance(OwnerToken(1, nonce), host, nonce)
         elif held.token.nonce != nonce:
             held.token, held.host = OwnerToken(held.token.epoch + 1, nonce), host
-        return Claim(held.token, held.sequence, list(held.journal), list(held.unapplied), previous)
+        return Claim(held.token, held.life, held.sequence, list(held.journal), list(held.unapplied), previous)
 
     async def verify(self, instance: str, token: OwnerToken) -> None:
         self._owned(instance, token)

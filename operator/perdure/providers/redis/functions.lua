@@ -58,15 +58,15 @@ local function apply_effects(keys, offset, args, first, now)
   end
 end
 
--- args: nonce, host → epoch, sequence, previous host, journal, unapplied
+-- args: nonce, host → epoch, life, sequence, previous host, journal, unapplied
 local function claim(keys, args)
-  local held = redis.call('HMGET', keys[1], 'e', 'n', 'h', 's')
-  local epoch = tonumber(held[1] or '0')
+  local held = redis.call('HMGET', keys[1], 'e', 'n', 'h', 's', 'l')
+  local epoch, life = tonumber(held[1] or '0'), held[5] or args[1]
   if held[2] ~= args[1] then
     epoch = epoch + 1
-    redis.call('HSET', keys[1], 'e', epoch, 'n', args[1], 'h', args[2])
+    redis.call('HSET', keys[1], 'e', epoch, 'n', args[1], 'h', args[2], 'l', life)
   end
-  return { tostring(epoch), held[4] or '0', held[3] or '',
+  return { tostring(epoch), life, held[4] or '0', held[3] or '',
     redis.call('LRANGE', keys[2], 0, -1), redis.call('SMEMBERS', keys[3]) }
 end
 

@@ -4,7 +4,7 @@
 
 | key | type | holds |
 |---|---|---|
-| `pd:{ns/wk}:i:INSTANCE` | hash | e epoch, n nonce, h host, s sequence |
+| `pd:{ns/wk}:i:INSTANCE` | hash | e epoch, n nonce, h host, s sequence, l life |
 | `pd:{ns/wk}:j:INSTANCE` | list | journal entries |
 | `pd:{ns/wk}:u:INSTANCE` | set | sequences with foreign effects not yet applied |
 | `pd:{ns/wk}:r:INSTANCE`, `…:rx:INSTANCE` | hash, zset | results by idempotency key, their expiry |

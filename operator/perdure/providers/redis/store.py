@@ -28,7 +28,7 @@ from perdure.providers.redis.config import RedisConfig
 from perdure.providers.redis.keys import Keys
 from perdure.providers.redis.server import ServerCheck
 
-_ClaimReply = tuple[bytes, bytes, bytes, list[bytes], list[bytes]]
+_ClaimReply = tuple[bytes, bytes, bytes, bytes, list[bytes], list[bytes]]
 _FINGERPRINT = 32
 _READ = 1000
 _SCAN = 500
@@ -52,11 +52,10 @@ class RedisStore:
 
     async def claim(self, instance: str, nonce: str, host: str) -> Claim:
         reply = await self._client.call("claim", self._keys.instance(instance), nonce, host)
-        epoch, sequence, previous, journal, unapplied = cast(
-            "tuple[bytes, bytes, bytes, list[bytes], list[bytes]]", reply
-        )
+        epoch, life, sequence, previous, journal, unapplied = cast("_ClaimReply", reply)
         return Claim(
             OwnerToken(int(epoch), nonce),
+            life.decode(),
             int(sequence),
             journal,
             sorted(int(number) for number in unapplied),

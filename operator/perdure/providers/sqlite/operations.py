@@ -46,22 +46,22 @@ class Owner:
 def claim(db: sqlite3.Connection, owner: Owner, instance: str, nonce: str, host: str) -> Claim:
     name = instance.encode()
     row = db.execute(
-        "SELECT epoch, nonce, host, sequence FROM instances WHERE worker=? AND name=?", (owner.worker, name)
+        "SELECT epoch, nonce, host, sequence, life FROM instances WHERE worker=? AND name=?", (owner.worker, name)
     ).fetchone()
-    epoch, former, previous, sequence = row or (0, "", None, 0)
+    epoch, former, previous, sequence, life = row or (0, "", None, 0, nonce)
     if former != nonce:
         epoch += 1
         db.execute(
-            "INSERT INTO instances VALUES (?,?,?,?,?,?) ON CONFLICT (worker, name) "
+            "INSERT INTO instances VALUES (?,?,?,?,?,?,?) ON CONFLICT (worker, name) "
             "DO UPDATE SET epoch=excluded.epoch, nonce=excluded.nonce, host=excluded.host",
-            (owner.worker, name, epoch, nonce, host, sequence),
+            (owner.worker, name, epoch, nonce, host, sequence, life),
         )
     rows = db.execute(
         "SELECT sequence, entry, unapplied FROM journal WHERE worker=? AND instance=? ORDER BY sequence",
         (owner.worker, name),
     ).fetchall()
     unapplied = [number for number, _, pending in rows if pending]
-    return Claim(OwnerToken(epoch, nonce), sequence, [entry for _, entry, _ in rows], unapplied, previous)
+    return Claim(OwnerToken(epoch, nonce), life, sequence, [entry for _, entry, _ in rows], unapplied, previous)
 
 
 def require_owner(db: sqlite3.Connection, owner: Owner, instance: str, token: OwnerToken) -> int:

@@ -7,12 +7,13 @@ from pathlib import Path
 
 from perdure.errors import ProviderUnavailable
 
-VERSION = 1
+VERSION = 2
 _BUSY_MS = 5000
 _TABLES = """
 CREATE TABLE IF NOT EXISTS instances (
     worker BLOB NOT NULL, name BLOB NOT NULL,
     epoch INTEGER NOT NULL, nonce TEXT NOT NULL, host TEXT NOT NULL, sequence INTEGER NOT NULL,
+    life TEXT NOT NULL,
     PRIMARY KEY (worker, name)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS journal (
     worker BLOB NOT NULL, instance BLOB NOT NULL, sequence INTEGER NOT NULL,
@@ -35,6 +36,8 @@ CREATE TABLE IF NOT EXISTS hosts (
     worker BLOB NOT NULL, host TEXT NOT NULL, url TEXT NOT NULL, expires_ms INTEGER NOT NULL,
     PRIMARY KEY (worker, host)) WITHOUT ROWID;
 """
+# From each older version to the next. Before version 2 an instance had one life only.
+_UPGRADES = {1: "ALTER TABLE instances ADD COLUMN life TEXT NOT NULL DEFAULT ''"}
 
 
 def connect(path: Path, *, writer: bool) -> sqlite3.Connection:
@@ -59,6 +62,9 @@ def _create(connection: sqlite3.Connection) -> None:
     if found > VERSION:
         raise ProviderUnavailable(f"the SQLite file was written by a newer Perdure (schema {found}, this is {VERSION})")
     connection.execute("BEGIN IMMEDIATE")
+    (found,) = connection.execute("PRAGMA user_version").fetchone()
+    for version in range(found or VERSION, VERSION):
+        connection.execute(_UPGRADES[version])
     for statement in _TABLES.split(";"):
         connection.execute(statement)
     connection.execute(f"PRAGMA user_version={VERSION}")
