@@ -10,10 +10,11 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import IO
 
 import aiohttp
 
@@ -86,12 +87,14 @@ class HostProcess:
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
-    def start(self, **environment: str) -> None:
+    def start(
+        self, *, options: Sequence[str] = (), stderr: IO[bytes] | int = subprocess.DEVNULL, **environment: str
+    ) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "perdure", "run", str(self.manifest), "--data", str(self.data),
-             "--listen", f"127.0.0.1:{self.port}", "--metrics-listen", "127.0.0.1:0", "--log-level", "error"],
+            [sys.executable, "-m", "perdure", "run", str(self.manifest), "--data", str(self.data), "--listen",
+             f"127.0.0.1:{self.port}", "--metrics-listen", "127.0.0.1:0", "--log-level", "error", *options],
             env={**os.environ, **environment},
-            stderr=subprocess.DEVNULL,
+            stderr=stderr,
         )  # fmt: skip
         for _ in range(400):
             try:

@@ -1,0 +1,181 @@
+"""Bounds on time, memory and waiting callers; the end of a host; what is different every time and stays as it was."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from support.guests import guest
+from support.hosts import Client, HostProcess, local_host
+
+MANIFEST = """
+apiVersion: perdure.dev/v1alpha1
+kind: Worker
+metadata: {name: trouble}
+spec:
+  component: {url: "file:trouble.wasm"}
+  limits: {invocationTimeout: TIMEOUT, memory: 16Mi, maxQueuedPerInstance: 2}
+  env: [{name: COLOUR, value: blue}]
+"""
+
+
+def write_manifest(directory: Path, timeout: str = "1s") -> Path:
+    (directory / "trouble.wasm").symlink_to(guest("trouble"))
+    manifest = directory / "worker.yaml"
+    manifest.write_text(MANIFEST.replace("TIMEOUT", timeout))
+    return manifest
+
+
+@pytest.fixture
+async def client(tmp_path: Path) -> AsyncIterator[Client]:
+    async with local_host(write_manifest(tmp_path), tmp_path / "data") as (_, client):
+        yield client
+
+
+async def problem(client: Client, *args: object) -> dict[str, object]:
+    _, found = await client.call("a", *args)  # type: ignore[arg-type]
+    assert isinstance(found, dict), found
+    return found
+
+
+async def test_time_is_bounded_and_others_go_on(client: Client) -> None:
+    assert await client.call("a", "sleep", 1) == (200, 1)
+    spinning = asyncio.ensure_future(client.call("a", "spin"))
+    for number in range(1, 6):
+        assert await client.call("b", "sleep", 1) == (200, number)
+    assert not spinning.done(), "the others did not wait for it"
+    status, found = await spinning
+    assert (status, found["code"]) == (504, "timeout")  # type: ignore[index]
+    assert (await problem(client, "sleep", 5000))["code"] == "timeout"
+    # Neither of the two left anything behind.
+    assert await client.call("a", "counted") == (200, 1)
+
+
+async def test_memory_is_bounded(client: Client) -> None:
+    assert await client.call("a", "allocate", 4) == (200, 4 << 20)
+    found = await problem(client, "allocate", 64)
+    assert found["code"] == "guest-trapped"
+    assert "allocation" in str(found["stderr"])
+    assert await client.call("a", "allocate", 1) == (200, 5 << 20), "what the instance had, it has"
+
+
+async def test_traps_are_told_apart(client: Client) -> None:
+    # Rust's own stack lies at the beginning of the memory, and ends before wasmtime's does.
+    overflow = await problem(client, "recurse", 0)
+    assert (overflow["code"], overflow["trap"]) == ("guest-trapped", "memory-out-of-bounds")
+    panic = await problem(client, "panic", "no such shelf")
+    assert (panic["code"], panic["trap"]) == ("guest-trapped", "unreachable")
+    assert "no such shelf" in str(panic["stderr"])
+    assert panic["frames"]
+
+
+async def test_too_many_waiting_callers_are_told_to_come_back(client: Client) -> None:
+    url = f"{client.url}/v1/instances/a/functions/sleep"
+
+    async def ask() -> tuple[int, str | None]:
+        async with client.session.post(url, json=[150]) as reply:
+            return reply.status, reply.headers.get("Retry-After")
+
+    answers = await asyncio.gather(*(ask() for _ in range(6)))
+    assert sorted(status for status, _ in answers) == [200, 200, 200, 429, 429, 429]
+    assert all(retry is not None for status, retry in answers if status == 429)
+    # The control: another instance has a queue of its own, and this one's is free again.
+    assert await client.call("b", "sleep", 1) == (200, 1)
+    assert await client.call("a", "counted") == (200, 3)
+
+
+async def test_only_the_variables_of_the_manifest_reach_the_guest(tmp_path: Path) -> None:
+    host = HostProcess(write_manifest(tmp_path), tmp_path / "data")
+    host.start(SECRET="not for guests")
+    try:
+        async with aiohttp.ClientSession() as session:
+            client = Client(host.url, session)
+            assert await client.call("a", "variable", "COLOUR") == (200, "blue")
+            for name in ("SECRET", "PATH"):
+                assert await client.call("a", "variable", name) == (200, None)
+    finally:
+        host.stop()
+
+
+async def test_clock_and_randomness_are_replayed_as_they_were(tmp_path: Path) -> None:
+    host = HostProcess(write_manifest(tmp_path), tmp_path / "data")
+    host.start()
+    try:
+        async with aiohttp.ClientSession() as session:
+            client = Client(host.url, session)
+            drawn = [(await client.call("a", "draw"))[1] for _ in range(3)]
+            assert len({json.dumps(pair) for pair in drawn}) == 3
+        host.kill()
+        host.wait()
+        host.start()
+        async with aiohttp.ClientSession() as session:
+            client = Client(host.url, session)
+            assert await client.call("a", "drawn") == (200, drawn)
+            status, later = await client.call("a", "draw")
+            assert status == 200 and later[0] > drawn[-1][0]  # type: ignore[index]
+            # The control: another instance draws for itself.
+            assert (await client.call("b", "draw"))[1] not in drawn
+    finally:
+        host.stop()
+
+
+@pytest.mark.parametrize(("grace", "wanted"), [("10", 200), ("0.2", None)])
+async def test_a_host_that_is_told_to_end(grace: str, wanted: int | None, tmp_path: Path) -> None:
+    """Within the grace period a running call is finished, beyond it abandoned: then nothing of it remains."""
+    manifest = write_manifest(tmp_path, "30s")
+    host = HostProcess(manifest, tmp_path / "data")
+    host.start(options=("--grace", grace))
+    try:
+        async with aiohttp.ClientSession() as session:
+            client = Client(host.url, session)
+            assert await client.call("a", "sleep", 1, key="one") == (200, 1)
+            call = asyncio.ensure_future(client.call("a", "sleep", 1500, key="two"))
+            await asyncio.sleep(0.5)
+            host.kill(signal.SIGTERM)
+            if wanted is None:
+                with pytest.raises(aiohttp.ClientError):
+                    await call
+            else:
+                assert await call == (200, 2)
+            assert await asyncio.to_thread(host.wait) == 0
+            host.start()
+            assert await client.call("a", "counted") == (200, 1 if wanted is None else 2)
+            # Repeated under its key it is carried out now, or answered as it was.
+            assert await client.call("a", "sleep", 1500, key="two") == (200, 2)
+            assert await client.call("a", "counted") == (200, 2)
+    finally:
+        host.stop()
+
+
+def test_logs_are_json_lines_with_what_the_guest_says(tmp_path: Path) -> None:
+    """In a pod: one object a line, the guest's own lines with its instance; no arguments, no results."""
+    manifest = write_manifest(tmp_path)
+    host = HostProcess(manifest, tmp_path / "data")
+    log = tmp_path / "log"
+    with log.open("wb") as stream:
+        host.start(options=("--log-level", "info", "--log-format", "json"), stderr=stream)
+        try:
+            subprocess.run(
+                [sys.executable, "-m", "perdure", "invoke", "--url", host.url, "alice", "say", "hello shelf"],
+                check=True, env=os.environ, timeout=60,
+            )  # fmt: skip
+            subprocess.run(
+                [sys.executable, "-m", "perdure", "invoke", "--url", host.url, "alice", "variable", "s3same"],
+                check=True, env=os.environ, timeout=60,
+            )  # fmt: skip
+        finally:
+            host.stop()
+    text = log.read_text()
+    lines = [json.loads(line) for line in text.splitlines() if line.startswith("{")]
+    said = [line for line in lines if line["message"] == "hello shelf"]
+    assert [(line["instance"], line["stream"], line["level"]) for line in said] == [("alice", "stdout", "info")]
+    assert "s3same" not in text
