@@ -123,7 +123,7 @@ class BoundComponent:
     def _function(self, wanted: HostImport) -> HostFunction | None:
         function = self._resolver.function(wanted.interface, wanted.name, wanted.type)
         if function is None:
-            self._missing.append(f"{wanted.interface} {wanted.name}")
+            self._missing.append(f"{wanted.interface} {wanted.name}".strip())
         return function
 
     def _resource_call(self, canon: ResourceBuiltin) -> ResourceCall:
@@ -133,7 +133,7 @@ class BoundComponent:
             return ResourceCall(canon, None, entering)
         provided = self._resolver.resource(resource.interface, resource.name)
         if provided is None:
-            self._missing.append(f"{resource.interface} {resource.name}")
+            self._missing.append(f"{resource.interface} {resource.name}".strip())
         return ResourceCall(canon, None if provided is None else provided.drop, ())
 
     def _component_call(self, index: int, canon: Lower, lift: Lift) -> ComponentCall:

@@ -221,6 +221,8 @@ class _Linker:
 
     def _extern(self, kind: d.ExternType, scope: Scope, interface: str, name: str) -> Item:
         """What the host must provide for an import, made from its type."""
+        if kind.kind in ("component", "core module"):
+            raise ComponentUnsupported(f"the component imports a {kind.kind} ({name})", feature=f"{kind.kind} imports")
         found = scope.space("type")[kind.index] if kind.index >= 0 else None
         match kind.kind:
             case "func":
@@ -235,10 +237,8 @@ class _Linker:
                 return ("type", resource)
             case "instance":
                 return ("instance", self._imported_instance(found, f"{interface}.{name}" if interface else name))
-            case "component" | "core module":
-                raise ComponentUnsupported(
-                    f"the component imports a {kind.kind} ({name})", feature=f"{kind.kind} imports"
-                )
+            case _:
+                raise ComponentError(f"malformed component: an import of a {kind.kind}")
 
     def _imported_instance(self, closure: object, interface: str) -> InstanceItem:
         if not isinstance(closure, TypeClosure):
