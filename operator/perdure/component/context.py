@@ -34,7 +34,6 @@ class CallContext:
         "record",
         "replay",
         "scope",
-        "shown",
         "table",
         "transcodes",
     )
@@ -60,7 +59,6 @@ class CallContext:
         self.transcodes = transcodes
         self.scope = BorrowScope()
         self.lent: list[Handle] = []
-        self.shown: list[GuestResource] = []
         self.record: list[int] = []
         self.replay: list[int] = []
         self._reallocate = reallocate
@@ -132,36 +130,22 @@ class CallContext:
     # --- handles
 
     def lift_own(self, index: int, resource: ResourceType) -> object:
-        representation = self.table.take_own(index, resource)
-        if resource.component_instance is None:
-            return representation
-        assert isinstance(representation, int)
-        return GuestResource(resource, representation, self.home)
+        return self._outside(self.table.take_own(index, resource), resource)
 
     def lift_borrow(self, index: int, resource: ResourceType) -> object:
         handle = self.table.lend(index, resource)
         self.lent.append(handle)
-        if resource.component_instance is None:
-            return handle.representation
-        assert isinstance(handle.representation, int)
-        shown = GuestResource(resource, handle.representation, self.home, owned=False)
-        self.shown.append(shown)
-        return shown
+        return self._outside(handle.representation, resource)
 
     def take_lent(self) -> list[Handle]:
         """What the lift that has just ended has lent. To be given to `give_back` when the call is over."""
         lent, self.lent = self.lent, []
-        self.shown = []
         return lent
 
     def end_call(self) -> None:
-        """A call of the host is over: what was lent to it may be moved and dropped again, and what it was shown
-        is no more."""
+        """A call of the host is over: what was lent to it may be moved and dropped again."""
         give_back(self.lent)
         self.lent.clear()
-        for shown in self.shown:
-            shown.live = False
-        self.shown.clear()
 
     def lower_own(self, value: object, resource: ResourceType) -> int:
         if self.replay:
@@ -185,6 +169,13 @@ class CallContext:
                 index = self.table.add(Handle(resource, representation, self.scope))
         self.record.append(index)
         return index
+
+    def _outside(self, representation: object, resource: ResourceType) -> object:
+        """What a guest-defined resource is outside its component; only the host's own travel as they are."""
+        if resource.component_instance is None:
+            return representation
+        assert isinstance(representation, int)
+        return GuestResource(resource, representation, self.home)
 
     def _inside(self, value: object, resource: ResourceType, *, moves: bool) -> object:
         """The representation for the guest's table. Raises `TypeError` or `ValueError` for what is not such a

@@ -33,26 +33,22 @@ class Handle:
 
 @dataclass(slots=True, eq=False)
 class GuestResource:
-    """A guest-defined resource outside its component, as the host sees it.
+    """A guest-defined resource outside its component, as the host gets it from an export.
 
-    `home`: the running component it belongs to. `owned`: the host may give it away once or drop it
-    (`Instance.drop`); else it was lent for one call. `live` False: given away, dropped, or the call is over.
+    `home`: the running component it belongs to. The host may lend it, and give it away or drop it
+    (`Instance.drop`) once; then it is not `live` any more.
     """
 
     resource: ResourceType
     representation: int
     home: object = field(repr=False)
-    owned: bool = True
     live: bool = True
 
     def use(self, *, moves: bool) -> None:
-        """Raises `ValueError` when it cannot be lent, or given away (`moves`)."""
+        """Raises `ValueError` when it is gone; with `moves`, it is gone from now on."""
         if not self.live:
-            raise ValueError("a handle that was dropped or given away, or whose call is over")
-        if moves:
-            if not self.owned:
-                raise ValueError("a handle that is borrowed: it cannot be given away")
-            self.live = False
+            raise ValueError("a handle that was dropped or given away")
+        self.live = not moves
 
 
 class HandleTable:
