@@ -327,7 +327,7 @@ REFUSED = {
     '(component (import "m" (core module)))': "core module imports",
     '(component (import "c" (component)))': "component imports",
     '(component (type $f (stream u8)) (import "f" (func (param "s" $f))) (export "g" (func 0)))': r"stream<T>",
-    '(component (core func (canon context.get i32 0)))': "context.get",
+    "(component (core func (canon context.get i32 0)))": "context.get",
 }
 
 
@@ -339,9 +339,8 @@ async def test_what_is_not_supported_is_refused_by_name(engine: Engine, wat: str
 
 
 async def test_a_component_that_unfolds_without_end_is_refused(engine: Engine) -> None:
-    levels = ['(component $c0 (core module $m) (core instance (instantiate $m)))']
-    for n in range(1, 18):
-        levels.append(f"(component $c{n} {' '.join([f'(instance (instantiate $c{n - 1}))'] * 4)})")
+    levels = ["(component $c0 (core module $m) (core instance (instantiate $m)))"]
+    levels += [f"(component $c{n} {f'(instance (instantiate $c{n - 1}))' * 4})" for n in range(1, 18)]
     with pytest.raises(ComponentUnsupported, match="more than"):
         await load(engine, f"(component {' '.join(levels)} (instance (instantiate $c17)))")
     deep = ["(component $c0)"] + [f"(component $c{n} (instance (instantiate $c{n - 1})))" for n in range(1, 150)]
@@ -358,7 +357,9 @@ async def test_a_type_that_unfolds_without_end_is_refused(engine: Engine) -> Non
     lists = ["(type $t0 (list u8))"] + [f"(type $t{n} (list $t{n - 1}))" for n in range(1, 30)]
     with pytest.raises(ComponentUnsupported, match="nested deeper"):
         await load(engine, f"(component {' '.join(lists)})")
-    assert (await load(engine, f"(component {' '.join(doubled[:8])} {' '.join(lists[:8]).replace('$t', '$l')})")).exports == ()
+    assert (
+        await load(engine, f"(component {' '.join(doubled[:8])} {' '.join(lists[:8]).replace('$t', '$l')})")
+    ).exports == ()
 
 
 async def test_an_import_that_nothing_is_given_for_is_malformed(engine: Engine) -> None:

@@ -74,7 +74,8 @@ async def probe(engine: Engine, t: str, size: int, cores: str) -> Probe:
     types = f'(type $t {t}) (import "t" (type $t\' (eq $t)))' if named else ""
     flats = cores.split()
     stores = [
-        f"(i64.store (i32.const {64 + 8 * n}) {AS_I64[core].format(f'(local.get {n})')})" for n, core in enumerate(flats)
+        f"(i64.store (i32.const {64 + 8 * n}) {AS_I64[core].format(f'(local.get {n})')})"
+        for n, core in enumerate(flats)
     ]
     loads = [FROM_I64[core].format(f"(i64.load offset={8 * n} (local.get 0))") for n, core in enumerate(flats)]
     wat = WAT.replace("TYPES", types).replace(" T)", f" {chr(36) + 't' + chr(39) if named else t})")
@@ -100,7 +101,9 @@ def f64(value: float) -> int:
 
 MANY = tuple(f"c{n}" for n in range(300))
 ENUM_300 = f"(enum {' '.join(f'{chr(34)}{name}{chr(34)}' for name in MANY)})"
-VARIANT_300 = "(variant " + " ".join(f'(case "{name}" {("u8", "u32", "f64")[n % 3]})' for n, name in enumerate(MANY)) + ")"
+VARIANT_300 = (
+    "(variant " + " ".join(f'(case "{name}" {("u8", "u32", "f64")[n % 3]})' for n, name in enumerate(MANY)) + ")"
+)
 MIXED = '(variant (case "a") (case "b" u64) (case "c" f32) (case "d" u8))'
 JOINED = '(variant (case "i" u32) (case "f" f32))'
 FLOATS = '(variant (case "s" f32) (case "d" f64))'
@@ -158,12 +161,21 @@ CASES: list[tuple[str, int, str, object, str, list[int]]] = [
     ("(result (error u16))", 4, "i32 i32", Err(3), "01000300", [1, 3]),
     ("(result u64 (error f32))", 16, "i32 i64", Err(2.0), "01" + "00" * 7 + "00000040" + "00" * 4, [1, f32(2.0)]),
     ("(result u64 (error f32))", 16, "i32 i64", Ok(1), "00" * 8 + "01" + "00" * 7, [0, 1]),
-    ("(tuple (option f64) u8)", 24, "i32 f64 i32", (1.0, 3), "01" + "00" * 13 + "f03f" + "03" + "00" * 7, [1, f64(1.0), 3]),
+    (
+        "(tuple (option f64) u8)",
+        24,
+        "i32 f64 i32",
+        (1.0, 3),
+        "01" + "00" * 13 + "f03f" + "03" + "00" * 7,
+        [1, f64(1.0), 3],
+    ),
 ]
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case[0][:40]} = {str(case[3])[:30]}")
-async def test_a_value_in_memory_and_flattened(engine: Engine, case: tuple[str, int, str, object, str, list[int]]) -> None:
+async def test_a_value_in_memory_and_flattened(
+    engine: Engine, case: tuple[str, int, str, object, str, list[int]]
+) -> None:
     t, size, cores, value, data, flats = case
     probed = await probe(engine, t, size, cores)
     kind = probed.guest.exports["dump"].type.params[0][1]
@@ -347,7 +359,9 @@ async def test_parameters_and_results_that_do_not_fit_the_core_signature_go_thro
 
 
 async def test_lists_within_lists(engine: Engine) -> None:
-    guest = await run(engine, wide(), sum=lambda cx, *args: (0, 0), nested=lambda cx, x: [[len(s) for s in row] or None for row in x])
+    guest = await run(
+        engine, wide(), sum=lambda cx, *args: (0, 0), nested=lambda cx, x: [[len(s) for s in row] or None for row in x]
+    )
     value = [["a", "", "ключ"], [], ["x" * 300]]
     assert await guest.call("nested", value) == [[1, 0, 4], None, [300]]
 

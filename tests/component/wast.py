@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Runs the scripts (`.wast`) of a suite on the component runtime and says what passed, was refused or failed.
+"""Runs the scripts (`.wast`) of a suite on the component runtime: what passed, was refused, differs or failed.
 
     .ci/install-wasm-tools                    once
     python tests/component/wast.py --suite DIR [--output json] [--verbose]
@@ -23,7 +23,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from support.wast.runner import Case, run_script  # noqa: E402
+from support.wast.runner import Case, run_script
 
 SECONDS = 600
 CACHE = Path(os.environ.get("PERDURE_CACHE") or Path.home() / ".cache" / "perdure")
@@ -42,18 +42,21 @@ def run_one(script: Path) -> list[Case]:
 
 
 def as_table(results: dict[str, list[Case]], *, verbose: bool) -> str:
-    lines = [f"{'script':64} {'passed':>7} {'refused':>8} {'failed':>7}"]
+    row = "{:64} {:>7} {:>8} {:>8} {:>7}".format
+    lines = [row("script", "passed", "refused", "differs", "failed")]
     total: Counter[str] = Counter()
     for name, cases in results.items():
         counts = Counter(case.status for case in cases)
         total += counts
-        lines.append(f"{name[-64:]:64} {counts['passed']:7} {counts['refused']:8} {counts['failed']:7}")
-        for feature, count in Counter(case.detail for case in cases if case.status == "refused").most_common():
-            lines.append(f"    refused {count:4}: {feature}")
+        lines.append(row(name[-64:], *(counts[status] for status in ("passed", "refused", "differs", "failed"))))
+        for status in ("refused", "differs"):
+            for reason, count in Counter(case.detail for case in cases if case.status == status).most_common():
+                lines.append(f"    {status} {count:4}: {reason}")
         shown = [case for case in cases if case.status == "failed"]
-        for case in shown if verbose else shown[:3]:
-            lines.append(f"    FAILED line {case.line} ({case.kind}): {case.detail[:200]}")
-    lines.append(f"{'total':64} {total['passed']:7} {total['refused']:8} {total['failed']:7}")
+        lines += [
+            f"    FAILED line {case.line} ({case.kind}): {case.detail[:200]}" for case in (shown if verbose else shown[:3])
+        ]
+    lines.append(row("total", *(total[status] for status in ("passed", "refused", "differs", "failed"))))
     return "\n".join(lines)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import re
 from collections.abc import Callable
 
 import wasmtime
@@ -72,6 +73,9 @@ _NOT_IMPLEMENTED = (
     "exporting a component from the root component is not supported",
 )
 """What wasmtime's own components cannot do; it says so after the whole component has been found valid."""
+_GATED = re.compile(r"(?:component model |`)([\w -]+?)`? feature")
+"""How the validator names a feature that is not switched on."""
+_GATE_NAMES = {"cm64": "64-bit memories", "cm-implements": "implements", "map": "map<K, V>"}
 
 
 def _validate(data: bytes) -> None:
@@ -84,6 +88,9 @@ def _validate(data: bytes) -> None:
         reason = str(error).strip().splitlines() or ["unknown reason"]
         if any(said in line for said in _NOT_IMPLEMENTED for line in reason):
             return
+        if gated := _GATED.search(reason[-1]):
+            feature = _GATE_NAMES.get(gated[1], gated[1])
+            raise ComponentUnsupported(f"the component uses {feature}: {reason[-1].strip()}", feature=feature) from error
         raise ComponentError(f"not a valid component: {reason[-1].strip()}") from error
 
 
