@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -33,12 +33,6 @@ class Host:
 
     def resource(self, interface: str, name: str) -> HostResource | None:
         return HostResource()
-
-
-@pytest.fixture
-def engine() -> AsyncIterator[Engine]:
-    with Engine() as made:
-        yield made  # type: ignore[misc]
 
 
 MEMORY = """

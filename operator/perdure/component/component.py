@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import re
 from collections.abc import Callable
 
 import wasmtime
@@ -11,15 +12,16 @@ from wasmtime.component import Component as StockComponent
 
 from perdure.component import capi, fiber
 from perdure.component.cache import CompiledCache
-from perdure.component.canonical.functions import ExportCode, export_code, import_code
+from perdure.component.canonical.functions import export_code, import_code
 from perdure.component.coremodule import module_imports
 from perdure.component.decode import decode_component
 from perdure.component.engine import Engine
-from perdure.component.host import HostResource, ImportResolver
-from perdure.component.imports import CoreImport, HostCall, ResourceCall
+from perdure.component.host import HostFunction, ImportResolver
+from perdure.component.imports import ComponentCall, CoreImport, HostCall, ResourceCall
 from perdure.component.instance import Instance, InstanceLimits
+from perdure.component.lifted import Callee
 from perdure.component.link import link
-from perdure.component.plan import Canon, ExportedFunc, HostImport, LinkPlan, ResourceBuiltin
+from perdure.component.plan import ExportedFunc, HostImport, Lift, LinkPlan, Lower, ResourceBuiltin
 from perdure.errors import ComponentError, ComponentUnsupported
 
 
@@ -66,6 +68,16 @@ class Component:
         return BoundComponent(self, resolver)
 
 
+_NOT_IMPLEMENTED = (
+    "is a reexport of an imported function which is not implemented",
+    "exporting a component from the root component is not supported",
+)
+"""What wasmtime's own components cannot do; it says so after the whole component has been found valid."""
+_GATED = re.compile(r"(?:component model |`)([\w -]+?)`? feature")
+"""How the validator names a feature that is not switched on."""
+_GATE_NAMES = {"cm64": "64-bit memories", "cm-implements": "implements", "map": "map<K, V>"}
+
+
 def _validate(data: bytes) -> None:
     """wasmtime's validator says whether the decoder's reading was of a valid component; nothing runs before it."""
     settings = wasmtime.Config()
@@ -73,30 +85,92 @@ def _validate(data: bytes) -> None:
     try:
         StockComponent(wasmtime.Engine(settings), data)
     except wasmtime.WasmtimeError as error:
-        reason = str(error).strip().splitlines()
-        raise ComponentError(f"not a valid component: {reason[-1].strip() if reason else 'unknown reason'}") from error
+        reason = str(error).strip().splitlines() or ["unknown reason"]
+        if any(said in line for said in _NOT_IMPLEMENTED for line in reason):
+            return
+        if gated := _GATED.search(reason[-1]):
+            feature = _GATE_NAMES.get(gated[1], gated[1])
+            raise ComponentUnsupported(f"the component uses {feature}: {reason[-1].strip()}", feature=feature) from error
+        raise ComponentError(f"not a valid component: {reason[-1].strip()}") from error
 
 
 class BoundComponent:
-    """A component with its imports resolved. Made by `Component.bind`."""
+    """A component whose imports are all resolved. Makes instances."""
 
     def __init__(self, component: Component, resolver: ImportResolver) -> None:
         self.component = component
-        missing: list[str] = []
+        self.callees: list[Callee] = []
+        self.reexported: dict[HostImport, HostFunction] = {}
         self.imports: list[CoreImport] = []
-        for index, canon in enumerate(component.plan.canons):
-            bound = _bind(index, canon, resolver)
-            if isinstance(bound, str):
-                missing.append(bound)
-            else:
-                self.imports.append(bound)
-        if missing:
-            names = ", ".join(sorted(set(missing)))
+        plan = component.plan
+        self._resolver = resolver
+        self._missing: list[str] = []
+        self._callee_of: dict[tuple[Lift, bool], Callee] = {}
+        self._composed = any(not isinstance(canon, Lower) or isinstance(canon.func, Lift) for canon in plan.canons)
+        for index, canon in enumerate(plan.canons):
+            if isinstance(canon, ResourceBuiltin):
+                self.imports.append(self._resource_call(canon))
+            elif isinstance(canon.func, Lift):
+                self.imports.append(self._component_call(index, canon, canon.func))
+            elif (function := self._function(canon.func)) is not None:
+                self.imports.append(HostCall(index, canon, function, import_code(canon.func.type)))
+        self.exports: dict[str, Callee] = {}
+        for func in component.exports:
+            if isinstance(func.target, Lift):
+                self.exports[func.path] = self._callee(func.target, transcodes=False)
+            elif (function := self._function(func.target)) is not None:
+                self.reexported[func.target] = function
+        if self._missing:
+            names = ", ".join(sorted(set(self._missing)))
             raise ComponentUnsupported(
-                f"the component imports what Perdure does not provide: {names}", feature=missing[0]
+                f"the component imports what Perdure does not provide: {names}", feature=self._missing[0]
             )
-        self.exports: dict[str, ExportCode] = {func.path: export_code(func.lift.type) for func in component.exports}
         self.linker = self._define()
+
+    def _function(self, wanted: HostImport) -> HostFunction | None:
+        function = self._resolver.function(wanted.interface, wanted.name, wanted.type)
+        if function is None:
+            self._missing.append(f"{wanted.interface} {wanted.name}".strip())
+        return function
+
+    def _resource_call(self, canon: ResourceBuiltin) -> ResourceCall:
+        resource = canon.resource
+        if resource.interface is None:
+            entering = self.entering(resource.component_instance, canon.component_instance)
+            return ResourceCall(canon, None, entering)
+        provided = self._resolver.resource(resource.interface, resource.name)
+        if provided is None:
+            self._missing.append(f"{resource.interface} {resource.name}".strip())
+        return ResourceCall(canon, None if provided is None else provided.drop, ())
+
+    def _component_call(self, index: int, canon: Lower, lift: Lift) -> ComponentCall:
+        encodings = {canon.options.encoding, lift.options.encoding}
+        transcodes = len(encodings) > 1 or "latin1+utf16" in encodings
+        callee = self._callee(lift, transcodes=transcodes)
+        entering = self.entering(lift.component_instance, canon.component_instance)
+        return ComponentCall(index, canon, import_code(lift.type), callee.number, entering, transcodes)
+
+    def _callee(self, lift: Lift, *, transcodes: bool) -> Callee:
+        found = self._callee_of.get((lift, transcodes))
+        if found is None:
+            entering = self.entering(lift.component_instance, None) if self._composed else ()
+            found = Callee(len(self.callees), lift, export_code(lift.type), entering, transcodes)
+            self.callees.append(found)
+            self._callee_of[lift, transcodes] = found
+        return found
+
+    def entering(self, callee: int | None, caller: int | None) -> tuple[int, ...]:
+        """The component instances that a call enters: the callee and those around it, unless around the caller too
+        ("Component Instances", `entering_set`)."""
+        around_caller = self._around(caller)
+        return tuple(number for number in self._around(callee) if number not in around_caller)
+
+    def _around(self, number: int | None) -> list[int]:
+        found = []
+        while number is not None:
+            found.append(number)
+            number = self.component.plan.parents[number]
+        return found
 
     def _define(self) -> wasmtime.Linker:
         """Every import as an asynchronous host function, named by its canon's number."""
@@ -137,24 +211,3 @@ class BoundComponent:
             instance.close()
             raise
         return instance
-
-
-def _bind(index: int, canon: Canon, resolver: ImportResolver) -> CoreImport | str:
-    """The import, or the name of what nobody provides."""
-    if isinstance(canon, ResourceBuiltin):
-        resource = canon.resource
-        provided: HostResource | None = None
-        if resource.interface is not None:
-            provided = resolver.resource(resource.interface, resource.name)
-            if provided is None:
-                return f"{resource.interface} {resource.name}"
-        return ResourceCall(canon, provided.drop if provided is not None else None)
-    target = canon.func
-    if not isinstance(target, HostImport):
-        raise ComponentUnsupported(
-            "the component is composed of components that call each other", feature="component-to-component calls"
-        )
-    function = resolver.function(target.interface, target.name, target.type)
-    if function is None:
-        return f"{target.interface} {target.name}"
-    return HostCall(index, canon, function, import_code(target.type))

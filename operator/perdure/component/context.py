@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from perdure.component.canonical.strings import encode, layout_of
+from perdure.component.canonical.strings import GuestString, allocations, encode, layout_of
 from perdure.component.capi import RAW
 from perdure.component.handles import BorrowScope, GuestResource, Handle, HandleTable
 from perdure.component.memory import Memory
@@ -12,88 +12,183 @@ from perdure.component.plan import StringEncoding
 from perdure.component.traps import AbiTrap
 from perdure.component.types import ResourceType
 
+Reallocate = Callable[[int, int, int, int], int]
+"""`realloc(old, old size, alignment, new size)` of the guest. Raises `steps.Unfinished` when it needs more time."""
+
 
 class CallContext:
-    """One per (component instance, canonical options) of an instance; `mem` is bound when first needed."""
+    """One per (component instance, canonical options) and use of them in an instance.
 
-    __slots__ = ("_allocate", "_utf8", "component_instance", "encoding", "mem", "scope", "table")
+    Lowering may be cut short by `Unfinished` and then starts anew, so it must come to the same steps every time:
+    `record` has what each step of the present attempt gave, `replay` (last first) what it gave in the attempt before.
+    """
+
+    __slots__ = (
+        "_reallocate",
+        "_utf8",
+        "component_instance",
+        "encoding",
+        "home",
+        "lent",
+        "mem",
+        "record",
+        "replay",
+        "scope",
+        "table",
+        "transcodes",
+    )
 
     def __init__(
         self,
+        home: object,
         component_instance: int,
         encoding: StringEncoding,
         table: HandleTable,
         mem: Memory,
-        allocate: Callable[[int, int], int],
-        scope: Callable[[], BorrowScope],
+        reallocate: Reallocate,
+        *,
+        transcodes: bool = False,
     ) -> None:
+        """`home`: the running component; guest-defined resources of another one are refused. `transcodes`: strings
+        that are lifted go to a component with another encoding."""
+        self.home = home
         self.component_instance = component_instance
         self.encoding = encoding
         self.table = table
         self.mem = mem
-        self.scope = scope
-        self._allocate = allocate
-        self._utf8 = encoding == "utf8"
+        self.transcodes = transcodes
+        self.scope = BorrowScope()
+        self.lent: list[Handle] = []
+        self.record: list[int] = []
+        self.replay: list[int] = []
+        self._reallocate = reallocate
+        self._utf8 = encoding == "utf8" and not transcodes
+
+    # --- memory
 
     def realloc(self, alignment: int, size: int) -> int:
         """New guest memory from the guest's own `realloc`, zero-sized requests included. Not trusted: the caller
         checks the pointer by `mem.at`."""
-        if size >= 1 << 32:
-            raise AbiTrap(f"{size} bytes do not fit a 32-bit memory")
-        return self._allocate(alignment, size)
+        return self.reallocate(0, 0, alignment, size)
+
+    def reallocate(self, old: int, old_size: int, alignment: int, size: int) -> int:
+        if self.replay:
+            pointer = self.replay.pop()
+        else:
+            if size >= 1 << 32:
+                raise ValueError(f"{size} bytes do not fit a 32-bit memory")
+            pointer = self._reallocate(old, old_size, alignment, size)
+        self.record.append(pointer)
+        return pointer
+
+    def rewind(self, pointer: int) -> None:
+        """The step that was `Unfinished` gave `pointer`; the next attempt goes on from there."""
+        self.replay = [pointer, *reversed(self.record)]
+
+    # --- strings
 
     def lift_string(self, pointer: int, units: int) -> str:
         if self._utf8:
-            start = self.mem.at(pointer, units, 1)
+            start = self.mem.span(pointer, units, 1, 1, 1)
             try:
                 return str(RAW[start : start + units], "utf-8")
             except UnicodeDecodeError as error:
                 raise AbiTrap(f"a string that is not UTF-8: {error.reason} at byte {error.start}") from None
-        size, alignment, codec = layout_of(self.encoding, units)
-        start = self.mem.at(pointer, size, alignment)
+        count, width, alignment, codec = layout_of(self.encoding, units)
+        start = self.mem.span(pointer, count, width, alignment, width)
         try:
-            return str(RAW[start : start + size], codec)
+            text = str(RAW[start : start + count * width], codec)
         except UnicodeDecodeError as error:
-            raise AbiTrap(f"a string that is not {codec}: {error.reason}") from None
+            raise AbiTrap(f"a string that is not {codec}: {error.reason} at byte {error.start}") from None
+        return GuestString.of(text, self.encoding, units) if self.transcodes else text
 
     def lower_string(self, text: str) -> tuple[int, int]:
         """(pointer, code units) of a copy in guest memory."""
         data, alignment, units = encode(self.encoding, text)
-        pointer = self.realloc(alignment, len(data))
+        if type(text) is GuestString:
+            pointer = self._transcoding_space(text, data, alignment)
+        else:
+            pointer = self.realloc(alignment, len(data))
         start = self.mem.at(pointer, len(data), alignment)
         RAW[start : start + len(data)] = data
         return pointer, units
 
+    def _transcoding_space(self, text: GuestString, data: bytes, alignment: int) -> int:
+        """Where `data` goes after all the allocations that the ABI prescribes.
+
+        The guest's `realloc` keeps what was written so far; here everything is written at the end instead. The last
+        allocation asks for the encoding's alignment in each case: the ABI's text has 1 for a narrowed latin1+utf16
+        string, which that encoding's own loading would then refuse.
+        """
+        pointer = old = 0
+        for size in allocations(self.encoding, text, data):
+            pointer = self.reallocate(pointer, old, alignment, size)
+            self.mem.at(pointer, size, alignment)
+            old = size
+        return pointer
+
+    # --- handles
+
     def lift_own(self, index: int, resource: ResourceType) -> object:
-        return _outside(self.table.take_own(index, resource), resource)
+        return self._outside(self.table.take_own(index, resource), resource)
 
     def lift_borrow(self, index: int, resource: ResourceType) -> object:
-        return _outside(self.table.lend(index, resource), resource)
+        handle = self.table.lend(index, resource)
+        self.lent.append(handle)
+        return self._outside(handle.representation, resource)
+
+    def take_lent(self) -> list[Handle]:
+        """What the lift that has just ended has lent. To be given to `give_back` when the call is over."""
+        lent, self.lent = self.lent, []
+        return lent
+
+    def end_call(self) -> None:
+        """A call of the host is over: what was lent to it may be moved and dropped again."""
+        give_back(self.lent)
+        self.lent.clear()
 
     def lower_own(self, value: object, resource: ResourceType) -> int:
-        return self.table.add(Handle(resource, _inside(value, resource)))
+        if self.replay:
+            index = self.replay.pop()
+        else:
+            index = self.table.add(Handle(resource, self._inside(value, resource, moves=True)))
+        self.record.append(index)
+        return index
 
     def lower_borrow(self, value: object, resource: ResourceType) -> int:
-        representation = _inside(value, resource)
-        if resource.component_instance == self.component_instance:
-            # The instance that defines a resource gets its representation, not a handle.
-            assert isinstance(representation, int)
+        if self.replay:
+            index = self.replay.pop()
+        else:
+            representation = self._inside(value, resource, moves=False)
+            if resource.component_instance == self.component_instance:
+                # The instance that defines a resource gets its representation, not a handle.
+                assert isinstance(representation, int)
+                index = representation
+            else:
+                self.scope.borrowed += 1
+                index = self.table.add(Handle(resource, representation, self.scope))
+        self.record.append(index)
+        return index
+
+    def _outside(self, representation: object, resource: ResourceType) -> object:
+        """What a guest-defined resource is outside its component; only the host's own travel as they are."""
+        if resource.component_instance is None:
             return representation
-        scope = self.scope()
-        scope.borrowed += 1
-        return self.table.add(Handle(resource, representation, scope))
+        assert isinstance(representation, int)
+        return GuestResource(resource, representation, self.home)
+
+    def _inside(self, value: object, resource: ResourceType, *, moves: bool) -> object:
+        """The representation for the guest's table. Raises `TypeError` or `ValueError` for what is not such a
+        resource (any more)."""
+        if resource.component_instance is None:
+            return value
+        if not isinstance(value, GuestResource) or value.resource is not resource or value.home is not self.home:
+            raise TypeError("a handle of another resource type, or of another instance")
+        value.use(moves=moves)
+        return value.representation
 
 
-def _outside(representation: object, resource: ResourceType) -> object:
-    if resource.component_instance is None:
-        return representation
-    assert isinstance(representation, int)
-    return GuestResource(resource, representation)
-
-
-def _inside(value: object, resource: ResourceType) -> object:
-    if resource.component_instance is None:
-        return value
-    if not isinstance(value, GuestResource) or value.resource is not resource:
-        raise TypeError(f"a handle of the guest's resource {resource.name} was expected")
-    return value.representation
+def give_back(lent: list[Handle]) -> None:
+    """The call that these handles were lent to is over."""
+    for handle in lent:
+        handle.lent -= 1

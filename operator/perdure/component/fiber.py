@@ -1,10 +1,11 @@
 """Driving wasmtime fibers from the event loop.
 
-A guest runs inside `future_poll`. When a host function returns a coroutine, the callback leaves it in
-`Instance.pending` and the fiber switches out; the driver awaits the coroutine in the caller's own task, so that
+A guest runs inside `future_poll`. An import that is not done at once leaves its steps in `Instance.suspended` and the
+fiber switches out; the driver awaits what the innermost of them waits for, in the caller's own task, so that
 cancellation and exceptions go where they belong, and polls again. When the epoch ends a guest's slice, the driver
-lets the loop turn. Every guest entry is an asynchronous one: a synchronous entry that reached a suspending import
-would abort the process.
+lets the loop turn. A call from one component into another is a fiber within a fiber: each poll of the outer one polls
+the inner one. Every guest entry is an asynchronous one: a synchronous entry that reached a suspending import would
+abort the process.
 """
 
 from __future__ import annotations
@@ -12,12 +13,11 @@ from __future__ import annotations
 import asyncio
 import ctypes
 from collections.abc import Coroutine
-from types import CoroutineType
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, TypeVar
 
 from perdure.component import capi
 from perdure.component.capi import RAW
-from perdure.component.imports import CoreImport
+from perdure.component.steps import Steps
 from perdure.component.traps import AbiTrap
 from perdure.errors import InvocationTimeout
 
@@ -25,20 +25,16 @@ if TYPE_CHECKING:
     from perdure.component.engine import Engine
     from perdure.component.instance import Instance
 
+T = TypeVar("T")
+
 
 class Pending:
-    """A host call the guest is suspended in."""
+    """A coroutine of the host that a guest waits for."""
 
-    __slots__ = ("call", "coroutine", "done", "pointer", "results", "trap", "value")
+    __slots__ = ("coroutine", "done", "value")
 
-    def __init__(
-        self, call: CoreImport, coroutine: Coroutine[object, object, object], results: int, pointer: int, trap: int
-    ) -> None:
-        self.call = call
+    def __init__(self, coroutine: Coroutine[object, object, object]) -> None:
         self.coroutine = coroutine
-        self.results = results
-        self.pointer = pointer
-        self.trap = trap
         self.value: object = None
         self.done = False
 
@@ -47,15 +43,19 @@ _NOW: Engine | None = None
 """The engine whose guest is being polled: callbacks carry no instance, and a poll never nests across engines."""
 
 
-async def drive(instance: Instance, future: int, deadline: float | None) -> None:
-    """Run a call's future to its end. Raises `InvocationTimeout`, and whatever a host coroutine raises."""
-    engine = instance.engine
+async def drive(instance: Instance, steps: Steps[T], deadline: float | None) -> T:
+    """Run steps to their end. Raises `InvocationTimeout`, what a step raises, and what a host coroutine raises."""
     limit = asyncio.timeout_at(deadline)
     try:
         async with limit:
-            while not poll(engine, instance, future):
+            while True:
+                try:
+                    next(steps)
+                except StopIteration as end:
+                    result: T = end.value
+                    return result
                 pending = instance.pending
-                if pending is None or pending.done:
+                if pending is None:
                     await asyncio.sleep(0)
                     continue
                 pending.value = await pending.coroutine
@@ -65,10 +65,22 @@ async def drive(instance: Instance, future: int, deadline: float | None) -> None
             raise InvocationTimeout("the invocation ran past its time limit and was stopped") from None
         raise
     finally:
-        if instance.pending is not None:
-            instance.pending.coroutine.close()
-            instance.pending = None
-        capi.future_delete(future)
+        # The innermost first: each deletes its fiber before the one it runs on is deleted.
+        while instance.suspended:
+            instance.suspended.pop()[0].close()
+        steps.close()
+
+
+def awaited(instance: Instance, coroutine: Coroutine[object, object, object]) -> Steps[object]:
+    """Wait for a coroutine of the host, which the driver awaits."""
+    pending = instance.pending = Pending(coroutine)
+    try:
+        while not pending.done:
+            yield
+        return pending.value
+    finally:
+        coroutine.close()
+        instance.pending = None
 
 
 def poll(engine: Engine, instance: Instance, future: int) -> bool:
@@ -84,30 +96,32 @@ def poll(engine: Engine, instance: Instance, future: int) -> bool:
         engine.current, _NOW = before, before_engine
 
 
-def _continue(_env: int | None) -> bool:
-    """wasmtime asks whether the suspended host call is over; if so its results are lowered here, on the fiber."""
+def _continue(level: int | None) -> bool:
+    """wasmtime asks whether the import that suspended a fiber is over; `level` counts from 1."""
     assert _NOW is not None
     instance = _NOW.current
     assert instance is not None
-    pending = instance.pending
-    if pending is None:
-        return True
-    if not pending.done:
-        return False
+    suspended = instance.suspended
+    steps, trap = suspended[(level or 0) - 1]
     try:
-        pending.call.finish(instance, pending.results, pending.pointer, pending.value)
-    except BaseException as error:  # noqa: BLE001 - it must not unwind through wasmtime; it is raised by `call`
-        _trap(instance, error, pending.trap)
-    instance.pending = None
+        next(steps)
+        return False
+    except StopIteration:
+        pass
+    except BaseException as error:  # noqa: BLE001 - it must not unwind through wasmtime; it is raised by the driver
+        _trap(instance, error, trap)
+    suspended.pop()
     return True
 
 
 _continuation = capi.Continuation(_continue)
 _CONTINUE = ctypes.cast(_continuation, ctypes.c_void_p).value or 0
+# "It is over", without a way through Python: C's abs(1) is true.
+_DONE = (ctypes.cast(ctypes.CDLL(None).abs, ctypes.c_void_p).value or 0).to_bytes(8, "little") + bytes([1] + [0] * 15)
 
 
 def _called(
-    env: int | None,
+    number: int | None,
     _caller: int,
     args: int,
     _nargs: int,
@@ -116,22 +130,23 @@ def _called(
     trap: int,
     continuation: int,
 ) -> None:
-    """Every import of every guest arrives here; `env` is the number of the canon."""
+    """Every import of every guest arrives here."""
+    RAW[continuation : continuation + 24] = _DONE
     assert _NOW is not None
     instance = _NOW.current
     assert instance is not None
     try:
-        if not instance.may_leave:
-            raise AbiTrap("the guest called an import while it may not (from realloc or post-return)")
-        call = instance.imports[env or 0]
-        value, pointer = call.begin(instance, args)
-        if type(value) is CoroutineType:
-            instance.pending = Pending(call, cast("Coroutine[object, object, object]", value), results, pointer, trap)
-        else:
-            call.finish(instance, results or 0, pointer, value)
-    except BaseException as error:  # noqa: BLE001 - it must not unwind through wasmtime; it is raised by `call`
+        call = instance.imports[number or 0]
+        if not instance.may_leave and call.leaves:
+            raise AbiTrap("the guest called an import while it may not leave (from realloc or post-return)")
+        steps = call.call(instance, args, results)
+    except BaseException as error:  # noqa: BLE001 - it must not unwind through wasmtime; it is raised by the driver
         _trap(instance, error, trap)
-    RAW[continuation : continuation + 24] = _CONTINUE.to_bytes(8, "little") + bytes(16)
+        return
+    if steps is not None:
+        suspended = instance.suspended
+        suspended.append((steps, trap))
+        RAW[continuation : continuation + 16] = _CONTINUE.to_bytes(8, "little") + len(suspended).to_bytes(8, "little")
 
 
 def _trap(instance: Instance, error: BaseException, trap: int) -> None:

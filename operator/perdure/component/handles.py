@@ -6,7 +6,7 @@ moved or dropped; a borrowed one belongs to the call it was made for and must be
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from perdure.component.traps import AbiTrap
 from perdure.component.types import ResourceType
@@ -31,23 +31,34 @@ class Handle:
     lent: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class GuestResource:
-    """A guest-defined resource outside its component: the type and the guest's own 32-bit representation."""
+    """A guest-defined resource outside its component, as the host gets it from an export.
+
+    `home`: the running component it belongs to. The host may lend it, and give it away or drop it
+    (`Instance.drop`) once; then it is not `live` any more.
+    """
 
     resource: ResourceType
     representation: int
+    home: object = field(repr=False)
+    live: bool = True
+
+    def use(self, *, moves: bool) -> None:
+        """Raises `ValueError` when it is gone; with `moves`, it is gone from now on."""
+        if not self.live:
+            raise ValueError("a handle that was dropped or given away")
+        self.live = not moves
 
 
 class HandleTable:
     """The handles of one component instance."""
 
-    __slots__ = ("_entries", "_free", "lenders")
+    __slots__ = ("_entries", "_free")
 
     def __init__(self) -> None:
         self._entries: list[Handle | None] = [None]
         self._free: list[int] = []
-        self.lenders: list[Handle] = []
 
     def __len__(self) -> int:
         return len(self._entries) - 1 - len(self._free)
@@ -87,15 +98,8 @@ class HandleTable:
             raise AbiTrap(f"handle {index} is borrowed: it cannot be given away")
         return self.remove(index, resource).representation
 
-    def lend(self, index: int, resource: ResourceType) -> object:
-        """Lift a `borrow` for the duration of the present host call (until `end_call`)."""
+    def lend(self, index: int, resource: ResourceType) -> Handle:
+        """Lift a `borrow`: the handle stays until the call it is lent to is over (`context.give_back`)."""
         entry = self.get(index, resource)
         entry.lent += 1
-        self.lenders.append(entry)
-        return entry.representation
-
-    def end_call(self) -> None:
-        """The host call is over: what was lent to it may be moved and dropped again."""
-        for entry in self.lenders:
-            entry.lent -= 1
-        self.lenders.clear()
+        return entry

@@ -6,22 +6,26 @@ instance is not `usable` any more and is thrown away.
 
 from __future__ import annotations
 
+import asyncio
 import ctypes
 import struct
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from types import CoroutineType
+from typing import TYPE_CHECKING, cast
 
 import wasmtime
 
 from perdure.component import capi, fiber
-from perdure.component.capi import EXTERN_OF, EXTERN_SIZE, INSTANCE_SIZE, RAW, VAL_OF, VAL_SIZE
-from perdure.component.context import CallContext
-from perdure.component.handles import BorrowScope, HandleTable
+from perdure.component.capi import EXTERN_OF, EXTERN_SIZE, INSTANCE_SIZE
+from perdure.component.context import CallContext, Reallocate
+from perdure.component.entry import Arrays
+from perdure.component.handles import GuestResource, HandleTable
 from perdure.component.imports import CoreImport
-from perdure.component.memory import Memory
-from perdure.component.plan import CanonOptions, CanonRef, CoreRef, ExportedFunc, InstantiateModule
+from perdure.component.lifted import Callee, Lifted
+from perdure.component.memory import Memory, NoMemory
+from perdure.component.plan import CanonOptions, CanonRef, CoreRef, ExportedFunc, HostImport, InstantiateModule
+from perdure.component.steps import Steps, Unfinished
 from perdure.component.traps import AbiTrap, HostTrap, guest_trap
 from perdure.component.types import ResourceType
 from perdure.errors import GuestTrapped, InvocationTimeout, TypeMismatch
@@ -30,38 +34,24 @@ if TYPE_CHECKING:
     from perdure.component.component import BoundComponent
     from perdure.component.engine import Engine
 
-_MAX_VALUES = 24
-_NESTED_SECONDS = 5.0
+MAX_CALL_DEPTH = 32
+"""Calls between components within each other; each takes a fiber."""
+_PATIENCE = 4
+"""Slices that the guest's allocator gets before the event loop does."""
 _MISFIT = (KeyError, TypeError, ValueError, OverflowError, AttributeError, IndexError, struct.error)
 
 
 @dataclass(frozen=True, slots=True)
 class InstanceLimits:
-    """`memory`: bytes each linear memory may grow to; beyond, the guest's own allocation fails."""
+    """`memory`: bytes each linear memory may grow to; beyond, the guest's own allocation fails. `memories`, `tables`
+    and `table_elements`: how many there may be (the elements: in each table). `lifted`: bytes of the host's memory
+    that the lists and strings of one call's arguments or result may take."""
 
     memory: int = 64 << 20
-
-
-class _Buffers:
-    """Argument and result arrays and out-pointers for one level of entry. Addresses stay valid with the object."""
-
-    def __init__(self) -> None:
-        self._memory = (ctypes.c_ubyte * (VAL_SIZE * _MAX_VALUES + 16))()
-        self.args = ctypes.addressof(self._memory)
-        self.results = self.args + VAL_SIZE * (_MAX_VALUES - 1)
-        self.trap = self.args + VAL_SIZE * _MAX_VALUES
-        self.error = self.trap + 8
-
-    def clear(self) -> None:
-        RAW[self.trap : self.trap + 16] = bytes(16)
-
-    def raised(self) -> Exception | None:
-        """What wasmtime left in the out-pointers, owned from now on."""
-        trap, error = struct.unpack_from("<QQ", RAW, self.trap)
-        self.clear()
-        if error:
-            return capi.take_error(error)
-        return capi.take_trap(trap) if trap else None
+    memories: int = 32
+    tables: int = 1000
+    table_elements: int = 1 << 20
+    lifted: int = 128 << 20
 
 
 class Instance:
@@ -71,39 +61,42 @@ class Instance:
         self.bound = bound
         self.engine: Engine = bound.component.engine
         self.host_context = host_context
+        self.limits = limits
         self.imports: Sequence[CoreImport] = bound.imports
-        self.tables = [HandleTable() for _ in range(bound.component.plan.component_instances)]
+        count = len(bound.component.plan.parents)
+        self.tables = [HandleTable() for _ in range(count)]
+        self.contexts: list[CallContext | None] = [None] * len(bound.imports)
         self.pending: fiber.Pending | None = None
+        self.suspended: list[tuple[Steps[None], int]] = []
         self.failure: BaseException | None = None
         self.may_leave = True
         self.usable = True
         self._busy = False
-        self._scope = BorrowScope()
+        self._entered = [False] * count
+        self._depth = 0
+        self._lifted: list[Lifted | None] = [None] * len(bound.callees)
         self._store = wasmtime.Store(self.engine.wasmtime)
-        self._store.set_limits(memory_size=limits.memory)
+        self._store.set_limits(
+            memory_size=limits.memory,
+            table_elements=limits.table_elements,
+            tables=limits.tables,
+            memories=limits.memories,
+        )
         self._store.set_epoch_deadline(1)
         self._context = capi.address(self._store._context())
         capi.epoch_yield(self._context, 1)
         self._externs: dict[CoreRef, int] = {}
         self._instances: list[int] = []
         self._memories: dict[CoreRef, Memory] = {}
-        self._contexts: dict[int, CallContext] = {}
         self._keep: list[object] = []
-        self._outer, self._inner = _Buffers(), _Buffers()
+        self._allocating = Arrays()
+        self._spare = [Arrays()]
 
-    # --- entering the guest
+    # --- for the host
 
     async def start(self, deadline: float | None) -> None:
         """Instantiate the core modules in order; start functions run."""
-        self._busy = True
-        try:
-            for step in self.bound.component.plan.steps:
-                await self._instantiate(step, deadline)
-        except BaseException:
-            self.usable = False
-            raise
-        finally:
-            self._busy = False
+        await self._drive(self._starting(), deadline)
 
     async def call(self, func: ExportedFunc, args: Sequence[object], *, deadline: float | None = None) -> object:
         """Call an export; `deadline` in the loop's time, seconds.
@@ -111,49 +104,133 @@ class Instance:
         Raises `TypeMismatch` (arguments do not fit; nothing ran), `GuestTrapped`, `InvocationTimeout`, and what a
         host function raised. One call at a time.
         """
-        if self._busy or not self.usable:
-            raise RuntimeError("the instance is running a call" if self._busy else "the instance is not usable")
-        lift = func.lift
-        code = self.bound.exports[func.path]
-        cx = self._context_for(lift.options, lift.component_instance)
-        self._scope = BorrowScope()
-        self._busy = True
-        self.usable = False
-        try:
-            self._lower(code.lower_params, cx, args, func)
-            core = self._address(lift.core)
-            await self._run(core, len(code.core[0]), len(code.core[1]), deadline)
-            raw = bytes(RAW[self._outer.results : self._outer.results + VAL_SIZE])
-            value = self._guarded(code.lift_result, cx, self._outer.results)
-            cx.table.end_call()
-            if self._scope.borrowed:
-                raise guest_trap(AbiTrap(f"{self._scope.borrowed} borrowed handles were not dropped by the call's end"))
-            if lift.options.post_return is not None:
-                self._post_return(lift.options.post_return, raw, len(code.core[1]))
-            self.usable = True
-            return value
-        finally:
-            self._busy = False
+        target = func.target
+        if isinstance(target, HostImport):
+            return await self._call_import(target, args, deadline)
+        return await self._drive(self._calling(func, self.bound.exports[func.path], tuple(args)), deadline)
+
+    async def drop(self, resource: GuestResource, *, deadline: float | None = None) -> None:
+        """Drop a guest-defined resource that the host owns; its destructor runs. Raises as `call` does, and
+        `ValueError` for a handle that is not the host's to drop."""
+        if resource.home is not self:
+            raise ValueError("the resource belongs to another instance")
+        resource.use(moves=True)
+        entering = self.bound.entering(resource.resource.component_instance, None)
+        await self._drive(self.destroy(resource.resource, resource.representation, entering), deadline)
 
     def close(self) -> None:
         """Free the guest's memory; idempotent. Not while a call runs."""
         self.usable = False
-        self._contexts.clear()
+        self._lifted.clear()
+        self.contexts.clear()
         self._memories.clear()
         self._externs.clear()
         self._store.close()
 
-    async def _run(self, core: int, nargs: int, nresults: int, deadline: float | None) -> None:
-        out = self._outer
-        out.clear()
-        future = capi.call_async(self._context, core, out.args, nargs, out.results, nresults, out.trap, out.error)
-        await fiber.drive(self, future, deadline)
-        self._check(out)
+    async def _drive(self, steps: Steps[object], deadline: float | None) -> object:
+        if self._busy or not self.usable:
+            raise RuntimeError("the instance is running a call" if self._busy else "the instance is not usable")
+        self._busy = True
+        self.usable = False
+        try:
+            value = await fiber.drive(self, steps, deadline)
+            self.usable = True
+            return value
+        except AbiTrap as trap:
+            raise guest_trap(trap) from trap
+        finally:
+            self._busy = False
 
-    def _check(self, out: _Buffers) -> None:
-        raised, failure = out.raised(), self.failure
-        self.failure = None
+    async def _call_import(self, target: HostImport, args: Sequence[object], deadline: float | None) -> object:
+        """The component hands on what it imports: the host calls itself."""
+        value = self.bound.reexported[target](self.host_context, *args)
+        if type(value) is not CoroutineType:
+            return value
+        limit = asyncio.timeout_at(deadline)
+        try:
+            async with limit:
+                return await value
+        except TimeoutError:
+            if limit.expired():
+                raise InvocationTimeout("the invocation ran past its time limit and was stopped") from None
+            raise
+
+    # --- entering the guest
+
+    def _starting(self) -> Steps[None]:
+        for step in self.bound.component.plan.steps:
+            yield from self._instantiate(step)
+
+    def _calling(self, func: ExportedFunc, callee: Callee, args: tuple[object, ...]) -> Steps[object]:
+        self.enter_components(callee.entering)
+        lifted = self.lifted(callee.number)
+        arrays = self.take_arrays()
+        try:
+            scope = yield from lifted.lower(arrays, args)
+        except _MISFIT as error:
+            # A misfit is the caller's mistake; the guest has run nothing but its allocator.
+            self.usable = True
+            self.leave_components(callee.entering)
+            wanted = ", ".join(name for name, _ in func.type.params)
+            raise TypeMismatch(f"the arguments do not fit {func.path}({wanted}): {error}", parameter=wanted) from error
+        value = yield from lifted.run(arrays, scope)
+        yield from lifted.post_return(arrays)
+        self.give_arrays(arrays)
+        self.leave_components(callee.entering)
+        return value
+
+    def enter(self, core: int, arrays: Arrays, args: int, nargs: int, nresults: int) -> Steps[None]:
+        """Run a core function. Raises what ended it."""
+        if self._depth >= MAX_CALL_DEPTH:
+            raise AbiTrap(f"calls between components nested deeper than {MAX_CALL_DEPTH}")
+        arrays.clear()
+        future = capi.call_async(self._context, core, args, nargs, arrays.results, nresults, arrays.trap, arrays.error)
+        yield from self._finish(future, arrays)
+
+    def _finish(self, future: int, arrays: Arrays) -> Steps[None]:
+        self._depth += 1
+        try:
+            while not fiber.poll(self.engine, self, future):
+                yield
+        finally:
+            capi.future_delete(future)
+            self._depth -= 1
+        self._check(arrays)
+
+    def destroy(self, resource: ResourceType, representation: int, entering: tuple[int, ...]) -> Steps[None]:
+        """Run a guest-defined resource's destructor, if it has one."""
+        self.enter_components(entering)
+        if resource.destructor is not None:
+            arrays = self.take_arrays()
+            arrays.write_i32(representation)
+            core = self._address(cast("CoreRef", resource.destructor))
+            yield from self.enter(core, arrays, arrays.args, 1, 0)
+            self.give_arrays(arrays)
+        self.leave_components(entering)
+
+    def _reallocate(self, core: int, old: int, old_size: int, alignment: int, size: int) -> int:
+        arrays = self._allocating
+        arrays.write_reallocation(old, old_size, alignment, size)
+        arrays.clear()
+        self.may_leave = False
+        future = capi.call_async(self._context, core, arrays.args, 4, arrays.results, 1, arrays.trap, arrays.error)
+        for _ in range(_PATIENCE):
+            if fiber.poll(self.engine, self, future):
+                capi.future_delete(future)
+                self.may_leave = True
+                self._check(arrays)
+                return arrays.read_i32()
+        raise Unfinished(self._still_allocating(future))
+
+    def _still_allocating(self, future: int) -> Steps[int]:
+        yield from self._finish(future, self._allocating)
+        self.may_leave = True
+        return self._allocating.read_i32()
+
+    def _check(self, arrays: Arrays) -> None:
+        raised, failure = arrays.raised(), self.failure
         if failure is not None:
+            self.failure = None
             if isinstance(failure, (AbiTrap, HostTrap)):
                 trapped = guest_trap(failure)
                 if raised is not None:
@@ -164,93 +241,70 @@ class Instance:
         if raised is not None:
             raise guest_trap(raised) from raised
 
-    def _lower(self, lower: object, cx: CallContext, args: Sequence[object], func: ExportedFunc) -> None:
-        try:
-            self._guarded(lower, cx, self._outer.args, tuple(args))
-        except _MISFIT as error:
-            # A misfit is the caller's mistake; the guest has run nothing but its allocator.
-            self.usable = True
-            wanted = ", ".join(name for name, _ in func.lift.type.params)
-            raise TypeMismatch(f"the arguments do not fit {func.path}({wanted}): {error}", parameter=wanted) from error
+    def enter_components(self, entering: tuple[int, ...]) -> None:
+        """Raises `AbiTrap` when one of them runs a call already ("Component Invariant 2": no re-entrance)."""
+        entered = self._entered
+        for number in entering:
+            if entered[number]:
+                raise AbiTrap("a component instance was called again while it runs a call: it cannot be entered")
+        for number in entering:
+            entered[number] = True
 
-    def _guarded(self, code: object, *args: object) -> object:
-        """Run generated code; rules broken by the guest become `GuestTrapped`."""
-        assert callable(code)
-        try:
-            return code(*args)
-        except AbiTrap as trap:
-            raise guest_trap(trap) from trap
-
-    def _nested(self, core: int, values: Sequence[int], nresults: int) -> int:
-        """A synchronous entry (realloc, post-return, destructor) while the guest may not call out."""
-        out = self._inner
-        for index, value in enumerate(values):
-            struct.pack_into("<B7xQ", RAW, out.args + index * VAL_SIZE, 0, value)
-        return self._enter_nested(core, len(values), nresults)
-
-    def _enter_nested(self, core: int, nargs: int, nresults: int) -> int:
-        out, before = self._inner, self.may_leave
-        out.clear()
-        self.may_leave = False
-        future = capi.call_async(self._context, core, out.args, nargs, out.results, nresults, out.trap, out.error)
-        try:
-            limit = time.monotonic() + _NESTED_SECONDS
-            while not fiber.poll(self.engine, self, future):
-                if time.monotonic() > limit:
-                    raise InvocationTimeout("the guest's allocator or clean-up ran past its time limit")
-        finally:
-            capi.future_delete(future)
-            self.may_leave = before
-        self._check(out)
-        return int.from_bytes(RAW[out.results + VAL_OF : out.results + VAL_OF + 4], "little") if nresults else 0
-
-    def _post_return(self, ref: CoreRef, raw: bytes, nargs: int) -> None:
-        RAW[self._inner.args : self._inner.args + VAL_SIZE] = raw
-        self._enter_nested(self._address(ref), nargs, 0)
-
-    def destroy(self, resource: ResourceType, representation: object) -> None:
-        """Run a guest-defined resource's destructor."""
-        if resource.destructor is not None:
-            assert isinstance(representation, int)
-            destructor = resource.destructor
-            assert not isinstance(destructor, int)
-            self._nested(self._address(destructor), [representation], 0)  # type: ignore[arg-type]
+    def leave_components(self, entering: tuple[int, ...]) -> None:
+        for number in entering:
+            self._entered[number] = False
 
     # --- what imports and generated code need
 
-    def context_of(self, canon: int, options: CanonOptions, component_instance: int) -> CallContext:
-        """The context of a lowered import, made when it is first called (its memory exists by then)."""
-        found = self._contexts.get(canon)
+    def take_arrays(self) -> Arrays:
+        return self._spare.pop() if self._spare else Arrays()
+
+    def give_arrays(self, arrays: Arrays) -> None:
+        self._spare.append(arrays)
+
+    def lifted(self, number: int) -> Lifted:
+        found = self._lifted[number]
         if found is None:
-            found = self._contexts[canon] = self._context_for(options, component_instance)
+            callee = self.bound.callees[number]
+            lift = callee.lift
+            post_return = lift.options.post_return
+            found = self._lifted[number] = Lifted(
+                self,
+                callee,
+                self.context_for(lift.options, lift.component_instance, transcodes=callee.transcodes),
+                self._address(lift.core),
+                None if post_return is None else self._address(post_return),
+            )
         return found
 
-    def _context_for(self, options: CanonOptions, component_instance: int) -> CallContext:
-        def allocate(alignment: int, size: int) -> int:
-            if options.realloc is None:
-                raise AbiTrap("the component gives no realloc for a value that needs memory")
-            return self._nested(self._address(options.realloc), [0, 0, alignment, size], 1)
-
+    def context_for(self, options: CanonOptions, component_instance: int, *, transcodes: bool) -> CallContext:
         return CallContext(
+            self,
             component_instance,
             options.encoding,
             self.tables[component_instance],
             self._memory(options.memory),
-            allocate,
-            lambda: self._scope,
+            self._allocator(options.realloc),
+            transcodes=transcodes,
         )
+
+    def _allocator(self, ref: CoreRef | None) -> Reallocate:
+        if ref is None:
+            return _no_realloc
+        core = self._address(ref)
+        return lambda old, old_size, alignment, size: self._reallocate(core, old, old_size, alignment, size)
 
     def _memory(self, ref: CoreRef | None) -> Memory:
         if ref is None:
-            return _NoMemory()
+            return NoMemory()
         found = self._memories.get(ref)
         if found is None:
-            found = self._memories[ref] = Memory(self._context, self._address(ref))
+            found = self._memories[ref] = Memory(self._context, self._address(ref), self.limits.lifted)
         return found
 
     # --- core instances and their exports
 
-    async def _instantiate(self, step: InstantiateModule, deadline: float | None) -> None:
+    def _instantiate(self, step: InstantiateModule) -> Steps[None]:
         module = self.bound.component.modules[step.module]
         linker = wasmtime.Linker(self.engine.wasmtime)
         pointer = capi.address(linker.ptr())
@@ -260,13 +314,13 @@ class Instance:
                 raise capi.take_error(error)
         made = (ctypes.c_ubyte * INSTANCE_SIZE)()
         self._keep.append(made)
-        out = self._outer
-        out.clear()
+        arrays = self.take_arrays()
+        arrays.clear()
         future = capi.linker_instantiate(
-            pointer, self._context, capi.address(module.ptr()), ctypes.addressof(made), out.trap, out.error
+            pointer, self._context, capi.address(module.ptr()), ctypes.addressof(made), arrays.trap, arrays.error
         )
-        await fiber.drive(self, future, deadline)
-        self._check(out)
+        yield from self._finish(future, arrays)
+        self.give_arrays(arrays)
         self._instances.append(ctypes.addressof(made))
 
     def _extern(self, ref: CoreRef) -> int:
@@ -294,13 +348,5 @@ class Instance:
         return self._extern(ref) + EXTERN_OF
 
 
-class _NoMemory(Memory):
-    """Stands where the canonical options name no memory: nothing that is lifted or lowered needs one."""
-
-    __slots__ = ()
-
-    def __init__(self) -> None:
-        self.base = self.size = 0
-
-    def at(self, pointer: int, size: int, align: int) -> int:
-        raise AbiTrap("the component gives no memory for a value that needs it")
+def _no_realloc(old: int, old_size: int, alignment: int, size: int) -> int:
+    raise AbiTrap("the component gives no realloc for a value that needs memory")

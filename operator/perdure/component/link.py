@@ -1,8 +1,8 @@
 """Definitions → a flat `LinkPlan`: nesting, aliases and instance arguments are resolved once per component.
 
 Follows component-model `Explainer.md` ("Instance Definitions", "Alias Definitions", "Import and Export
-Definitions"). The input has been through wasmtime's validator; an index that is wrong all the same is a
-`ComponentError`, never a crash.
+Definitions"). It runs before wasmtime's validator has seen the component: what does not resolve is a
+`ComponentError`, and a component that unfolds without end is refused at `MAX_DEFINITIONS`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import cast
 
 from perdure.component.coremodule import module_imports
 from perdure.component.decode import definitions as d
-from perdure.component.deftypes import resolve_type
+from perdure.component.deftypes import TypeResolver
 from perdure.component.plan import (
     Canon,
     CanonOptions,
@@ -42,12 +42,18 @@ from perdure.component.scopes import (
 from perdure.component.types import FuncType, ResourceType
 from perdure.errors import ComponentError, ComponentUnsupported
 
+MAX_DEFINITIONS = 200_000
+"""Definitions carried out, those of a nested component once for each instance of it."""
+MAX_CORE_INSTANCES = 10_000
+MAX_DEPTH = 100
+"""Component instances within component instances."""
+
 
 def link(definitions: Sequence[d.Definition]) -> LinkPlan:
     """The plan of a whole component. Raises `ComponentError` and `ComponentUnsupported`."""
     linker = _Linker()
     try:
-        exports = linker.instantiate(definitions, None, None)
+        exports = linker.instantiate(definitions, None, None, None)
     except (IndexError, KeyError, AttributeError) as error:
         raise ComponentError(f"malformed component: an index or name does not resolve ({error})") from error
     return linker.plan(exports)
@@ -62,29 +68,39 @@ class _Linker:
         self._canons: list[Canon] = []
         self._host_imports: dict[tuple[str, str], HostImport] = {}
         self._resources: list[ResourceType] = []
-        self._instances = 0
+        self._parents: list[int | None] = []
+        self._types = TypeResolver()
+        self._carried_out = 0
+        self._depth = 0
 
     def plan(self, exports: InstanceItem) -> LinkPlan:
         return LinkPlan(
             modules=tuple(self._modules),
             steps=tuple(self._steps),
             canons=tuple(self._canons),
-            exports=tuple(_exported(exports)),
+            exports=tuple(self._exported(exports, "")),
             imports=tuple(self._host_imports.values()),
             resources=tuple(self._resources),
-            component_instances=self._instances,
+            parents=tuple(self._parents),
         )
 
     def instantiate(
-        self, definitions: Sequence[d.Definition], up: Scope | None, args: InstanceItem | None
+        self, definitions: Sequence[d.Definition], up: Scope | None, args: InstanceItem | None, parent: int | None
     ) -> InstanceItem:
-        """Run one component's definitions; `args` None: the outermost one, whose imports are the host's."""
-        scope = Scope(up, self._instances)
-        self._instances += 1
+        """Carry out one component's definitions; `args` None: the outermost one, whose imports are the host's.
+        `up`: the scope it is defined in; `parent`: the component instance that instantiates it."""
+        scope = Scope(up, len(self._parents))
+        self._parents.append(parent)
+        self._depth += 1
+        self._bounded(self._depth, MAX_DEPTH, "component instances within each other")
         exports: InstanceItem = {}
         for definition in definitions:
+            self._carried_out += 1
+            self._bounded(self._carried_out, MAX_DEFINITIONS, "definitions, those of each instance counted")
             match definition:
                 case d.Import(name, kind):
+                    if args is not None and name not in args:
+                        raise ComponentError(f"malformed component: nothing is given for the import {name!r}")
                     item = args[name] if args is not None else self._extern(kind, scope, "", name)
                     scope.add(*item)
                 case d.Export(name, ref):
@@ -93,7 +109,12 @@ class _Linker:
                     exports[name] = item
                 case _:
                     self._define(definition, scope)
+        self._depth -= 1
         return exports
+
+    def _bounded(self, count: int, most: int, what: str) -> None:
+        if count > most:
+            raise ComponentUnsupported(f"the component has more than {most} {what}", feature="unbounded instantiation")
 
     def _define(self, definition: d.Definition, scope: Scope) -> None:
         match definition:
@@ -110,13 +131,14 @@ class _Linker:
             case d.Instantiate(component, component_args):
                 closure = cast("ComponentClosure", scope.space("component")[component])
                 given = {name: scope.item(ref) for name, ref in component_args}
-                scope.add("instance", self.instantiate(closure.definition.definitions, closure.scope, given))
+                made = self.instantiate(closure.definition.definitions, closure.scope, given, scope.instance)
+                scope.add("instance", made)
             case d.Exports(items):
                 scope.add("instance", {name: scope.item(ref) for name, ref in items})
             case d.AliasExport() | d.AliasCoreExport() | d.AliasOuter():
                 self._alias(definition, scope)
             case d.TypeDef(kind):
-                resolved = resolve_type(kind, scope)
+                resolved = self._types.resolve(kind, scope)
                 if isinstance(resolved, ResourceType):
                     self._resources.append(resolved)
                 scope.add("type", resolved)
@@ -148,6 +170,7 @@ class _Linker:
             else:
                 imports.append(source[name])
         number = len(self._steps)
+        self._bounded(number + 1, MAX_CORE_INSTANCES, "core instances")
         self._steps.append(InstantiateModule(number, index, tuple(imports)))
         return CoreInstanceRef(number)
 
@@ -186,7 +209,7 @@ class _Linker:
                 if isinstance(target, Unsupported):
                     raise _unsupported(target)
                 if isinstance(target, HostImport):
-                    self._host_imports.setdefault((target.interface, target.name), target)
+                    self._import(target)
                 canon = Lower(target, _options(options, scope), scope.instance)
             case d.CanonResource(op, index):
                 resource = scope.space("type")[index]
@@ -198,6 +221,8 @@ class _Linker:
 
     def _extern(self, kind: d.ExternType, scope: Scope, interface: str, name: str) -> Item:
         """What the host must provide for an import, made from its type."""
+        if kind.kind in ("component", "core module"):
+            raise ComponentUnsupported(f"the component imports a {kind.kind} ({name})", feature=f"{kind.kind} imports")
         found = scope.space("type")[kind.index] if kind.index >= 0 else None
         match kind.kind:
             case "func":
@@ -211,11 +236,9 @@ class _Linker:
                 self._resources.append(resource)
                 return ("type", resource)
             case "instance":
-                return ("instance", self._imported_instance(found, name))
-            case "component" | "core module":
-                raise ComponentUnsupported(
-                    f"the component imports a {kind.kind} ({name})", feature=f"{kind.kind} imports"
-                )
+                return ("instance", self._imported_instance(found, f"{interface}.{name}" if interface else name))
+            case _:
+                raise ComponentError(f"malformed component: an import of a {kind.kind}")
 
     def _imported_instance(self, closure: object, interface: str) -> InstanceItem:
         if not isinstance(closure, TypeClosure):
@@ -238,6 +261,24 @@ class _Linker:
             raise ComponentError("malformed component: a function type was expected")
         return found
 
+    def _import(self, target: HostImport) -> None:
+        self._host_imports.setdefault((target.interface, target.name), target)
+
+    def _exported(self, exports: InstanceItem, interface: str) -> list[ExportedFunc]:
+        """The functions among a component's exports, those in exported instances included."""
+        found = []
+        for name, (sort, value) in exports.items():
+            if sort == "func":
+                if isinstance(value, Unsupported):
+                    raise _unsupported(value)
+                if isinstance(value, HostImport):
+                    self._import(value)
+                found.append(ExportedFunc(interface, name, cast("FuncItem", value)))
+            elif sort == "instance":
+                inner = cast("InstanceItem", value)
+                found += self._exported(inner, f"{interface}.{name}" if interface else name)
+        return found
+
 
 def _options(raw: d.RawOptions, scope: Scope) -> CanonOptions:
     def core(sort: str, index: int | None) -> CoreRef | None:
@@ -249,18 +290,6 @@ def _options(raw: d.RawOptions, scope: Scope) -> CanonOptions:
         core("core func", raw.realloc),
         core("core func", raw.post_return),
     )
-
-
-def _exported(exports: InstanceItem) -> list[ExportedFunc]:
-    found = []
-    for name, (sort, value) in exports.items():
-        if sort == "func" and isinstance(value, Lift):
-            found.append(ExportedFunc("", name, value))
-        elif sort == "instance":
-            for inner, (inner_sort, func) in cast("InstanceItem", value).items():
-                if inner_sort == "func" and isinstance(func, Lift):
-                    found.append(ExportedFunc(name, inner, func))
-    return found
 
 
 def _unsupported(found: Unsupported) -> ComponentUnsupported:

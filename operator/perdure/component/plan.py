@@ -11,7 +11,7 @@ from typing import Literal, TypeAlias
 
 from perdure.component.types import FuncType, ResourceType
 
-CoreKind: TypeAlias = Literal["func", "table", "memory", "global"]
+CoreKind: TypeAlias = Literal["func", "table", "memory", "global", "tag"]
 StringEncoding: TypeAlias = Literal["utf8", "utf16", "latin1+utf16"]
 
 
@@ -44,11 +44,11 @@ class CanonOptions:
     post_return: CoreRef | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class HostImport:
     """A function the host must provide: e.g. ("wasi:io/streams@0.2.6", "[method]output-stream.write").
 
-    `interface` is "" for a function imported at the world's top level.
+    `interface` is "" for a function imported at the world's top level. Compared by identity.
     """
 
     interface: str
@@ -56,9 +56,12 @@ class HostImport:
     type: FuncType
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Lift:
-    """`canon lift`: a component function over a core function of the given component instance."""
+    """`canon lift`: a component function over a core function of the given component instance.
+
+    Compared by identity: each definition is one function.
+    """
 
     core: CoreRef
     type: FuncType
@@ -98,11 +101,16 @@ class InstantiateModule:
 
 @dataclass(frozen=True, slots=True)
 class ExportedFunc:
-    """An exported function. `interface` is "" for one exported at the world's top level."""
+    """An exported function. `interface` is "" for one exported at the world's top level, and dotted for one in an
+    instance within an instance. `target` is a `HostImport` where the component hands on what it imports."""
 
     interface: str
     name: str
-    lift: Lift
+    target: Lift | HostImport
+
+    @property
+    def type(self) -> FuncType:
+        return self.target.type
 
     @property
     def path(self) -> str:
@@ -120,4 +128,5 @@ class LinkPlan:
     exports: tuple[ExportedFunc, ...]
     imports: tuple[HostImport, ...]
     resources: tuple[ResourceType, ...]
-    component_instances: int
+    parents: tuple[int | None, ...]
+    """For each component instance, the one that instantiated it; None for the outermost."""

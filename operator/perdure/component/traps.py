@@ -36,7 +36,7 @@ def _trap_kind(error: Exception) -> str:
         return str(code.name).lower().replace("_", "-")
     match = re.search(r"wasm trap: (.+)", str(error))
     if match is None:
-        return "trap"
+        return "uncaught-exception" if "thrown Wasm exception" in str(error) else "trap"
     text = match.group(1).splitlines()[0]
     if "unreachable" in text:
         return "unreachable"

@@ -65,7 +65,7 @@ def format_world(plan: LinkPlan) -> str:
     lines = ["world component {"]
     for word, funcs in (
         ("import", [(func.interface, func.name, func.type) for func in plan.imports]),
-        ("export", [(func.interface, func.name, func.lift.type) for func in plan.exports]),
+        ("export", [(func.interface, func.name, func.type) for func in plan.exports]),
     ):
         by_interface: dict[str, list[str]] = {}
         for interface, name, kind in funcs:

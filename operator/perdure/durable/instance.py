@@ -190,7 +190,7 @@ class DurableInstance:
         self.usable = False
         value = await self._guest.call(invocation.function, values, deadline=invocation.deadline)
         reach(Point.GUEST_DONE)
-        kind = invocation.function.lift.type.result
+        kind = invocation.function.type.result
         plain = None if kind is None else to_json(kind, value)
         body = json.dumps(plain, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
         self.usable = await self._commit(invocation, body)

@@ -32,7 +32,7 @@ class Guest(Protocol):
 
 def decode_arguments(func: ExportedFunc, arguments: bytes) -> list[object]:
     """The values of a canonical JSON array."""
-    return args_from_json(func.lift.type, msgspec.json.decode(arguments))
+    return args_from_json(func.type, msgspec.json.decode(arguments))
 
 
 def start_events(entries: Sequence[Entry]) -> list[Event] | None:

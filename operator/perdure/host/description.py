@@ -20,9 +20,9 @@ def describe(config: HostConfig, component: Component, found: dict[str, Provider
         "exports": [
             {
                 "name": func.path,
-                "signature": format_func(func.lift.type),
-                "params": [{"name": name, "type": format_type(kind)} for name, kind in func.lift.type.params],
-                "result": None if func.lift.type.result is None else format_type(func.lift.type.result),
+                "signature": format_func(func.type),
+                "params": [{"name": name, "type": format_type(kind)} for name, kind in func.type.params],
+                "result": None if func.type.result is None else format_type(func.type.result),
             }
             for func in component.exports
         ],

@@ -92,6 +92,21 @@ class Emitter:
             self.emit("pass")
         self._depth -= 1
 
+    def switch(self, number: str, count: int, arm: Callable[[int], None]) -> None:
+        """Emit `arm(i)` for each value i < `count` of `number`, found by halving: a chain of `elif` would be slow,
+        and a long one too deep for Python's compiler."""
+        self._halve(number, 0, count, arm)
+
+    def _halve(self, number: str, low: int, high: int, arm: Callable[[int], None]) -> None:
+        if high - low == 1:
+            arm(low)
+            return
+        middle = (low + high) // 2
+        with self.block(f"if {number} < {middle}:"):
+            self._halve(number, low, middle, arm)
+        with self.block("else:"):
+            self._halve(number, middle, high, arm)
+
     def name(self, prefix: str = "v") -> str:
         self._names += 1
         return f"{prefix}{self._names}"

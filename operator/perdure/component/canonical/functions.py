@@ -14,13 +14,16 @@ from perdure.component.canonical.layout import (
     core_signature,
     flat_params,
     flat_result,
+    has_borrows,
+    has_handles,
+    has_sequences,
     params_tuple,
     size_and_alignment,
 )
 from perdure.component.canonical.lift import lift_flat, load
 from perdure.component.canonical.lower import lower_flat, store
 from perdure.component.capi import VAL_OF, VAL_SIZE, VALUE_KIND
-from perdure.component.types import FuncType
+from perdure.component.types import FuncType, ValueType
 
 _LETTER = {"i32": "I", "i64": "Q", "f32": "f", "f64": "d"}
 _WIDTH = {"i32": 4, "i64": 8, "f32": 4, "f64": 8}
@@ -38,13 +41,26 @@ def _emit_values(e: Emitter, base: str, cores: tuple[str, ...], values: list[str
     e.emit(f"{e.writer(form)}(RAW, {base}, {pairs})")
 
 
+def _start_lift(e: Emitter, kinds: list[ValueType]) -> None:
+    """What the lists and strings of one lift may take is counted anew."""
+    if any(map(has_sequences, kinds)):
+        e.emit("cx.mem.left = cx.mem.allowance")
+
+
+def _start_lower(e: Emitter, kinds: list[ValueType], *, allocates: bool = False) -> None:
+    """What is lowered once may be lowered again (`context.Unfinished`), so each step is recorded anew."""
+    if allocates or any(has_sequences(kind) or has_handles(kind) for kind in kinds):
+        e.emit("cx.record.clear()")
+
+
 @dataclass(frozen=True, slots=True)
 class ImportCode:
-    """For `canon lower` of a host function. `lift_params(cx, args)` → (values, return pointer);
-    `lower_result(cx, results, return_pointer, value)`."""
+    """For `canon lower`. `lift_params(cx, args)` → (values, return pointer);
+    `lower_result(cx, results, return_pointer, value)`. `lends`: the parameters have borrowed handles."""
 
     lift_params: Callable[..., tuple[tuple[object, ...], int]]
     lower_result: Callable[..., None]
+    lends: bool
     core: tuple[tuple[str, ...], tuple[str, ...]]
     source: str
 
@@ -68,6 +84,8 @@ def import_code(t: FuncType) -> ImportCode:
         form = "".join(_value_form(c) for c in params)
         e.emit(f"{', '.join(names)}, = {e.reader(form)}(RAW, args)")
     has_pointer = len(flat_result(t)) > 1
+    kinds = [kind for _, kind in t.params]
+    _start_lift(e, kinds)
     if len(flat_params(t)) > MAX_FLAT_PARAMS:
         whole = params_tuple(t)
         size, alignment = size_and_alignment(whole)
@@ -81,6 +99,7 @@ def import_code(t: FuncType) -> ImportCode:
 
     e = Emitter()
     if t.result is not None:
+        _start_lower(e, [t.result])
         if has_pointer:
             size, alignment = size_and_alignment(t.result)
             address = e.let(f"cx.mem.at(pointer, {size}, {alignment})", "a")
@@ -88,7 +107,8 @@ def import_code(t: FuncType) -> ImportCode:
         else:
             _emit_values(e, "results", results, lower_flat(e, t.result, "value"))
     lower_result, lower_source = e.function("lower_result", "cx, results, pointer, value")
-    return ImportCode(lift_params, lower_result, core, lift_source + "\n\n" + lower_source)  # type: ignore[arg-type]
+    source = lift_source + "\n\n" + lower_source
+    return ImportCode(lift_params, lower_result, any(map(has_borrows, kinds)), core, source)  # type: ignore[arg-type]
 
 
 def export_code(t: FuncType) -> ExportCode:
@@ -98,7 +118,11 @@ def export_code(t: FuncType) -> ExportCode:
     names = [e.name("p") for _ in t.params]
     if names:
         e.emit(f"{', '.join(names)}, = values")
-    if len(flat_params(t)) > MAX_FLAT_PARAMS:
+    else:
+        e.emit("() = values")
+    spilled = len(flat_params(t)) > MAX_FLAT_PARAMS
+    _start_lower(e, [kind for _, kind in t.params], allocates=spilled)
+    if spilled:
         whole = params_tuple(t)
         size, alignment = size_and_alignment(whole)
         pointer = e.let(f"cx.realloc({alignment}, {size})", "p")
@@ -113,6 +137,7 @@ def export_code(t: FuncType) -> ExportCode:
 
     e = Emitter()
     if t.result is not None:
+        _start_lift(e, [t.result])
         raw = e.let(f"{e.reader(_value_form(results[0]))}(RAW, results)[0]", "c")
         if len(flat_result(t)) > 1:
             size, alignment = size_and_alignment(t.result)

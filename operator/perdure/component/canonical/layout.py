@@ -91,6 +91,56 @@ def offsets_of(t: RecordType | TupleType) -> list[tuple[int, ValueType]]:
     return found
 
 
+@lru_cache(maxsize=4096)
+def parts_of(t: ValueType) -> tuple[ValueType, ...]:
+    """The types a type is made of, one level down."""
+    match t:
+        case RecordType() | TupleType():
+            return items_of(t)
+        case VariantType() | EnumType() | OptionType() | ResultType():
+            return tuple(case for _, case in cases_of(t) if case is not None)
+        case ListType(element):
+            return (element,)
+        case _:
+            return ()
+
+
+@lru_cache(maxsize=4096)
+def has_sequences(t: ValueType) -> bool:
+    """Whether a value of the type has strings or lists, which live in memory of their own."""
+    return t == PrimType("string") or isinstance(t, ListType) or any(has_sequences(part) for part in parts_of(t))
+
+
+@lru_cache(maxsize=4096)
+def has_handles(t: ValueType) -> bool:
+    """Whether a value of the type has handles."""
+    return isinstance(t, (OwnType, BorrowType)) or any(has_handles(part) for part in parts_of(t))
+
+
+@lru_cache(maxsize=4096)
+def has_borrows(t: ValueType) -> bool:
+    """Whether a value of the type has borrowed handles."""
+    return isinstance(t, BorrowType) or any(has_borrows(part) for part in parts_of(t))
+
+
+@lru_cache(maxsize=4096)
+def host_size(t: ValueType) -> int:
+    """About how many bytes a Python value of the type takes in a list, what its own lists and strings hold apart."""
+    match t:
+        case PrimType("u8"):
+            return 1
+        case PrimType("bool") | EnumType():
+            return 8
+        case PrimType():
+            return 64 if t.name in ("string", "char") else 40
+        case FlagsType():
+            return 256
+        case VariantType() | OptionType() | ResultType():
+            return 56 + max([0, *(host_size(part) for part in parts_of(t))])
+        case _:
+            return 64 + sum(16 + host_size(part) for part in parts_of(t))
+
+
 CaseType = VariantType | EnumType | OptionType | ResultType
 
 

@@ -1,7 +1,7 @@
 """Generating code that lifts: guest memory or flat core values → Python values.
 
 component-model `CanonicalABI.md`: "Loading", "Flat Lifting". In the generated source `cx` is a
-`context.CallContext`, `RAW` the address space, and every address comes from `cx.mem.at`.
+`context.CallContext`, `RAW` the address space, and every address comes from `cx.mem`.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from perdure.component.canonical.layout import (
     cases_of,
     discriminant_size,
     flat,
+    host_size,
     items_of,
     offsets_of,
     payload_offset,
@@ -151,17 +152,19 @@ def _handle(e: Emitter, t: OwnType | BorrowType, index: str) -> str:
 
 def _sum(e: Emitter, t: CaseType, discriminant: str, payload: Callable[[ValueType], str]) -> str:
     cases = cases_of(t)
+    kind = type(t).__name__.removesuffix("Type").lower()
+    with e.block(f"if {discriminant} >= {len(cases)}:"):
+        e.emit(f"raise AbiTrap(f'discriminant {{{discriminant}}} of a type of {len(cases)} cases ({kind})')")
     if isinstance(t, EnumType):
-        with e.block(f"if {discriminant} >= {len(cases)}:"):
-            e.emit(f"raise AbiTrap(f'{{{discriminant}}} is not a case of an enum of {len(cases)}')")
-        return f"{t.names!r}[{discriminant}]"
+        return f"{e.constant(t.names, 'names')}[{discriminant}]"
     result = e.name("r")
-    for index, (name, case) in enumerate(cases):
-        with e.block(f"{'if' if index == 0 else 'elif'} {discriminant} == {index}:"):
-            value = payload(case) if case is not None else "None"
-            e.emit(f"{result} = {_case_value(t, name, value)}")
-    with e.block("else:"):
-        e.emit(f"raise AbiTrap(f'{{{discriminant}}} is not a case of a variant of {len(cases)}')")
+
+    def arm(index: int) -> None:
+        name, case = cases[index]
+        value = payload(case) if case is not None else "None"
+        e.emit(f"{result} = {_case_value(t, name, value)}")
+
+    e.switch(discriminant, len(cases), arm)
     return result
 
 
@@ -177,7 +180,7 @@ def _sequence(e: Emitter, t: ValueType, pointer: str, length: str) -> str:
     if not isinstance(t, ListType):
         return f"cx.lift_string({pointer}, {length})"
     size, alignment = size_and_alignment(t.element)
-    start = e.let(f"cx.mem.at({pointer}, {length} * {size}, {alignment})", "a")
+    start = e.let(f"cx.mem.span({pointer}, {length}, {size}, {alignment}, {host_size(t.element)})", "a")
     end = f"{start} + {length} * {size}"
     match t.element:
         case PrimType("u8"):

@@ -155,13 +155,12 @@ def _options(r: Reader) -> d.RawOptions:
                     feature="async functions",
                 )
             case _:
-                raise ComponentUnsupported(
-                    f"the component uses the canonical option {kind:#x}",
-                    feature=f"canonical option {kind:#x}",
-                )
+                feature = "GC types" if kind in _GC_OPTIONS else f"canonical option {kind:#x}"
+                raise ComponentUnsupported(f"the component uses the canonical option {kind:#x}", feature=feature)
     return options
 
 
+_GC_OPTIONS = (0x08, 0x09)
 _LATER_CANONS = {
     0x05: "task.cancel",
     0x06: "subtask.cancel",

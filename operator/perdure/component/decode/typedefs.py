@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from perdure.component.decode import definitions as d
 from perdure.component.decode.reader import Reader
+from perdure.errors import ComponentUnsupported
 
 PRIMITIVES = {
     0x7F: "bool",
@@ -32,6 +33,7 @@ _CORE_SORTS: dict[int, d.Sort] = {
 }
 _SORTS: dict[int, d.Sort] = {1: "func", 2: "value", 3: "type", 4: "component", 5: "instance"}
 _MAX_DEPTH = 64
+_GC_TYPES = (0x00, 0x4E, 0x4F, 0x5E, 0x5F)
 _LATER = {
     0x67: "fixed-length lists",
     0x66: "stream<T>",
@@ -144,8 +146,10 @@ def skip_core_type(r: Reader, depth: int = 0) -> d.CoreTypeDef:
     """Walk over a `core:deftype`: a function type or a module type."""
     form = r.byte()
     if form == 0x60:
-        r.vector(Reader.byte)
-        r.vector(Reader.byte)
+        r.vector(_skip_core_value_type)
+        r.vector(_skip_core_value_type)
+    elif form in _GC_TYPES:
+        raise ComponentUnsupported("the component declares garbage-collected core types", feature="GC types")
     elif form == 0x50 and depth < _MAX_DEPTH:
         r.vector(lambda s: _skip_module_declaration(s, depth + 1))
     else:
@@ -180,17 +184,27 @@ def skip_core_extern(r: Reader) -> str:
         r.u32()
         return "func"
     if kind == 1:
-        r.byte()
+        _skip_core_value_type(r)
         _skip_limits(r)
         return "table"
     if kind == 2:
         _skip_limits(r)
         return "memory"
     if kind == 3:
-        r.byte()
+        _skip_core_value_type(r)
         r.byte()
         return "global"
+    if kind == 4:
+        r.byte()
+        r.u32()
+        return "tag"
     raise r.fail(f"unsupported core import kind {kind:#x}")
+
+
+def _skip_core_value_type(r: Reader) -> None:
+    """One `core:valtype`; typed references name a heap type."""
+    if r.byte() in (0x63, 0x64):
+        r.signed(5)
 
 
 def _skip_limits(r: Reader) -> None:

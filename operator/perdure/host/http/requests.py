@@ -53,8 +53,8 @@ def canonical_arguments(func: ExportedFunc, body: bytes) -> bytes:
     except (ValueError, RecursionError) as error:
         reason = f": {error}" if isinstance(error, ValueError) else ""
         raise BadRequest(f"the body is not JSON{reason}; send an array of arguments or an object by name") from None
-    values = args_from_json(func.lift.type, parsed)
-    types = [kind for _, kind in func.lift.type.params]
+    values = args_from_json(func.type, parsed)
+    types = [kind for _, kind in func.type.params]
     plain = [to_json(kind, value) for kind, value in zip(types, values, strict=True)]
     return json.dumps(plain, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode(
         "utf-8", "surrogatepass"

@@ -1,0 +1,70 @@
+"""Calling a lifted core function of a running component (`CanonicalABI.md`, "canon lift")."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from perdure.component.canonical.functions import ExportCode
+from perdure.component.context import CallContext
+from perdure.component.entry import Arrays
+from perdure.component.handles import BorrowScope
+from perdure.component.plan import Lift
+from perdure.component.steps import Steps, lowered
+from perdure.component.traps import AbiTrap
+
+if TYPE_CHECKING:
+    from perdure.component.instance import Instance
+
+
+@dataclass(frozen=True, slots=True)
+class Callee:
+    """A lifted function as it is once for each component, and each way to call it.
+
+    `entering`: the component instances that a call from the host enters; empty where no component instance could be
+    entered twice. `transcodes`: the result's strings go to a component with another encoding.
+    """
+
+    number: int
+    lift: Lift
+    code: ExportCode
+    entering: tuple[int, ...]
+    transcodes: bool
+
+
+class Lifted:
+    """A lifted function of one running component. Made when it is first called: its core function exists by then."""
+
+    __slots__ = ("_code", "_core", "_cx", "_instance", "_params", "_post_return", "_results")
+
+    def __init__(self, instance: Instance, callee: Callee, cx: CallContext, core: int, post_return: int | None) -> None:
+        self._instance = instance
+        self._code = callee.code
+        self._cx = cx
+        self._core = core
+        self._post_return = post_return
+        params, results = callee.code.core
+        self._params, self._results = len(params), len(results)
+
+    def lower(self, arrays: Arrays, values: tuple[object, ...]) -> Steps[BorrowScope]:
+        """Write the arguments. The scope holds what the call borrows."""
+        scope = self._cx.scope = BorrowScope()
+        yield from lowered(self._cx, self._code.lower_params, arrays.args, values)
+        return scope
+
+    def run(self, arrays: Arrays, scope: BorrowScope) -> Steps[object]:
+        """Call the core function and lift its result."""
+        yield from self._instance.enter(self._core, arrays, arrays.args, self._params, self._results)
+        value = self._code.lift_result(self._cx, arrays.results)
+        if scope.borrowed:
+            raise AbiTrap(f"{scope.borrowed} borrowed handles were not dropped by the end of the call")
+        return value
+
+    def post_return(self, arrays: Arrays) -> Steps[None]:
+        """Let the guest clean up what its result pointed to; it may not call out meanwhile."""
+        if self._post_return is None:
+            return
+        instance = self._instance
+        instance.may_leave = False
+        yield from instance.enter(self._post_return, arrays, arrays.results, self._results, 0)
+        instance.may_leave = True
