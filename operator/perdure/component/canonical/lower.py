@@ -41,7 +41,7 @@ def store(e: Emitter, t: ValueType, value: str, address: str) -> None:
         case PrimType("bool"):
             e.emit(f"RAW[{address}] = 1 if {value} else 0")
         case PrimType("char"):
-            e.emit(f"{e.writer('I')}(RAW, {address}, ord({value}))")
+            e.emit(f"{e.writer('I')}(RAW, {address}, char_code({value}))")
         case PrimType("string") | ListType():
             pointer, length = _sequence(e, t, value)
             e.emit(f"{e.writer('II')}(RAW, {address}, {pointer}, {length})")
@@ -49,7 +49,7 @@ def store(e: Emitter, t: ValueType, value: str, address: str) -> None:
             e.emit(f"{e.writer(FORMAT[name])}(RAW, {address}, {_number(e, name, value)})")
         case RecordType() | TupleType():
             base, whole = e.let(address, "a"), e.let(value)
-            for (offset, item), part in zip(offsets_of(t), _parts(t, whole), strict=True):
+            for (offset, item), part in zip(offsets_of(t), _parts(e, t, whole), strict=True):
                 store(e, item, part, f"{base} + {offset}")
         case FlagsType():
             form = UNSIGNED[size_and_alignment(t)[0]]
@@ -79,20 +79,16 @@ def lower_flat(e: Emitter, t: ValueType, value: str) -> list[str]:  # noqa: C901
         case PrimType("bool"):
             return [f"(1 if {value} else 0)"]
         case PrimType("char"):
-            return [f"ord({value})"]
+            return [f"char_code({value})"]
         case PrimType("string") | ListType():
             return list(_sequence(e, t, value))
         case PrimType("f32" | "f64" as name):
             return [_number(e, name, value)]
-        case PrimType("s8" | "s16" | "s32"):
-            return [f"({value} & 0xffffffff)"]
-        case PrimType("s64"):
-            return [f"({value} & 0xffffffffffffffff)"]
-        case PrimType():
-            return [value]
+        case PrimType(name):
+            return [_integer(e, name, value)]
         case RecordType() | TupleType():
             whole = e.let(value)
-            parts = zip(items_of(t), _parts(t, whole), strict=True)
+            parts = zip(items_of(t), _parts(e, t, whole), strict=True)
             return [core for item, part in parts for core in lower_flat(e, item, part)]
         case FlagsType():
             return [_flags(e, t, value)]
@@ -133,9 +129,21 @@ def _number(e: Emitter, name: str, value: str) -> str:
     return value
 
 
-def _parts(t: RecordType | TupleType, whole: str) -> list[str]:
+def _integer(e: Emitter, name: str, value: str) -> str:
+    """A flat integer. In memory `struct` sees to the range; a core value is wider than many of the types."""
+    number, bits = e.let(value), int(name[1:])
+    signed = name[0] == "s"
+    low, high = (-(1 << (bits - 1)), (1 << (bits - 1)) - 1) if signed else (0, (1 << bits) - 1)
+    with e.block(f"if not {low} <= {number} <= {high}:"):
+        e.emit(f"raise ValueError(f'{{{number}}} does not fit {name}')")
+    return f"({number} & {(1 << max(bits, 32)) - 1:#x})" if signed else number
+
+
+def _parts(e: Emitter, t: RecordType | TupleType, whole: str) -> list[str]:
     if isinstance(t, RecordType):
         return [f"{whole}[{name!r}]" for name, _ in t.fields]
+    with e.block(f"if len({whole}) != {len(t.items)}:"):
+        e.emit(f"raise ValueError(f'{{len({whole})}} items for a tuple of {len(t.items)}')")
     return [f"{whole}[{index}]" for index in range(len(t.items))]
 
 
