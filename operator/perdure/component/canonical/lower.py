@@ -73,7 +73,7 @@ def store(e: Emitter, t: ValueType, value: str, address: str) -> None:
             _match(e, t, value, arm)
 
 
-def lower_flat(e: Emitter, t: ValueType, value: str) -> list[str]:  # noqa: C901 - one branch a type
+def lower_flat(e: Emitter, t: ValueType, value: str) -> list[str]:
     """Emit what is needed and return expressions of the flat core values (ints unsigned)."""
     match t:
         case PrimType("bool"):
