@@ -1,4 +1,4 @@
-"""A component that componentize-py makes of Python: 14 core modules in one memory, on our runtime alone.
+"""A component that componentize-py makes of Python: many core modules in one memory, on our runtime alone.
 
 The host here is a dictionary; no durability engine and no store take part.
 """
@@ -52,9 +52,9 @@ class Buckets:
         return {
             "open": self._open,
             "[method]bucket.get": self._get,
-            "[method]bucket.set": lambda ctx, bucket, key, value: Ok(bucket.__setitem__(key, value)),
-            "[method]bucket.delete": lambda ctx, bucket, key: Ok(bucket.pop(key, None) and None),
-        }.get(name, lambda ctx, *args: Err(Variant("other", name)))
+            "[method]bucket.set": self._set,
+            "[method]bucket.delete": self._delete,
+        }.get(name, self._not_here)
 
     def resource(self, interface: str, name: str) -> HostResource | None:
         if interface != STORE:
@@ -70,6 +70,17 @@ class Buckets:
     async def _get(self, ctx: object, bucket: dict[str, bytes], key: str) -> Ok:
         await asyncio.sleep(0)
         return Ok(bucket.get(key))
+
+    def _set(self, ctx: object, bucket: dict[str, bytes], key: str, value: bytes) -> Ok:
+        bucket[key] = value
+        return Ok()
+
+    def _delete(self, ctx: object, bucket: dict[str, bytes], key: str) -> Ok:
+        bucket.pop(key, None)
+        return Ok()
+
+    def _not_here(self, ctx: object, *args: object) -> Err:
+        return Err(Variant("other", "the counter does not need this"))
 
     def _drop(self, *args: object) -> None:
         self.open_handles -= 1

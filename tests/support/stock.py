@@ -47,7 +47,9 @@ class StockGuest:
 
     def call(self, interface: str, name: str, kind: FuncType, args: Sequence[object]) -> object:
         """Takes and gives values of `perdure.component.types`."""
-        index = self._instance.get_export_index(self._store, name, self._instance.get_export_index(self._store, interface))
+        index = self._instance.get_export_index(
+            self._store, name, self._instance.get_export_index(self._store, interface)
+        )
         assert index is not None, f"{interface} has no {name}"
         func = self._instance.get_func(self._store, index)
         assert func is not None and kind.result is not None
@@ -159,7 +161,9 @@ def _told(t: _SumType, value: object) -> tuple[str, object]:
         assert isinstance(value, stock.Variant)
         name, payload = value.tag, value.payload
     else:
-        found = (n for n, kind in cases if (value is None) == (kind is None) and isinstance(value, tuple(_classes(kind))))
+        found = (
+            n for n, kind in cases if (value is None) == (kind is None) and isinstance(value, tuple(_classes(kind)))
+        )
         name, payload = next(found), value
     kind = dict(cases)[name]
     return name, None if kind is None else _from_stock(kind, payload)

@@ -196,7 +196,7 @@ class DurableInstance:
     async def _commit(self, invocation: Invocation, body: bytes) -> None:
         environment = self._environment
         home = environment.catalog.home
-        effects = self._overlay.effects(self.name)
+        effects = self._overlay.effects()
         entry = Entry(
             sequence=self._sequence + 1,
             component=self._bound.component.digest,

@@ -53,13 +53,13 @@ impl exports::perdure::tests::kv::Guest for Component {
         backend::delete_many(&backend::open(&bucket)?, &keys)
     }
 
-    fn rewrite(bucket: String, key: String, value: Vec<u8>) -> Result<Vec<Seen>, String> {
-        let bucket = backend::open(&bucket)?;
-        let before = look(&bucket, &key)?;
+    fn rewrite(bucket: String, view: String, key: String, value: Vec<u8>) -> Result<Vec<Seen>, String> {
+        let (bucket, view) = (backend::open(&bucket)?, backend::open(&view)?);
+        let before = look(&view, &key)?;
         backend::set(&bucket, &key, &value)?;
-        let written = look(&bucket, &key)?;
+        let written = look(&view, &key)?;
         backend::delete(&bucket, &key)?;
-        Ok(vec![before, written, look(&bucket, &key)?])
+        Ok(vec![before, written, look(&view, &key)?])
     }
 
     fn increment(bucket: String, key: String) -> Result<u64, String> {
