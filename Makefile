@@ -46,7 +46,7 @@ kind-e2e: $(VENV)/.installed  ## the same on kind (needs Docker)
 	@scripts/kind-e2e
 
 examples: $(VENV)/.installed  ## build the example components (cargo, componentize-py)
-	@$(MAKE) -C examples all
+	@$(MAKE) --no-print-directory -C examples all VENV=$(abspath $(VENV))
 
 image:  ## build the image (docker or buildah)
 	@if command -v docker >/dev/null && docker info >/dev/null 2>&1; then docker build -t perdure:dev .; \
@@ -64,4 +64,4 @@ lock: $(VENV)/.installed  ## pin every dependency, with hashes
 	  --python-version 3.11 --universal --custom-compile-command "make lock" -c requirements-dev.lock -o requirements.lock
 
 clean:  ## remove what the targets made in the checkout
-	@rm -rf $(VENV) .perdure .mypy_cache .ruff_cache .pytest_cache build dist
+	@rm -rf $(VENV) .perdure .mypy_cache .ruff_cache .pytest_cache build dist examples/counter/counter.wasm

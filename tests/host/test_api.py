@@ -12,6 +12,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from perdure.host.app import RunningHost
+from support.guests import COMPILED, guest
 from support.hosts import EXAMPLE, Client, local_host
 
 BLUE = base64.b64encode(b"blue").decode()
@@ -33,9 +34,18 @@ spec:
 """
 
 
+BOTH = pytest.mark.parametrize("example", ["committed", "rebuilt"], indirect=True)
+
+
 @pytest.fixture
-async def running(tmp_path: Path) -> AsyncIterator[tuple[RunningHost, Client]]:
-    async with local_host(EXAMPLE, tmp_path) as pair:
+def example(request: pytest.FixtureRequest) -> Path:
+    """The component that is in the checkout or, for tests marked BOTH, also what cargo makes of its source."""
+    return guest("key-value") if getattr(request, "param", "committed") == "rebuilt" else EXAMPLE
+
+
+@pytest.fixture
+async def running(example: Path, tmp_path: Path) -> AsyncIterator[tuple[RunningHost, Client]]:
+    async with local_host(example, tmp_path, cache=COMPILED) as pair:
         yield pair
 
 
@@ -45,13 +55,14 @@ async def client(running: tuple[RunningHost, Client]) -> Client:
 
 
 @pytest.fixture
-async def strict(tmp_path: Path) -> AsyncIterator[Client]:
+async def strict(example: Path, tmp_path: Path) -> AsyncIterator[Client]:
     manifest = tmp_path / "worker.yaml"
-    manifest.write_text(LIMITS.replace("EXAMPLE", str(EXAMPLE)))
-    async with local_host(manifest, tmp_path / "data", base=Path("/")) as (_, client):
+    manifest.write_text(LIMITS.replace("EXAMPLE", str(example)))
+    async with local_host(manifest, tmp_path / "data", base=Path("/"), cache=COMPILED) as (_, client):
         yield client
 
 
+@BOTH
 async def test_set_get_and_memory(client: Client) -> None:
     assert await client.call("demo", "get", "shop", "colour") == (200, None)
     assert await client.call("demo", "golem:examples/api.set", "shop", "colour", BLUE) == (200, None)
@@ -67,6 +78,7 @@ async def test_arguments_by_name(client: Client) -> None:
     assert await client.call("demo", "get", "b", "k") == (200, base64.b64encode(b"\x01\x02").decode())
 
 
+@BOTH
 async def test_an_idempotency_key_runs_once(client: Client) -> None:
     for _ in range(3):
         assert await client.call("demo", "set", "b", "k", BLUE, key="one") == (200, None)
@@ -121,6 +133,7 @@ async def test_unknown_paths_and_methods_are_problems(running: tuple[RunningHost
         assert reply.status == 405
 
 
+@BOTH
 async def test_bucket_configuration_acts(strict: Client) -> None:
     async def refused(*args: object) -> str:
         status, problem = await strict.call(*args)  # type: ignore[arg-type]
@@ -142,6 +155,7 @@ async def test_bucket_configuration_acts(strict: Client) -> None:
     assert await strict.call("b", "get", "ours", "k") == (200, BLUE)
 
 
+@BOTH
 async def test_a_trap_leaves_nothing_behind(strict: Client) -> None:
     assert await strict.call("a", "set", "mine", "k", BLUE) == (200, None)
     status, problem = await strict.call("a", "set", "fixed", "k", BLUE)
@@ -150,6 +164,7 @@ async def test_a_trap_leaves_nothing_behind(strict: Client) -> None:
     assert await strict.call("a", "get", "mine", "k") == (200, BLUE)
 
 
+@BOTH
 async def test_eviction_keeps_everything(strict: Client) -> None:
     for name in ("a", "b", "c", "d"):
         assert await strict.call(name, "set", "mine", "k", BLUE) == (200, None)
@@ -172,6 +187,7 @@ async def test_listing_showing_and_deleting(running: tuple[RunningHost, Client])
     assert (await client.get("/v1/instances?limit=0"))[0] == 400
 
 
+@BOTH
 async def test_component_describes_itself(client: Client) -> None:
     status, found = await client.get("/v1/component")
     assert isinstance(found, dict) and status == 200

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import random
 import uuid
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -53,6 +54,20 @@ async def test_any_host_answers_for_any_instance(redis: RedisServer, tmp_path: P
         held = [(await clients[0].get(f"/v1/instances/i{number}"))[1] for number in range(12)]
         assert len({info["host"] for info in held}) > 1  # type: ignore[index]
         assert {info["epoch"] for info in held} == {1}, "no instance may move between live hosts"  # type: ignore[index]
+
+
+async def test_a_large_value_through_any_host(redis: RedisServer, tmp_path: Path) -> None:
+    """Its request and its reply are longer than what one read of a connection gives."""
+    file = manifest(tmp_path / "w.yaml", redis.url)
+    value = base64.b64encode(random.Random(1).randbytes(700_000)).decode()
+    async with local_host(file, tmp_path / "1", host="one", base=Path("/")) as (_, one):
+        async with local_host(file, tmp_path / "2", host="two", base=Path("/")) as (_, two):
+            await asyncio.sleep(1.2)
+            for number in range(4):
+                assert await one.call(f"i{number}", "set", "b", f"k{number}", value) == (200, None)
+                assert await two.call(f"i{number}", "get", "b", f"k{number}") == (200, value)
+            held = [(await one.get(f"/v1/instances/i{number}"))[1] for number in range(4)]
+            assert len({info["host"] for info in held}) == 2, "some calls were forwarded by each of the two"  # type: ignore[index]
 
 
 async def test_a_drained_host_hands_its_instances_over(redis: RedisServer, tmp_path: Path) -> None:

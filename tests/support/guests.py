@@ -1,26 +1,40 @@
-"""The tests' guests, built from source by cargo (`.ci/build-guests`)."""
+"""The tests' guests, built from source: in Rust by cargo (`.ci/build-guests`), in Python by componentize-py
+(`.ci/build-python-example`). What has not changed is not built again."""
 
 from __future__ import annotations
 
 import functools
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
+COMPILED = Path(os.environ.get("PERDURE_CACHE") or Path.home() / ".cache" / "perdure") / "compiled"
+"""Where tests may keep compiled code, under the digest of its component: the Python example takes many seconds."""
 
 
 @functools.cache
 def guests() -> Path:
     """The directory of the built components."""
     given = os.environ.get("PERDURE_GUESTS")
-    if given:
-        return Path(given)
-    done = subprocess.run([ROOT / ".ci" / "build-guests"], capture_output=True, text=True, check=False, timeout=900)
-    assert done.returncode == 0, done.stderr
-    return Path(done.stdout.strip())
+    return Path(given) if given else Path(_built("build-guests"))
 
 
 def guest(name: str) -> Path:
     """E.g. `kv-g4`."""
     return guests() / f"{name.replace('-', '_')}.wasm"
+
+
+@functools.cache
+def python_example() -> Path:
+    """The component of `examples/counter`."""
+    return Path(_built("build-python-example"))
+
+
+def _built(script: str) -> str:
+    environment = {**os.environ, "VENV": sys.prefix}
+    command = [ROOT / ".ci" / script]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=900)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()

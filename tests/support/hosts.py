@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import io
+import json
 import os
 import signal
 import subprocess
@@ -57,8 +59,9 @@ class Client:
     ) -> tuple[int, object]:
         headers = {"Idempotency-Key": key} if key else {}
         target = f"{self.url}/v1/instances/{instance}/functions/{function}"
-        body = {"data": raw} if raw is not None else {"json": list(args)}
-        async with self.session.post(target, headers=headers, **body) as reply:  # type: ignore[arg-type]
+        # As a stream, which aiohttp wants of bodies beyond a megabyte.
+        body = io.BytesIO(json.dumps(args).encode() if raw is None else raw)
+        async with self.session.post(target, headers=headers, data=body) as reply:
             return reply.status, await reply.json(content_type=None)
 
     async def get(self, path: str) -> tuple[int, object]:
@@ -76,11 +79,12 @@ async def local_host(manifest: Path, data: Path, **changes: object) -> AsyncIter
 
 @dataclass
 class HostProcess:
-    """`perdure run` as a process of its own."""
+    """`perdure run` as a process of its own. `directory`: where it is started, and what `manifest` is relative to."""
 
     manifest: Path
     data: Path
     port: int = field(default_factory=free_port)
+    directory: Path | None = None
     process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -95,6 +99,7 @@ class HostProcess:
              f"127.0.0.1:{self.port}", "--metrics-listen", "127.0.0.1:0", "--log-level", "error", *options],
             env={**os.environ, **environment},
             stderr=stderr,
+            cwd=self.directory,
         )  # fmt: skip
         for _ in range(400):
             try:

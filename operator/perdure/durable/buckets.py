@@ -11,7 +11,7 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import cast
 
-from perdure.durable.overlay import Overlay
+from perdure.durable.overlay import Overlay, place_of
 from perdure.durable.policy import BucketCatalog, BucketPolicy
 from perdure.durable.recorder import JournalRecorder
 from perdure.durable.store import Store
@@ -63,6 +63,7 @@ class InstanceBucket:
     def __init__(self, host: InstanceBuckets, policy: BucketPolicy) -> None:
         self._host = host
         self._policy = policy
+        self._place = place_of(policy, host.instance)
 
     @property
     def name(self) -> str:
@@ -73,7 +74,7 @@ class InstanceBucket:
             refused = _refusal(lambda: self._check_keys(keys))
             if refused is not None:
                 return {"refused": refused}
-            written = self._host.overlay.written(self.name)
+            written = self._host.overlay.written(self._place)
             missing = [key for key in dict.fromkeys(keys) if key not in written]
             values = dict(zip(missing, await self._read(missing), strict=True)) if missing else {}
             return [_OWN_WRITE if key in written else values[key] for key in keys]
@@ -82,7 +83,7 @@ class InstanceBucket:
         if isinstance(found, dict):
             _raise(found["refused"])
         assert isinstance(found, list)
-        written = self._host.overlay.written(self.name)
+        written = self._host.overlay.written(self._place)
         return [
             written.get(key) if value is _OWN_WRITE else cast("bytes | None", value)
             for key, value in zip(keys, found, strict=True)
@@ -93,7 +94,7 @@ class InstanceBucket:
             refused = _refusal(lambda: self._check_key(key))
             if refused is not None:
                 return {"refused": refused}
-            written = self._host.overlay.written(self.name)
+            written = self._host.overlay.written(self._place)
             if key in written:
                 return written[key] is not None
             return (await self._read([key]))[0] is not None
@@ -111,7 +112,7 @@ class InstanceBucket:
             )
         )
         for key, value in items:
-            self._host.overlay.put(self._policy, key, value)
+            self._host.overlay.put(self._place, key, value, self._policy.ttl_ms)
 
     def delete_many(self, keys: Sequence[str]) -> None:
         writes = [(key, b"") for key in keys]
@@ -121,7 +122,7 @@ class InstanceBucket:
             )
         )
         for key in keys:
-            self._host.overlay.put(self._policy, key, None)
+            self._host.overlay.put(self._place, key, None, None)
 
     async def keys(self, cursor: str | None, limit: int) -> tuple[list[str], str | None]:
         async def page() -> Plain:
@@ -136,7 +137,7 @@ class InstanceBucket:
     async def _guarded_keys(self, cursor: str | None, limit: int) -> tuple[list[str], str | None]:
         """The store's page with this invocation's own writes worked in."""
         page = await self._store().keys(self._policy.address(self._host.instance), cursor, limit)
-        written = self._host.overlay.written(self.name)
+        written = self._host.overlay.written(self._place)
         if not written:
             return page.keys, page.cursor
         low, high = cursor, page.cursor

@@ -200,7 +200,7 @@ class DurableInstance:
         """Make the invocation durable, foreign effects included. False: it is, but this host is not the owner now."""
         environment = self._environment
         home = environment.catalog.home
-        effects = self._overlay.effects(self.name)
+        effects = self._overlay.effects()
         entry = Entry(
             sequence=self._sequence + 1,
             component=self._bound.component.digest,

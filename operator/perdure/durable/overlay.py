@@ -1,27 +1,40 @@
-"""The write buffer of one invocation: later reads see earlier writes, and a gate takes them all at once. Pure."""
+"""The write buffer of one invocation: later reads see earlier writes, and a gate takes them all at once. Pure.
+
+Writes are kept by the place they go to, not by the name a guest used: two names may stand for one bucket.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 from perdure.durable.policy import BucketPolicy
-from perdure.durable.store import Effect, Put, Remove
+from perdure.durable.store import BucketAddress, Effect, Put, Remove
 from perdure.keyvalue.bucket import LimitExceeded
 
 MAX_BUFFERED = 64 << 20
 
 
+Place: TypeAlias = tuple[str, BucketAddress]
+"""A provider and a bucket there."""
+
+
+def place_of(policy: BucketPolicy, instance: str) -> Place:
+    """Where what `instance` writes to a bucket goes."""
+    return policy.provider, policy.address(instance)
+
+
 @dataclass(slots=True)
 class Overlay:
-    """Buffered writes by bucket; a value of None is a deletion. Bounded to MAX_BUFFERED bytes."""
+    """Buffered writes by place; a value of None is a deletion. Bounded to MAX_BUFFERED bytes."""
 
     size: int = 0
-    _buckets: dict[str, dict[str, bytes | None]] = field(default_factory=dict)
-    _policies: dict[str, BucketPolicy] = field(default_factory=dict)
+    _values: dict[Place, dict[str, bytes | None]] = field(default_factory=dict)
+    _ttls: dict[tuple[Place, str], int | None] = field(default_factory=dict)
 
-    def put(self, policy: BucketPolicy, key: str, value: bytes | None) -> None:
-        self._policies[policy.name] = policy
-        self._buckets.setdefault(policy.name, {})[key] = value
+    def put(self, place: Place, key: str, value: bytes | None, ttl_ms: int | None) -> None:
+        self._values.setdefault(place, {})[key] = value
+        self._ttls[place, key] = ttl_ms
         self.size += len(key) + len(value or b"")
 
     def require_room(self, more: int) -> None:
@@ -29,22 +42,21 @@ class Overlay:
         if self.size + more > MAX_BUFFERED:
             raise LimitExceeded(f"one invocation may write {MAX_BUFFERED:,} bytes at most")
 
-    def written(self, bucket: str) -> dict[str, bytes | None]:
+    def written(self, place: Place) -> dict[str, bytes | None]:
         """What this invocation wrote to a bucket so far."""
-        return self._buckets.get(bucket, {})
+        return self._values.get(place, {})
 
-    def effects(self, instance: str) -> dict[str, list[Effect]]:
+    def effects(self) -> dict[str, list[Effect]]:
         """All effects by provider, in the order of each key's first write."""
         found: dict[str, list[Effect]] = {}
-        for name, entries in self._buckets.items():
-            policy = self._policies[name]
-            address = policy.address(instance)
-            target = found.setdefault(policy.provider, [])
+        for (provider, address), entries in self._values.items():
+            target = found.setdefault(provider, [])
             for key, value in entries.items():
-                target.append(Remove(address, key) if value is None else Put(address, key, value, policy.ttl_ms))
+                ttl = self._ttls[(provider, address), key]
+                target.append(Remove(address, key) if value is None else Put(address, key, value, ttl))
         return found
 
     def clear(self) -> None:
         self.size = 0
-        self._buckets.clear()
-        self._policies.clear()
+        self._values.clear()
+        self._ttls.clear()

@@ -8,12 +8,13 @@ of a call with an idempotency key; a lost reply to a call without a key is repor
 from __future__ import annotations
 
 import asyncio
+import io
 from dataclasses import dataclass
 
 import aiohttp
 
 from perdure.durable.store import HostRecord
-from perdure.errors import InvocationTimeout, ProviderUnavailable
+from perdure.errors import InvocationTimeout, ProviderUnavailable, TooLarge
 
 FORWARDED = "Perdure-Forwarded"
 _MAX_REPLY = 64 * 1024 * 1024
@@ -48,15 +49,16 @@ class Peers:
     async def forward(
         self, peer: HostRecord, path: str, body: bytes, headers: dict[str, str], *, deadline: float
     ) -> ForwardedReply:
-        """Raises `PeerUnreachable`, `ProviderUnavailable` (outcome unknown, no key) or `InvocationTimeout`."""
+        """Raises `PeerUnreachable`, `ProviderUnavailable` (outcome unknown, no key), `InvocationTimeout` or
+        `TooLarge` (the reply is)."""
         keyed = "Idempotency-Key" in headers
         remaining = deadline - asyncio.get_running_loop().time()
         timeout = aiohttp.ClientTimeout(total=max(remaining, 0.05) + 0.5, sock_connect=self._connect_timeout)
         try:
             async with self._get_session().post(
-                peer.url + path, data=body, headers={**headers, FORWARDED: self._me}, timeout=timeout
+                peer.url + path, data=io.BytesIO(body), headers={**headers, FORWARDED: self._me}, timeout=timeout
             ) as reply:
-                data = await reply.content.read(_MAX_REPLY)
+                data = await _whole(reply, peer.host)
                 kept = {name: reply.headers[name] for name in _PASSED_ON if name in reply.headers}
                 return ForwardedReply(reply.status, data, reply.content_type, kept)
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
@@ -82,3 +84,13 @@ class Peers:
             connector = aiohttp.TCPConnector(limit=0, limit_per_host=self._connections)
             self._session = aiohttp.ClientSession(connector=connector, auto_decompress=False)
         return self._session
+
+
+async def _whole(reply: aiohttp.ClientResponse, host: str) -> bytes:
+    """The body; one read gives only what has arrived."""
+    data = bytearray()
+    async for chunk in reply.content.iter_any():
+        data += chunk
+        if len(data) > _MAX_REPLY:
+            raise TooLarge(f"the call was carried out, and its result is over {_MAX_REPLY:,} bytes (host {host})")
+    return bytes(data)

@@ -43,9 +43,19 @@ async def _get(url: str, limit: int) -> tuple[int, bytes] | None:
     try:
         async with aiohttp.ClientSession(timeout=_TIMEOUT) as session:
             async with session.get(url, allow_redirects=False) as reply:
-                return reply.status, await reply.content.read(limit)
+                return reply.status, await _beginning(reply, limit)
     except (aiohttp.ClientError, TimeoutError, OSError):
         return None
+
+
+async def _beginning(reply: aiohttp.ClientResponse, limit: int) -> bytes:
+    """Up to `limit` bytes of the body; one read gives only what has arrived."""
+    data = bytearray()
+    async for chunk in reply.content.iter_any():
+        data += chunk
+        if len(data) >= limit:
+            break
+    return bytes(data[:limit])
 
 
 def _details(document: object) -> Details | None:

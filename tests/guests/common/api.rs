@@ -7,6 +7,19 @@ thread_local! {
 
 struct Component;
 
+use exports::perdure::tests::kv::Seen;
+
+fn look(bucket: &backend::Bucket, key: &str) -> Result<Seen, String> {
+    let keys = backend::keys(bucket)?;
+    Ok(Seen {
+        value: backend::get(bucket, key)?,
+        in_batch: backend::get_many(bucket, &[key.to_string()])?.remove(0),
+        exists: backend::exists(bucket, key)?,
+        listed: keys.iter().any(|known| known == key),
+        keys: keys.len() as u32,
+    })
+}
+
 impl exports::perdure::tests::kv::Guest for Component {
     fn get(bucket: String, key: String) -> Result<Option<Vec<u8>>, String> {
         backend::get(&backend::open(&bucket)?, &key)
@@ -38,6 +51,15 @@ impl exports::perdure::tests::kv::Guest for Component {
 
     fn delete_many(bucket: String, keys: Vec<String>) -> Result<(), String> {
         backend::delete_many(&backend::open(&bucket)?, &keys)
+    }
+
+    fn rewrite(bucket: String, view: String, key: String, value: Vec<u8>) -> Result<Vec<Seen>, String> {
+        let (bucket, view) = (backend::open(&bucket)?, backend::open(&view)?);
+        let before = look(&view, &key)?;
+        backend::set(&bucket, &key, &value)?;
+        let written = look(&view, &key)?;
+        backend::delete(&bucket, &key)?;
+        Ok(vec![before, written, look(&view, &key)?])
     }
 
     fn increment(bucket: String, key: String) -> Result<u64, String> {

@@ -24,6 +24,14 @@ def checked_char(code: int) -> str:
     return chr(code)
 
 
+def char_code(char: str) -> int:
+    """A `char`'s code point. Raises `ValueError` for a surrogate, `TypeError` for what is not one character."""
+    code = ord(char)
+    if 0xD800 <= code <= 0xDFFF:
+        raise ValueError(f"{code:#x} is not a Unicode scalar value")
+    return code
+
+
 def flag_names(names: tuple[str, ...], bits: int) -> frozenset[str]:
     """The names whose bits are set; higher bits are ignored, as the ABI says."""
     return frozenset(name for index, name in enumerate(names) if bits >> index & 1)
@@ -68,6 +76,7 @@ class Emitter:
             "Variant": Variant,
             "pack_into": struct.pack_into,
             "checked_char": checked_char,
+            "char_code": char_code,
             "flag_names": flag_names,
             "flag_bits": flag_bits,
             "bits_of_f32": bits_of_f32,

@@ -40,7 +40,7 @@ def store(e: Emitter, t: ValueType, value: str, address: str) -> None:
         case PrimType("bool"):
             e.emit(f"RAW[{address}] = 1 if {value} else 0")
         case PrimType("char"):
-            e.emit(f"{e.writer('I')}(RAW, {address}, ord({value}))")
+            e.emit(f"{e.writer('I')}(RAW, {address}, char_code({value}))")
         case PrimType("string") | ListType():
             pointer, length = _sequence(e, t, value)
             e.emit(f"{e.writer('II')}(RAW, {address}, {pointer}, {length})")
@@ -48,7 +48,7 @@ def store(e: Emitter, t: ValueType, value: str, address: str) -> None:
             e.emit(f"{e.writer(FORMAT[name])}(RAW, {address}, {_number(e, name, value)})")
         case RecordType() | TupleType():
             base, whole = e.let(address, "a"), e.let(value)
-            for (offset, item), part in zip(offsets_of(t), _parts(t, whole), strict=True):
+            for (offset, item), part in zip(offsets_of(t), _parts(e, t, whole), strict=True):
                 store(e, item, part, f"{base} + {offset}")
         case FlagsType():
             form = UNSIGNED[size_and_alignment(t)[0]]
@@ -78,7 +78,7 @@ def lower_flat(e: Emitter, t: ValueType, value: str) -> list[str]:
         case PrimType("bool"):
             return [f"(1 if {value} else 0)"]
         case PrimType("char"):
-            return [f"ord({value})"]
+            return [f"char_code({value})"]
         case PrimType("string") | ListType():
             return list(_sequence(e, t, value))
         case PrimType("f32" | "f64" as name):
@@ -87,7 +87,7 @@ def lower_flat(e: Emitter, t: ValueType, value: str) -> list[str]:
             return [_checked_integer(e, name, value)]
         case RecordType() | TupleType():
             whole = e.let(value)
-            parts = zip(items_of(t), _parts(t, whole), strict=True)
+            parts = zip(items_of(t), _parts(e, t, whole), strict=True)
             return [core for item, part in parts for core in lower_flat(e, item, part)]
         case FlagsType():
             return [_flags(e, t, value)]
@@ -138,9 +138,11 @@ def _number(e: Emitter, name: str, value: str) -> str:
     return value
 
 
-def _parts(t: RecordType | TupleType, whole: str) -> list[str]:
+def _parts(e: Emitter, t: RecordType | TupleType, whole: str) -> list[str]:
     if isinstance(t, RecordType):
         return [f"{whole}[{name!r}]" for name, _ in t.fields]
+    with e.block(f"if len({whole}) != {len(t.items)}:"):
+        e.emit(f"raise ValueError(f'{{len({whole})}} items for a tuple of {len(t.items)}')")
     return [f"{whole}[{index}]" for index in range(len(t.items))]
 
 

@@ -9,7 +9,8 @@ wit_bindgen::generate!({
 include!("../../common/api.rs");
 
 mod backend {
-    use crate::wasi::keyvalue::types::{Bucket, IncomingValue, OutgoingValue};
+    pub use crate::wasi::keyvalue::types::Bucket;
+    use crate::wasi::keyvalue::types::{IncomingValue, OutgoingValue};
     use crate::wasi::keyvalue::wasi_cloud_error::Error;
     use crate::wasi::keyvalue::{batch as batch, readwrite as single};
 

@@ -10,7 +10,8 @@ include!("../../common/api.rs");
 
 mod backend {
     use crate::wasi::keyvalue::batch;
-    use crate::wasi::keyvalue::store::{self, Bucket, Error};
+    pub use crate::wasi::keyvalue::store::Bucket;
+    use crate::wasi::keyvalue::store::{self, Error};
 
     fn text(error: Error) -> String {
         match error {

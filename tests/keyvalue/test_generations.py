@@ -1,0 +1,256 @@
+"""wasi:keyvalue as guests see it: a guest of each generation, on a host, over each provider.
+
+The guests (`tests/guests/kv-g1` … `kv-g4`) export the same functions, each over its own generation's interfaces, so
+that every test here is asked of all of them, and of memory, SQLite and Redis.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import random
+import uuid
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from support.guests import COMPILED, guest
+from support.hosts import Client, local_host
+
+GENERATIONS = ("g1", "g2", "g3", "g4")
+PROVIDERS = ("memory", "sqlite", "redis")
+ODD = [
+    "a:b", "{x}", "{", "}", "a/b}{", "%2F", "..", "*?[", " ", "line\nbreak", "\r\n", "nul\0inside", "\x7f", "ключ",
+    "e\u0301", "é", "🔑", "\U0010ffff", "\ufeff", '"quoted"', "a\\b", "null",
+]  # fmt: skip
+"""Names that a provider might take for its own syntax; two of them look alike and are not the same."""
+MISSING = {"value": None, "in-batch": None, "exists": False, "listed": False}
+
+
+def b64(data: bytes) -> str:
+    return base64.b64encode(data).decode()
+
+
+@dataclass(frozen=True)
+class KeyValue:
+    """Calls the guest; whatever a bucket refuses must come as the function's own error, never as a trap."""
+
+    client: Client
+    modern: bool
+    """G3 and G4 have an error with cases; of G1 and G2 these are the words of the error's `trace`."""
+
+    async def __call__(self, function: str, *args: object, instance: str = "a") -> object:
+        status, answer = await self.client.call(instance, function, *args)
+        assert status == 200, answer
+        return answer
+
+    async def ok(self, function: str, *args: object, instance: str = "a") -> object:
+        answer = await self(function, *args, instance=instance)
+        assert isinstance(answer, dict) and set(answer) == {"ok"}, answer
+        return answer["ok"]
+
+    async def refused(self, function: str, *args: object) -> str:
+        answer = await self(function, *args)
+        assert isinstance(answer, dict) and set(answer) == {"err"}, answer
+        return str(answer["err"])
+
+
+Open = Callable[..., AbstractAsyncContextManager[KeyValue]]
+
+
+@pytest.fixture(params=PROVIDERS)
+def provider(request: pytest.FixtureRequest) -> dict[str, object]:
+    """The provider's part of its manifest."""
+    return {request.param: {"url": request.getfixturevalue("redis").url} if request.param == "redis" else {}}
+
+
+@pytest.fixture(params=GENERATIONS)
+def open_host(request: pytest.FixtureRequest, provider: dict[str, object], tmp_path: Path) -> Open:
+    """Starts a host of one and the same Worker; `undeclared` and `limits` are the manifest's."""
+    name = f"kv-{uuid.uuid4().hex[:12]}"
+
+    @asynccontextmanager
+    async def start(undeclared: str = "Allow", **limits: object) -> AsyncIterator[KeyValue]:
+        kinds = {"apiVersion": "perdure.dev/v1alpha1"}
+        home = {
+            **kinds,
+            "kind": "KeyValueProvider",
+            "metadata": {"name": "home"},
+            "spec": {"default": True, **provider},
+        }
+        buckets = [
+            {"name": "open"},
+            {"name": "fixed", "access": "ReadOnly", "physicalName": "open"},
+            {"name": "small", "maxKeyBytes": 8, "maxValueBytes": 8},
+        ]
+        spec = {
+            "component": {"url": f"file:{guest(f'kv-{request.param}')}"},
+            "limits": {"maxBodyBytes": "8Mi", **limits},
+            "keyValue": {"undeclaredBuckets": undeclared, "buckets": buckets},
+        }
+        worker = {**kinds, "kind": "Worker", "metadata": {"name": name}, "spec": spec}
+        manifest = tmp_path / "worker.yaml"
+        manifest.write_text(json.dumps(home) + "\n---\n" + json.dumps(worker))
+        async with local_host(manifest, tmp_path / "data", base=Path("/"), cache=COMPILED) as (_, client):
+            yield KeyValue(client, modern=request.param in ("g3", "g4"))
+
+    return start
+
+
+@pytest.fixture
+async def kv(open_host: Open) -> AsyncIterator[KeyValue]:
+    async with open_host() as running:
+        yield running
+
+
+async def test_one_key(kv: KeyValue) -> None:
+    assert await kv.ok("get", "b", "k") is None
+    assert await kv.ok("exists", "b", "k") is False
+    for value in (b"one", b"two", b"", bytes(range(256))):
+        assert await kv.ok("set", "b", "k", b64(value)) is None
+        assert await kv.ok("get", "b", "k") == b64(value)
+        assert await kv.ok("exists", "b", "k") is True
+    for _ in range(2):
+        assert await kv.ok("delete", "b", "k") is None, "deleting what is not there is no error"
+        assert await kv.ok("get", "b", "k") is None
+        assert await kv.ok("exists", "b", "k") is False
+    assert await kv.ok("keys", "b") == []
+
+
+async def test_batches(kv: KeyValue) -> None:
+    entries = {key: key.encode() * 3 for key in ("one", "two", "three")}
+    await kv.ok("set-many", "b", [[key, b64(value)] for key, value in entries.items()])
+    wanted = ["three", "one", "three", "two"]
+    assert await kv.ok("get-many", "b", wanted) == [b64(entries[key]) for key in wanted], "in the order asked"
+    assert await kv.ok("get-many", "b", ["two", "none", "one"]) == [b64(b"twotwotwo"), None, b64(b"oneoneone")]
+    assert sorted(await kv.ok("keys", "b")) == sorted(entries)  # type: ignore[call-overload]
+    await kv.ok("delete-many", "b", ["two", "none", "three"])
+    assert await kv.ok("keys", "b") == ["one"]
+    await kv.ok("set-many", "b", [["twice", b64(b"first")], ["twice", b64(b"last")]])
+    assert await kv.ok("get", "b", "twice") == b64(b"last")
+    for function in ("get-many", "set-many", "delete-many"):
+        assert not await kv.ok(function, "b", []), "an empty batch is no error"
+
+
+async def test_a_call_sees_its_own_writes(kv: KeyValue) -> None:
+    await kv.ok("set", "b", "other", b64(b"other"))
+    before, written, deleted = await kv.ok("rewrite", "b", "b", "k", b64(b"new"))  # type: ignore[misc]
+    there = {"value": b64(b"new"), "in-batch": b64(b"new"), "exists": True, "listed": True}
+    assert before == deleted == {**MISSING, "keys": 1}
+    assert written == {**there, "keys": 2}
+    before, written, deleted = await kv.ok("rewrite", "b", "b", "other", b64(b"new"))  # type: ignore[misc]
+    assert before["value"] == b64(b"other") and before["keys"] == 1
+    assert written == {**there, "keys": 1} and deleted == {**MISSING, "keys": 0}
+    assert await kv.ok("keys", "b") == []
+
+
+async def test_a_call_sees_its_own_writes_by_another_name(kv: KeyValue) -> None:
+    """`fixed` is a ReadOnly name of the bucket that `open` is."""
+    before, written, deleted = await kv.ok("rewrite", "open", "fixed", "k", b64(b"new"))  # type: ignore[misc]
+    assert written == {"value": b64(b"new"), "in-batch": b64(b"new"), "exists": True, "listed": True, "keys": 1}
+    assert before == deleted == {**MISSING, "keys": 0}
+    _, written, _ = await kv.ok("rewrite", "open", "other", "k", b64(b"new"))  # type: ignore[misc]
+    assert written == {**MISSING, "keys": 0}, "the control: a bucket that is another one"
+
+
+async def test_buckets_are_apart_and_shared_by_instances(kv: KeyValue) -> None:
+    await kv.ok("set", "one", "k", b64(b"1"), instance="a")
+    assert await kv.ok("get", "one", "k", instance="b") == b64(b"1")
+    assert await kv.ok("get", "two", "k", instance="a") is None
+    assert await kv.ok("keys", "two", instance="a") == []
+
+
+async def test_odd_keys(kv: KeyValue) -> None:
+    keys = ["", *ODD]
+    for key in keys:
+        await kv.ok("set", "b", key, b64(key.encode()))
+    for key in keys:
+        assert await kv.ok("get", "b", key) == b64(key.encode())
+    assert await kv.ok("get-many", "b", keys) == [b64(key.encode()) for key in keys]
+    assert sorted(await kv.ok("keys", "b")) == sorted(keys)  # type: ignore[call-overload]
+    await kv.ok("delete", "b", "")
+    assert sorted(await kv.ok("keys", "b")) == sorted(ODD)  # type: ignore[call-overload]
+
+
+async def test_odd_bucket_names(kv: KeyValue) -> None:
+    for name in ODD:
+        await kv.ok("set", name, "k", b64(name.encode()))
+    for name in ODD:
+        assert await kv.ok("get", name, "k") == b64(name.encode())
+        assert await kv.ok("keys", name) == ["k"], "no bucket sees the keys of one whose name is like its own"
+    for name in ("", "x" * 1025):
+        said = await kv.refused("set", name, "k", "")
+        assert said == "no such store" if kv.modern else "1 to 1024 bytes" in said
+
+
+async def test_a_large_value(kv: KeyValue) -> None:
+    value = random.Random(1).randbytes(1 << 20)
+    await kv.ok("set", "b", "k", b64(value))
+    assert await kv.ok("get", "b", "k") == b64(value)
+    assert await kv.ok("get-many", "b", ["k", "k"]) == [b64(value)] * 2
+
+
+async def test_more_keys_than_a_page_has(kv: KeyValue) -> None:
+    keys = [f"key-{number:05}" for number in range(2500)]
+    await kv.ok("set-many", "b", [[key, b64(key.encode())] for key in keys])
+    assert sorted(await kv.ok("keys", "b")) == keys  # type: ignore[call-overload]
+    assert await kv.ok("get-many", "b", keys) == [b64(key.encode()) for key in keys]
+    # The new key sorts into the middle of a page that the store has not seen yet.
+    before, written, deleted = await kv.ok("rewrite", "b", "b", "key-01500a", b64(b"x"))  # type: ignore[misc]
+    assert (before["keys"], written["keys"], deleted["keys"]) == (2500, 2501, 2500)
+    assert written["listed"] and not deleted["listed"]
+    await kv.ok("delete-many", "b", keys[:-1])
+    assert await kv.ok("keys", "b") == keys[-1:]
+
+
+async def test_refusals_are_the_interfaces_own_errors(open_host: Open) -> None:
+    async with open_host("Deny") as kv:
+        for function, args in (
+            ("get", ["k"]), ("set", ["k", ""]), ("delete", ["k"]), ("exists", ["k"]), ("keys", []),
+            ("get-many", [["k"]]), ("set-many", [[["k", ""]]]), ("delete-many", [["k"]]),
+        ):  # fmt: skip
+            said = await kv.refused(function, "undeclared", *args)
+            assert said == "no such store" if kv.modern else "'undeclared' is not declared" in said
+        await kv.ok("set", "open", "k", b64(b"v"))
+        for function, args in (
+            ("set", ["k", ""]), ("delete", ["k"]), ("set-many", [[["k", ""]]]), ("delete-many", [["k"]])
+        ):  # fmt: skip
+            said = await kv.refused(function, "fixed", *args)
+            assert said == "access denied" if kv.modern else "ReadOnly" in said
+        assert await kv.ok("get", "fixed", "k") == b64(b"v"), "what is ReadOnly may be read, and was not written"
+        assert "a value of 9 bytes" in await kv.refused("set", "small", "k", b64(bytes(9)))
+        for function in ("get", "exists", "delete"):
+            assert "a key of 9 bytes" in await kv.refused(function, "small", "k" * 9)
+        # A refused batch has written nothing, not even the part that would have been fine.
+        assert "allows 8" in await kv.refused("set-many", "small", [["fine", ""], ["k", b64(bytes(9))]])
+        assert await kv.ok("keys", "small") == []
+        await kv.ok("set", "small", "k" * 8, b64(bytes(8)))
+        assert await kv.ok("keys", "small") == ["k" * 8], "the bound itself is allowed"
+
+
+async def test_a_refusal_leaves_the_rest_of_the_call(open_host: Open) -> None:
+    """The control of the test above: a guest goes on after an error value, as it could not after a trap."""
+    async with open_host("Deny") as kv:
+        assert await kv.ok("increment", "open", "n") == 1
+        assert "ReadOnly" in (said := await kv.refused("increment", "fixed", "n")) or said == "access denied"
+        assert await kv.ok("increment", "open", "n") == 2
+        assert await kv("calls") == 2
+
+
+async def test_replay_takes_the_same_way(open_host: Open) -> None:
+    """One instance in memory at a time: each call of the other rebuilds this one from its journal."""
+    async with open_host("Deny", maxInstancesInMemory=1) as kv:
+        for number in range(1, 4):
+            assert await kv.ok("increment", "open", "n", instance="a") == 2 * number - 1
+            assert await kv.ok("increment", "open", "n", instance="b") == 2 * number
+            await kv.ok("rewrite", "open", "open", f"k{number}", b64(b"v"))
+            await kv.ok("set-many", "open", [["x", b64(b"1")], ["y", ""]])
+            assert await kv.ok("get-many", "open", ["x", "none", "y"]) == [b64(b"1"), None, ""]
+            assert await kv.ok("keys", "open") == ["n", "x", "y"]
+            await kv.ok("delete-many", "open", ["x", "y"])
+            await kv.refused("get", "undeclared", "k")
+        assert await kv("calls", instance="a") == 3
+        assert await kv("calls", instance="b") == 3
