@@ -235,6 +235,15 @@ async def test_results_are_bounded_in_number_and_age(store: Store) -> None:
     assert await store.result("alice", "brief") is None
 
 
+async def test_commits_without_a_result_push_none_out(store: Store) -> None:
+    token = (await store.claim("alice", "n", "h")).token
+    for number in range(1, 12):
+        result = StoredResult(f"k{number}", b"f" * 32, b"1") if number in (1, 2, 10, 11) else None
+        await store.commit(Commit("alice", token, number, b"x", (), result, max_results=3))
+    kept = [number for number in range(1, 12) if await store.result("alice", f"k{number}") is not None]
+    assert kept == [2, 10, 11]
+
+
 async def test_foreign_effects_apply_once_and_in_order(store: Store) -> None:
     first = ForeignApply("w/alice", 1, [Put(SHOP, "n", b"1")])
     assert await store.apply_foreign(first) is CommitOutcome.APPLIED

@@ -44,6 +44,8 @@ class Engine:
         self.wasmtime = wasmtime.Engine(self._settings())
         self.current: Instance | None = None
         self._running = 0
+        self._ran = False
+        self._parked = False
         self._closed = False
         self._wake = threading.Event()
         self._ticker = threading.Thread(target=self._tick, name="wasm-epoch", daemon=True)
@@ -63,21 +65,24 @@ class Engine:
     def enter(self) -> None:
         """A guest is about to run: the epoch must advance."""
         self._running += 1
-        if self._running == 1:
+        self._ran = True
+        if self._parked:
             self._wake.set()
 
     def leave(self) -> None:
         """The guest has returned or waits for the host."""
         self._running -= 1
-        if self._running == 0:
-            self._wake.clear()
 
     def _tick(self) -> None:
+        # It rests only after a tick without a guest: to wake it costs a guest's entry more than the entry itself.
         stop = threading.Event()
-        while True:
-            self._wake.wait()
-            if self._closed:
-                return
+        while not self._closed:
+            self._parked = True
+            if not self._running and not self._ran:
+                self._wake.wait()
+            self._parked = False
+            self._wake.clear()
+            self._ran = False
             stop.wait(self.config.epoch_tick)
             self.wasmtime.increment_epoch()
 

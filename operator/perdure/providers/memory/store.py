@@ -43,6 +43,9 @@ class _Value:
     data: bytes
     expires: float | None
 
+    def live(self, now: float) -> bool:
+        return self.expires is None or self.expires > now
+
 
 _BucketKey = tuple[str, str, str, str]
 
@@ -96,11 +99,14 @@ class MemoryStore:
             held.unapplied.append(commit.sequence)
         if commit.result is not None:
             now = self._world.now()
+            held.results.pop(commit.result.key, None)
             held.results[commit.result.key] = (commit.result, now + commit.result_retention_ms / 1000)
-            for key in [k for k, (_, until) in held.results.items() if until <= now]:
-                del held.results[key]
-            while len(held.results) > commit.max_results:
-                del held.results[next(iter(held.results))]
+            # The oldest first; one that outlives a younger one's retention is only kept longer than it need be.
+            while held.results:
+                oldest = next(iter(held.results))
+                if held.results[oldest][1] > now and len(held.results) <= commit.max_results:
+                    break
+                del held.results[oldest]
         return CommitOutcome.APPLIED
 
     async def applied(self, instance: str, token: OwnerToken, sequence: int) -> None:
@@ -123,8 +129,10 @@ class MemoryStore:
         return CommitOutcome.APPLIED
 
     async def get_many(self, bucket: BucketAddress, keys: Sequence[str]) -> list[bytes | None]:
-        entries = self._live(bucket)
-        return [entries[key].data if key in entries else None for key in keys]
+        now = self._world.now()
+        entries = self._world.buckets.get(self._key(bucket), {})
+        found = [entries.get(key) for key in keys]
+        return [None if one is None or not one.live(now) else one.data for one in found]
 
     async def keys(self, bucket: BucketAddress, cursor: str | None, limit: int) -> KeyPage:
         names = sorted(key for key in self._live(bucket) if cursor is None or key > cursor)
@@ -193,7 +201,7 @@ class MemoryStore:
     def _live(self, bucket: BucketAddress) -> dict[str, _Value]:
         now = self._world.now()
         entries = self._world.buckets.get(self._key(bucket), {})
-        return {key: value for key, value in entries.items() if value.expires is None or value.expires > now}
+        return {key: value for key, value in entries.items() if value.live(now)}
 
     def _apply(self, effect: Effect) -> None:
         entries = self._world.buckets.setdefault(self._key(effect.bucket), {})

@@ -99,23 +99,37 @@ def commit(db: sqlite3.Connection, owner: Owner, commit: Commit, now_ms: int) ->
                 now_ms + commit.result_retention_ms,
             ),
         )
-        _prune_results(db, owner, name, commit.max_results, now_ms)
+        _prune_results(db, owner, name, commit, now_ms)
     db.execute("UPDATE instances SET sequence=? WHERE worker=? AND name=?", (commit.sequence, owner.worker, name))
     return CommitOutcome.APPLIED
 
 
-def _prune_results(db: sqlite3.Connection, owner: Owner, name: bytes, most: int, now_ms: int) -> None:
-    """Drop results past their retention or over the bound, the oldest first, a bounded number a commit."""
-    (held,) = db.execute("SELECT count(*) FROM results WHERE worker=? AND instance=?", (owner.worker, name)).fetchone()
+def _prune_results(db: sqlite3.Connection, owner: Owner, name: bytes, commit: Commit, now_ms: int) -> None:
+    """Drop results past their retention or over the bound, the oldest first, a bounded number a commit.
+
+    Counting reads every result, so it is done where there may be too many only, and then a hundredth more is dropped.
+    """
+    most, over = commit.max_results, 0
+    first, expires = db.execute(
+        "SELECT sequence, expires_ms FROM results WHERE worker=? AND instance=? ORDER BY sequence LIMIT 1",
+        (owner.worker, name),
+    ).fetchone()
+    # A commit stores one result at most: there are no more than there were commits since the oldest one's.
+    if commit.sequence - first >= most:
+        (held,) = db.execute(
+            "SELECT count(*) FROM results WHERE worker=? AND instance=?", (owner.worker, name)
+        ).fetchone()
+        over = held - most + most // 100 if held > most else 0
+    if not over and expires > now_ms:
+        return
     oldest = db.execute(
         "SELECT key, expires_ms FROM results WHERE worker=? AND instance=? ORDER BY sequence LIMIT ?",
         (owner.worker, name, _PRUNED_PER_COMMIT),
     ).fetchall()
-    for key, expires in oldest:
-        if held <= most and expires > now_ms:
+    for number, (key, expires) in enumerate(oldest):
+        if number >= over and expires > now_ms:
             break
         db.execute("DELETE FROM results WHERE worker=? AND instance=? AND key=?", (owner.worker, name, key))
-        held -= 1
 
 
 def apply_effects(db: sqlite3.Connection, owner: Owner, effects: Sequence[Effect], now_ms: int) -> None:
