@@ -45,6 +45,9 @@ async def gather(cluster: Cluster, document: Object, insecure: tuple[str, ...]) 
         worker = parse_worker(document)
     except ManifestError as error:
         return Inputs(spec_error=error.detail)
+    if document["metadata"].get("deletionTimestamp"):
+        # How many hosts there should be is no question any more, so that it cannot stand in the way of a purge.
+        worker = worker.model_copy(update={"spec": worker.spec.model_copy(update={"replicas": 0})})
     found = Inputs(worker=worker, uses=Uses(config_maps=_config_maps(worker)))
     try:
         effective = await _effective(cluster, worker)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -57,6 +58,9 @@ class Kubectl:
     def config_map(self, name: str, key: str, file: Path) -> None:
         made = self.run("create", "configmap", name, f"--from-file={key}={file}", "--dry-run=client", "-o", "yaml")
         self.run("apply", "--server-side", "--force-conflicts", "-f", "-", stdin=made)
+
+    def secret(self, name: str, **data: str) -> None:
+        self.apply({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "stringData": data})
 
     def condition(self, worker: str, kind: str = "Ready") -> Object:
         """The condition, or {} where there is none (yet). Only one about the present generation counts."""
@@ -118,6 +122,25 @@ def eventually(check: Callable[[], object], explain: Callable[[], str] | str, se
             words = explain if isinstance(explain, str) else explain()
             raise AssertionError(f"not within {seconds} s: {words}") from error
         time.sleep(0.25)
+
+
+@contextlib.contextmanager
+def forwarded(kubectl: Kubectl, target: str, port: int) -> Iterator[str]:
+    """`target`'s port as an address of this machine, e.g. `service/registry`."""
+    command = ["kubectl", f"--kubeconfig={kubectl.kubeconfig}", f"--namespace={kubectl.namespace}", "port-forward",
+               target, f":{port}"]  # fmt: skip
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    try:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        found = re.match(r"Forwarding from (127\.0\.0\.1:\d+)", line)
+        assert found is not None, line + process.stdout.read()
+        yield f"http://{found[1]}"
+    finally:
+        process.terminate()
+        process.wait()
+        if process.stdout is not None:
+            process.stdout.close()
 
 
 @contextlib.contextmanager

@@ -197,6 +197,14 @@ async def test_what_is_missing_has_a_reason_of_its_own() -> None:
     ]
 
 
+async def test_replicas_do_not_stand_in_the_way_of_a_deletion() -> None:
+    document = worker_document(replicas=2)
+    cluster = cast("Cluster", MemoryCluster(COMPONENT, provider(sqlite={})))
+    assert (await gather(cluster, document, ())).effective is None
+    document["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+    assert (await gather(cluster, document, ())).effective is not None
+
+
 async def versions(*objects: dict[str, Any], **spec: Any) -> dict[str, str]:
     found = await gather(cast("Cluster", MemoryCluster(*objects)), worker_document(**spec), ())
     return dict(found.versions)
