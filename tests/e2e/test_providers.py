@@ -99,9 +99,9 @@ def test_sqlite_keeps_its_volume_and_one_bucket_is_elsewhere(
         assert (kubectl.get("worker", "counter") or {})["status"]["durability"] == "D2"
 
         kubectl.run("delete", "worker", "counter", "--wait=true", seconds=180)
-        assert kubectl.get("pvc", "data-counter-0") is None, "the volume is data"
+        assert kubectl.get("persistentvolumeclaim", "data-counter-0") is None, "the volume is data"
         assert redis_keys(pattern) == []
-        assert "DataDeleted" in {event["reason"] for event in kubectl.list("events")}
+        assert "DataDeleted" in {event["reason"] for event in kubectl.list("event")}
 
 
 def test_a_bucket_at_a_second_redis_is_exactly_once(

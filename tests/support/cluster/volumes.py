@@ -19,7 +19,7 @@ def volume_for(kubectl: Kubectl, claim: str) -> Iterator[None]:
 
     Of the cluster's default StorageClass; in the cluster of `scripts/e2e`, which has none, a directory of this machine.
     """
-    classes = kubectl.list("storageclasses")
+    classes = kubectl.list("storageclass")
     if any(found["metadata"].get("annotations", {}).get(_DEFAULT) == "true" for found in classes):
         yield
         return
