@@ -43,7 +43,7 @@ chart:  ## bring the chart's copies of crds/ and of the example up to date
 	@cp examples/key-value/key-value.wasm charts/perdure/files/
 
 kind-e2e: $(VENV)/.installed  ## the same on kind (needs Docker)
-	@scripts/kind-e2e
+	@VENV=$(VENV) scripts/kind-e2e
 
 examples: $(VENV)/.installed  ## build the example components (cargo, componentize-py)
 	@$(MAKE) --no-print-directory -C examples all VENV=$(abspath $(VENV))

@@ -19,6 +19,11 @@ from support.guests import guest
 ROOT = Path(__file__).resolve().parents[2]
 SYSTEM = "perdure-system"
 RELEASE = "perdure"
+ARTIFACTS = "perdure-artifacts"
+REGISTRY = f"registry.{ARTIFACTS}.svc:5000"
+IMAGE = os.environ.get("PERDURE_E2E_IMAGE", "localhost/perdure:e2e")
+REDIS_IMAGE = os.environ.get("PERDURE_E2E_REDIS_IMAGE", "localhost/redis:e2e")
+REGISTRY_IMAGE = os.environ.get("PERDURE_E2E_REGISTRY_IMAGE", "localhost/registry:e2e")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -62,10 +67,11 @@ class Release:
 @pytest.fixture(scope="session")
 def release(cluster: Kubectl) -> Iterator[Release]:
     assert shutil.which("helm"), "helm is not installed: run `make e2e`"
-    image = os.environ.get("PERDURE_E2E_IMAGE", "localhost/perdure:e2e")
-    repository, _, tag = image.rpartition(":")
-    redis = os.environ.get("PERDURE_E2E_REDIS_IMAGE", "localhost/redis:e2e")
-    values = (f"--set=image.repository={repository}", f"--set=image.tag={tag}", f"--set=redis.image={redis}")
+    repository, _, tag = IMAGE.rpartition(":")
+    values = (f"--set=image.repository={repository}", f"--set=image.tag={tag}", f"--set=redis.image={REDIS_IMAGE}",
+              f"--set=insecureRegistries={{{REGISTRY}}}")  # fmt: skip
+    # Whatever the chart makes has to meet the strictest standard.
+    cluster.apply(namespace(SYSTEM))
     found = Release(cluster.within(SYSTEM), values)
     found.upgrade()
     yield found
@@ -82,29 +88,29 @@ def release(cluster: Kubectl) -> Iterator[Release]:
 def kubectl(cluster: Kubectl, release: Release) -> Iterator[Kubectl]:
     """In a fresh namespace that admits *restricted* pods only."""
     name = f"e2e-{uuid.uuid4().hex[:8]}"
-    cluster.apply(
-        {
-            "apiVersion": "v1",
-            "kind": "Namespace",
-            "metadata": {"name": name, "labels": {"pod-security.kubernetes.io/enforce": "restricted"}},
-        }
-    )
+    cluster.apply(namespace(name))
     found = cluster.within(name)
     found.config_map("counter", "component.wasm", guest("kv-g4"))
     yield found
     found.run("delete", "workers", "--all", "--wait=false")
-    cluster.run("delete", "namespace", name, "--wait=false")
+    cluster.run("delete", "namespace", name, "--wait=false", "--ignore-not-found")
 
 
 @pytest.fixture
 def redis_keys(release: Release) -> Iterator[object]:
-    """Asks the bundled Redis for the keys of a pattern."""
+    """Asks the bundled Redis for the keys of a pattern, in one of its databases."""
 
-    def keys(pattern: str) -> list[str]:
-        pod = f"{RELEASE}-redis-0"
-        return release.kubectl.run("exec", pod, "--", "redis-cli", "--scan", "--pattern", pattern).split()
+    def keys(pattern: str, database: int = 0) -> list[str]:
+        command = ["redis-cli", "-n", str(database), "--scan", "--pattern", pattern]
+        return release.kubectl.run("exec", f"{RELEASE}-redis-0", "--", *command).split()
 
     return keys  # type: ignore[return-value]
+
+
+def namespace(name: str) -> dict[str, object]:
+    """One that admits *restricted* pods only."""
+    labels = {"pod-security.kubernetes.io/enforce": "restricted"}
+    return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}}
 
 
 def ready_operator(kubectl: Kubectl) -> None:

@@ -29,7 +29,7 @@ def test_delete_with_the_data(kubectl: Kubectl, redis_keys: Callable[[str], list
     kubectl.run("delete", "worker", "counter", "--wait=true", seconds=180)
     assert redis_keys(pattern) == []
     eventually(gone(kubectl), "all objects gone")
-    reasons = {event["reason"] for event in kubectl.list("events")}
+    reasons = {event["reason"] for event in kubectl.list("event")}
     assert "DataDeleted" in reasons
 
 
@@ -70,4 +70,4 @@ def test_a_purge_that_cannot_be_made_is_forced(kubectl: Kubectl, cluster: Kubect
     eventually(told, "the reason why it waits")
     kubectl.run("annotate", "worker", "counter", "perdure.dev/force-delete=true")
     eventually(lambda: kubectl.get("worker", "counter") is None, "gone by force", 30)
-    assert "DataLeft" in {event["reason"] for event in kubectl.list("events")}
+    assert "DataLeft" in {event["reason"] for event in kubectl.list("event")}

@@ -42,7 +42,7 @@ def metrics(release: Release, pod: str) -> dict[str, float]:
 def reconciles(kubectl: Kubectl) -> bool:
     """Whether somebody reconciles: a deleted child comes back."""
     kubectl.run("delete", "pdb", "counter")
-    eventually(lambda: kubectl.get("pdb", "counter"), "a deleted child comes back", 60)
+    eventually(lambda: kubectl.get("poddisruptionbudget", "counter"), "a deleted child comes back", 60)
     return True
 
 
@@ -61,7 +61,7 @@ def test_restart_and_upgrade(kubectl: Kubectl, release: Release, pods: dict[str,
 def test_two_operators(kubectl: Kubectl, release: Release, pods: dict[str, str]) -> None:
     release.upgrade("--set=replicaCount=2")
     ready_operator(release.kubectl)
-    operators = release.kubectl.list("pods", "app.kubernetes.io/component=operator")
+    operators = release.kubectl.list("pod", "app.kubernetes.io/component=operator")
     operators = [pod["metadata"]["name"] for pod in operators if "deletionTimestamp" not in pod["metadata"]]
     assert len(operators) == 2
 
@@ -82,7 +82,7 @@ def test_two_operators(kubectl: Kubectl, release: Release, pods: dict[str, str])
 
 
 def test_the_operators_metrics(kubectl: Kubectl, release: Release, pods: dict[str, str]) -> None:
-    (pod,) = [p for p in release.kubectl.list("pods", "app.kubernetes.io/component=operator")
+    (pod,) = [p for p in release.kubectl.list("pod", "app.kubernetes.io/component=operator")
               if "deletionTimestamp" not in p["metadata"]]  # fmt: skip
 
     name = pod["metadata"]["name"]

@@ -42,7 +42,7 @@ def test_the_example_from_apply_to_get(kubectl: Kubectl) -> None:
     assert {c["type"] for c in status["conditions"]} == {
         "Ready", "ComponentResolved", "ProviderReady", "Available", "Progressing"
     }  # fmt: skip
-    events = kubectl.list("events")
+    events = kubectl.list("event")
     assert any(e["reason"] == "Reconciled" and e["involvedObject"]["kind"] == "Worker" for e in events)
 
 

@@ -136,7 +136,7 @@ def test_drift_is_repaired(kubectl: Kubectl) -> None:
     kubectl.run("delete", "service", "counter")
     eventually(lambda: kubectl.get("service", "counter"), "a deleted Service comes back", 15)
     kubectl.run("delete", "pdb", "counter")
-    eventually(lambda: kubectl.get("pdb", "counter"), "a deleted PodDisruptionBudget comes back", 15)
+    eventually(lambda: kubectl.get("poddisruptionbudget", "counter"), "a deleted PodDisruptionBudget comes back", 15)
     kubectl.run("scale", "deployment", "counter", "--replicas=3")
     eventually(lambda: (kubectl.get("deployment", "counter") or {})["spec"]["replicas"] == 1, "replicas", 15)
     patch = '{"spec": {"template": {"spec": {"automountServiceAccountToken": true}}}}'

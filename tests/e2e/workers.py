@@ -30,3 +30,41 @@ def provider(name: str, **spec: Any) -> Object:
         "metadata": {"name": name},
         "spec": spec,
     }
+
+
+def restricted_pod(name: str, *containers: Object, volumes: list[Object] | None = None, **spec: Any) -> Object:
+    """A pod that a *restricted* namespace admits; found by the label `app`."""
+    security = {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+    }
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": name, "labels": {"app": name}},
+        "spec": {
+            "automountServiceAccountToken": False,
+            "terminationGracePeriodSeconds": 1,
+            "securityContext": {
+                "runAsNonRoot": True,
+                "runAsUser": 65532,
+                "runAsGroup": 65532,
+                "fsGroup": 65532,
+                "seccompProfile": {"type": "RuntimeDefault"},
+            },
+            "containers": [{"securityContext": security, **container} for container in containers],
+            "volumes": volumes or [],
+            **spec,
+        },
+    }
+
+
+def service_of(name: str, port: int, target: int) -> Object:
+    """In front of the pod of that name."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": name},
+        "spec": {"selector": {"app": name}, "ports": [{"port": port, "targetPort": target}]},
+    }

@@ -14,6 +14,10 @@ class ProviderProblem(ManifestError):
     """A provider that the Worker needs is missing, not allowed, or not to be told from another."""
 
 
+class ProviderMissing(ProviderProblem):
+    """There is no such provider, or no default one."""
+
+
 @dataclass(frozen=True, slots=True)
 class EffectiveConfig:
     """`home`: the provider of the journal and of buckets without one of their own. `providers`: all that are used."""
@@ -56,7 +60,7 @@ def resolve(worker: Worker, providers: Iterable[KeyValueProvider]) -> EffectiveC
 def _named(name: str, known: dict[str, KeyValueProvider], field: str) -> KeyValueProvider:
     found = known.get(name)
     if found is None:
-        raise ProviderProblem(f"KeyValueProvider {name} not found ({field})")
+        raise ProviderMissing(f"KeyValueProvider {name} not found ({field})")
     return found
 
 
@@ -65,7 +69,7 @@ def _default(known: Iterable[KeyValueProvider]) -> KeyValueProvider:
     if len(defaults) == 1:
         return defaults[0]
     if not defaults:
-        raise ProviderProblem("no KeyValueProvider is the default one: name one in spec.keyValue.provider")
+        raise ProviderMissing("no KeyValueProvider is the default one: name one in spec.keyValue.provider")
     names = ", ".join(sorted(provider.name for provider in defaults))
     raise ProviderProblem(
         f"several KeyValueProviders are the default one ({names}): name one in spec.keyValue.provider"

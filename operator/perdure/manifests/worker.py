@@ -8,6 +8,7 @@ from typing import Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from perdure.manifests.base import Bytes, Metadata, Milliseconds, Model
+from perdure.manifests.pod_template import PodTemplate
 
 _SHA256 = re.compile(r"(?:sha256:)?([0-9a-fA-F]{64})")
 
@@ -177,7 +178,7 @@ class WorkerSpec(Model):
     limits: Limits = Limits()
     env: tuple[EnvVar, ...] = ()
     service: ServiceSpec = ServiceSpec()
-    pod_template: dict[str, Any] = {}
+    pod_template: PodTemplate = PodTemplate()
     deletion_policy: Literal["Retain", "Delete"] = "Retain"
 
 

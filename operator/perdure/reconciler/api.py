@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, urlencode
 
+import aiohttp
 from kubernetes.aio import client, config
 
 FIELD_MANAGER = "perdure"
@@ -19,6 +20,8 @@ GROUP = "/apis/perdure.dev/v1alpha1"
 Object = dict[str, Any]
 _METADATA = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
 _TIMEOUT = 30
+UNREACHED = (aiohttp.ClientError, OSError, TimeoutError)
+"""What a request raises when there was no answer."""
 
 
 class ApiError(Exception):
@@ -29,6 +32,11 @@ class ApiError(Exception):
         self.status = status
         self.reason = reason
         self.message = message
+
+    @property
+    def namespace_ends(self) -> bool:
+        """Whether nothing can be made because the namespace is being deleted."""
+        return self.status == 403 and "because it is being terminated" in self.message
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +63,7 @@ KINDS = {
     "Secret": Kind("/api/v1", "secrets"),
     "Service": Kind("/api/v1", "services"),
     "Pod": Kind("/api/v1", "pods"),
+    "PersistentVolumeClaim": Kind("/api/v1", "persistentvolumeclaims"),
     "Event": Kind("/api/v1", "events"),
     "Deployment": Kind("/apis/apps/v1", "deployments"),
     "StatefulSet": Kind("/apis/apps/v1", "statefulsets"),
@@ -140,13 +149,16 @@ class Cluster:
         content: str = "application/json",
         accept: str = "application/json",
     ) -> Object:
-        """One request. Raises `ApiError`."""
+        """One request. Raises `ApiError` for a refusal, one of `UNREACHED` where there was no answer."""
         headers = {"Accept": accept, "Content-Type": content}
         await self._api.update_params_for_auth(headers, [], ["BearerToken"], path, method, body)
         url = self._api.configuration.host + path + (f"?{urlencode(query)}" if query else "")
         reply = await self._api.call_api(method, url, headers, body=body, _request_timeout=_TIMEOUT)
         data = await reply.read()
-        document: Object = json.loads(data) if data else {}
+        try:
+            document: Object = json.loads(data) if data else {}
+        except ValueError as error:  # a proxy in between answers with a page
+            raise ApiError(reply.status, "", data[:200].decode("utf-8", "replace")) from error
         if not 200 <= reply.status < 300:
             raise ApiError(reply.status, document.get("reason", ""), document.get("message", ""))
         return document

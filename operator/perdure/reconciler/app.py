@@ -11,13 +11,12 @@ import signal
 import time
 from dataclasses import dataclass
 
-import aiohttp
 import kopf
 from kopf._core.engines.peering import Identity
 
 from perdure.manifests.provider import KeyValueProvider
 from perdure.reconciler import handlers
-from perdure.reconciler.api import PROVIDER, WORKER, ApiError, Cluster
+from perdure.reconciler.api import PROVIDER, UNREACHED, WORKER, ApiError, Cluster
 from perdure.reconciler.lease import LeaderLost, Leadership
 from perdure.reconciler.metrics import OperatorMetrics
 from perdure.reconciler.objects.config import provider_document
@@ -138,7 +137,7 @@ class _Operator:
                 for kind in (WORKER, PROVIDER):
                     await self._cluster.request("GET", kind.path(None), query={"limit": "1"})
                 return
-            except (ApiError, aiohttp.ClientError, OSError, TimeoutError) as error:
+            except (ApiError, *UNREACHED) as error:
                 if not told:
                     log.warning("waiting for the API server and Perdure's CRDs (kubectl apply -f crds/): %s", error)
                     told = True
@@ -162,7 +161,7 @@ class _Operator:
         fields = {"namespace": key[0], "name": key[1]}
         if isinstance(error, ApiError) and error.status == 409:
             log.info("somebody else wrote meanwhile; trying again", extra={"fields": fields})
-        elif isinstance(error, (ApiError, aiohttp.ClientError, OSError, TimeoutError)):
+        elif isinstance(error, (ApiError, *UNREACHED)):
             log.warning("will try again: %s", str(error) or type(error).__name__, extra={"fields": fields})
         else:
             log.error("defect while reconciling", exc_info=error, extra={"fields": fields})

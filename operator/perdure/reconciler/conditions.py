@@ -1,6 +1,7 @@
 """From what was observed to status conditions: an ordered chain of pure policies, each with a verdict in words.
 
-Reasons are a closed set. `Ready` comes last and is derived: the first condition that does not hold says why.
+Reasons are a closed set, described in docs/conditions.md. `Ready` comes last and is derived: the first condition that
+does not hold says why.
 """
 
 from __future__ import annotations
@@ -21,8 +22,10 @@ class Reason(enum.StrEnum):
     COMPONENT_NOT_FOUND = "ComponentNotFound"
     COMPONENT_REFUSED = "ComponentRefused"
     PROVIDER_NOT_FOUND = "ProviderNotFound"
+    PROVIDER_REFUSED = "ProviderRefused"
     PROVIDER_UNAVAILABLE = "ProviderUnavailable"
     SECRET_NOT_FOUND = "SecretNotFound"  # noqa: S105 - a reason, not a secret
+    CONFIG_MAP_NOT_FOUND = "ConfigMapNotFound"
     HOSTS_AVAILABLE = "HostsAvailable"
     HOSTS_NOT_READY = "HostsNotReady"
     SUSPENDED = "Suspended"
@@ -31,6 +34,14 @@ class Reason(enum.StrEnum):
     BLOCKED = "Blocked"
     DELETING = "Deleting"
     ACCEPTED = "Accepted"
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Why an input cannot be used: one word for programs, a sentence for people."""
+
+    reason: Reason
+    message: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,17 +56,17 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What one reconcile saw. Errors are sentences; None: fine.
+    """What one reconcile saw. Where there is no error there is None.
 
     `refusal`: (code, sentence) that a host of the present generation left when it ended. `waiting`: why a pod does
     not start.
     """
 
     spec_error: str | None = None
-    component_error: str | None = None
+    component_error: Problem | None = None
     digest: str | None = None
-    provider_error: str | None = None
-    secret_error: str | None = None
+    provider_error: Problem | None = None
+    reference_error: Problem | None = None
     provider: str | None = None
     desired: int = 0
     ready: int = 0
@@ -75,19 +86,22 @@ def _component(facts: Facts) -> Verdict:
     if facts.spec_error:
         return Verdict("ComponentResolved", "Unknown", Reason.INVALID_SPEC, facts.spec_error)
     if facts.component_error:
-        return Verdict("ComponentResolved", "False", Reason.COMPONENT_NOT_FOUND, facts.component_error)
+        return _says("ComponentResolved", facts.component_error)
     if facts.refusal and facts.refusal[0].startswith("component-"):
         return Verdict("ComponentResolved", "False", Reason.COMPONENT_REFUSED, facts.refusal[1])
     return Verdict("ComponentResolved", "True", Reason.RESOLVED, f"the component is {facts.digest}")
 
 
+def _says(condition: str, problem: Problem) -> Verdict:
+    return Verdict(condition, "False", problem.reason, problem.message)
+
+
 def _provider(facts: Facts) -> Verdict:
     if facts.spec_error:
         return Verdict("ProviderReady", "Unknown", Reason.INVALID_SPEC, facts.spec_error)
-    if facts.provider_error:
-        return Verdict("ProviderReady", "False", Reason.PROVIDER_NOT_FOUND, facts.provider_error)
-    if facts.secret_error:
-        return Verdict("ProviderReady", "False", Reason.SECRET_NOT_FOUND, facts.secret_error)
+    problem = facts.provider_error or facts.reference_error
+    if problem:
+        return _says("ProviderReady", problem)
     if facts.refusal and facts.refusal[0].startswith("provider-"):
         return Verdict("ProviderReady", "False", Reason.PROVIDER_UNAVAILABLE, facts.refusal[1])
     return Verdict("ProviderReady", "True", Reason.RESOLVED, f"KeyValueProvider {facts.provider} is used")
@@ -104,7 +118,8 @@ def _available(facts: Facts) -> Verdict:
 
 
 def _progressing(facts: Facts) -> Verdict:
-    blocked = facts.spec_error or facts.component_error or facts.provider_error or facts.secret_error
+    problem = facts.component_error or facts.provider_error or facts.reference_error
+    blocked = facts.spec_error or (problem.message if problem else None)
     if blocked:
         return Verdict("Progressing", "False", Reason.BLOCKED, blocked)
     if facts.updated == facts.desired == facts.ready == facts.total:

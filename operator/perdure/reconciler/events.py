@@ -44,4 +44,5 @@ async def post_event(
     try:
         await cluster.create(KINDS["Event"], namespace, event)
     except ApiError as error:
-        log.warning("an event was not written: %s", error, extra={"fields": {"reason": reason}})
+        if not error.namespace_ends:
+            log.warning("an event was not written: %s", error, extra={"fields": {"reason": reason}})

@@ -8,22 +8,21 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, replace
 
-import aiohttp
-
 from perdure.errors import ManifestError, PerdureError
 from perdure.manifests.base import API_VERSION
-from perdure.manifests.effective import EffectiveConfig, ProviderProblem, resolve
+from perdure.manifests.effective import EffectiveConfig, ProviderMissing, ProviderProblem, resolve
 from perdure.manifests.load import parse_provider, parse_worker
 from perdure.manifests.provider import KeyValueProvider
 from perdure.manifests.worker import Worker
 from perdure.reconciler.api import KINDS, PROVIDER, Cluster, Object
+from perdure.reconciler.conditions import Problem, Reason
 from perdure.reconciler.references import Uses
-from perdure.reconciler.resolution import Pin, resolve_component
+from perdure.reconciler.resolution import ComponentRefused, Pin, resolve_component
 
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """Errors are sentences; None: fine. `versions`: of objects whose content pods read only when they start."""
+    """Where there is no error there is None. `versions`: of objects whose content pods read only when they start."""
 
     worker: Worker | None = None
     effective: EffectiveConfig | None = None
@@ -31,13 +30,13 @@ class Inputs:
     versions: tuple[tuple[str, str], ...] = ()
     uses: Uses = Uses()
     spec_error: str | None = None
-    provider_error: str | None = None
-    secret_error: str | None = None
-    component_error: str | None = None
+    provider_error: Problem | None = None
+    reference_error: Problem | None = None
+    component_error: Problem | None = None
 
     @property
     def complete(self) -> bool:
-        return (self.spec_error or self.provider_error or self.secret_error or self.component_error) is None
+        return (self.spec_error or self.provider_error or self.reference_error or self.component_error) is None
 
 
 async def gather(cluster: Cluster, document: Object, insecure: tuple[str, ...]) -> Inputs:
@@ -46,24 +45,28 @@ async def gather(cluster: Cluster, document: Object, insecure: tuple[str, ...]) 
         worker = parse_worker(document)
     except ManifestError as error:
         return Inputs(spec_error=error.detail)
+    if document["metadata"].get("deletionTimestamp"):
+        # How many hosts there should be is no question any more, so that it cannot stand in the way of a purge.
+        worker = worker.model_copy(update={"spec": worker.spec.model_copy(update={"replicas": 0})})
     found = Inputs(worker=worker, uses=Uses(config_maps=_config_maps(worker)))
     try:
         effective = await _effective(cluster, worker)
         used = frozenset(provider.name for provider in effective.providers)
         found = replace(found, effective=effective, uses=replace(found.uses, providers=used))
     except ProviderProblem as error:
-        found = replace(found, provider_error=error.detail)
-    versions, secret_error = await _referred(cluster, worker, found.effective)
-    found = replace(found, versions=versions, secret_error=secret_error)
+        missing = isinstance(error, ProviderMissing)
+        reason = Reason.PROVIDER_NOT_FOUND if missing else Reason.PROVIDER_REFUSED
+        found = replace(found, provider_error=Problem(reason, error.detail))
+    versions, reference_error = await _referred(cluster, worker, found.effective)
+    found = replace(found, versions=versions, reference_error=reference_error)
     try:
         status = document.get("status") or {}
         pin = await resolve_component(cluster, worker.namespace, worker.spec.component, status, insecure)
         return replace(found, pin=pin)
+    except ComponentRefused as error:
+        return replace(found, component_error=Problem(Reason.COMPONENT_REFUSED, error.detail))
     except PerdureError as error:
-        return replace(found, component_error=error.detail)
-    except (aiohttp.ClientError, TimeoutError, OSError) as error:
-        words = f"{worker.spec.component.image} cannot be fetched: {str(error) or type(error).__name__}"
-        return replace(found, component_error=words)
+        return replace(found, component_error=Problem(Reason.COMPONENT_NOT_FOUND, error.detail))
 
 
 async def _effective(cluster: Cluster, worker: Worker) -> EffectiveConfig:
@@ -86,37 +89,39 @@ async def _effective(cluster: Cluster, worker: Worker) -> EffectiveConfig:
 
 
 def _config_maps(worker: Worker) -> frozenset[str]:
-    names = {
-        item.value_from.config_map_key_ref.name
+    """All whose change concerns the Worker."""
+    source = worker.spec.component.config_map
+    return frozenset({*_env_config_maps(worker), *([source.name] if source is not None else [])})
+
+
+def _env_config_maps(worker: Worker) -> dict[str, str]:
+    """ConfigMap → which variable refers to it."""
+    return {
+        item.value_from.config_map_key_ref.name: f"spec.env {item.name}"
         for item in worker.spec.env
         if item.value_from is not None and item.value_from.config_map_key_ref is not None
     }
-    source = worker.spec.component.config_map
-    return frozenset(names | ({source.name} if source is not None else set()))
 
 
 async def _referred(
     cluster: Cluster, worker: Worker, effective: EffectiveConfig | None
-) -> tuple[tuple[tuple[str, str], ...], str | None]:
+) -> tuple[tuple[tuple[str, str], ...], Problem | None]:
     """Versions for the checksum, and the first object that is missing.
 
     Only metadata is read. A provider's password is not in the checksum: hosts read the mounted file at each connect.
+    Nor is the component's ConfigMap: its content has a digest of its own.
     """
-    wanted = _secrets(worker, effective)
-    maps = dict.fromkeys(_config_maps(worker), "env")
-    source = worker.spec.component.config_map
-    if source is not None:
-        maps.pop(source.name, None)  # its content is the component, which has a digest of its own
-    pairs = [("Secret", name, why, fixed) for name, (why, fixed) in wanted.items()]
-    pairs += [("ConfigMap", name, why, True) for name, why in maps.items()]
+    pairs = [("Secret", name, why, fixed) for name, (why, fixed) in _secrets(worker, effective).items()]
+    pairs += [("ConfigMap", name, why, True) for name, why in _env_config_maps(worker).items()]
     found = await asyncio.gather(
         *(cluster.get_metadata(KINDS[kind], worker.namespace, name) for kind, name, _, _ in pairs)
     )
     versions = []
-    missing: str | None = None
+    missing: Problem | None = None
     for (kind, name, why, fixed), metadata in zip(pairs, found, strict=True):
         if metadata is None:
-            missing = missing or f"{kind} {name} not found in namespace {worker.namespace} ({why})"
+            reason = Reason.SECRET_NOT_FOUND if kind == "Secret" else Reason.CONFIG_MAP_NOT_FOUND
+            missing = missing or Problem(reason, f"{kind} {name} not found in namespace {worker.namespace} ({why})")
         elif fixed:
             versions.append((f"{kind}/{name}", str(metadata["metadata"]["resourceVersion"])))
     return tuple(sorted(versions)), missing

@@ -12,7 +12,7 @@ import datetime
 import logging
 import time
 
-from perdure.reconciler.api import KINDS, ApiError, Cluster, Object
+from perdure.reconciler.api import KINDS, UNREACHED, ApiError, Cluster, Object
 
 log = logging.getLogger(__name__)
 LEASE = KINDS["Lease"]
@@ -63,7 +63,7 @@ class Leadership:
                 held = await self._cluster.get(LEASE, self._namespace, self._name)
                 if held is not None and held["spec"].get("holderIdentity") == self._identity:
                     await self._write(held, "")
-            except ApiError as error:
+            except (ApiError, *UNREACHED) as error:
                 log.warning("the lease was not released, it expires by itself: %s", error)
 
     async def _try(self) -> bool:
@@ -77,7 +77,7 @@ class Leadership:
                 return False
             await self._write(held, self._identity)
             return True
-        except (ApiError, OSError, TimeoutError) as error:
+        except (ApiError, *UNREACHED) as error:
             if not isinstance(error, ApiError) or error.status != 409:
                 log.warning("the lease could not be read or written: %s", error)
             return False

@@ -25,13 +25,17 @@ class Pods:
 
 
 def observe(pods: Iterable[Object], checksum: str) -> Pods:
-    """Pods that are going do not count."""
-    alive = [pod for pod in pods if not pod["metadata"].get("deletionTimestamp")]
+    """Pods that are going do not count, nor those that have ended for good (evicted ones stay in the list)."""
+    alive = [pod for pod in pods if not (pod["metadata"].get("deletionTimestamp") or _has_ended(pod))]
     current = [pod for pod in alive if pod["metadata"].get("annotations", {}).get(CHECKSUM) == checksum]
     waiting = next((reason for pod in current if (reason := _waiting(pod)) is not None), None)
     refusal = next((found for pod in current if (found := _refusal(pod)) is not None), None)
     silent = next((address for pod in current if (address := _silent(pod)) is not None), None)
     return Pods(len(alive), sum(map(_is_ready, alive)), len(current), refusal, waiting, silent)
+
+
+def _has_ended(pod: Object) -> bool:
+    return pod.get("status", {}).get("phase") in ("Failed", "Succeeded")
 
 
 def _silent(pod: Object) -> str | None:

@@ -7,9 +7,9 @@ import dataclasses
 from perdure.reconciler.api import FIELD_MANAGER, KINDS, Cluster, Object
 from perdure.reconciler.objects.children import children
 from perdure.reconciler.objects.common import Plan
-from perdure.reconciler.objects.workload import workload_kind
+from perdure.reconciler.objects.workload import with_existing_claim, workload_kind
 
-_WORKLOADS = ("Deployment", "StatefulSet")
+WORKLOADS = ("Deployment", "StatefulSet")
 
 
 class NotOurs(Exception):
@@ -28,7 +28,7 @@ async def apply_children(cluster: Cluster, plan: Plan) -> Object:
     wanted = children(plan)
     for obj in wanted:
         await _require_ours(cluster, plan, obj)
-    applied = [await cluster.apply(obj) for obj in wanted]
+    applied = [await cluster.apply(with_existing_claim(obj, existing)) for obj in wanted]
     await _prune(cluster, plan, kind)
     return next(obj for obj in applied if obj["kind"] == kind)
 
@@ -37,25 +37,25 @@ async def _require_ours(cluster: Cluster, plan: Plan, obj: Object) -> None:
     """A Service or ConfigMap that somebody made under the same name is not taken over."""
     kind, name = obj["kind"], obj["metadata"]["name"]
     found = await cluster.get_metadata(KINDS[kind], plan.namespace, name)
-    if found is not None and not _owned(found, plan):
+    if found is not None and not owned(found, plan.effective.worker.metadata.uid):
         raise NotOurs(
             f"{kind} {name} exists and does not belong to this Worker: delete it, or give the Worker another name"
         )
 
 
-def _owned(obj: Object, plan: Plan) -> bool:
-    uid = plan.effective.worker.metadata.uid
+def owned(obj: Object, uid: str) -> bool:
+    """Whether the Worker with this uid owns the object."""
     return any(owner.get("uid") == uid for owner in obj["metadata"].get("ownerReferences", []))
 
 
 async def _prune(cluster: Cluster, plan: Plan, kind: str) -> None:
     """After a change of the provider's kind or of the service account the former objects go."""
-    unwanted = [(other, plan.name) for other in _WORKLOADS if other != kind]
+    unwanted = [(other, plan.name) for other in WORKLOADS if other != kind]
     if plan.account != plan.name:
         unwanted.append(("ServiceAccount", plan.name))
     for other, name in unwanted:
         found = await cluster.get_metadata(KINDS[other], plan.namespace, name)
-        if found is not None and _owned(found, plan):
+        if found is not None and owned(found, plan.effective.worker.metadata.uid):
             await cluster.delete(KINDS[other], plan.namespace, name)
 
 

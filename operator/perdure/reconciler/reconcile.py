@@ -83,7 +83,7 @@ class Reconciler:
             component_error=inputs.component_error,
             digest=inputs.pin.digest if inputs.pin is not None else None,
             provider_error=inputs.provider_error,
-            secret_error=inputs.secret_error,
+            reference_error=inputs.reference_error,
             provider=inputs.effective.home.name if inputs.effective is not None else None,
             desired=document["spec"].get("replicas", 1),
         )

@@ -1,7 +1,8 @@
 """Which component a Worker means, found once and pinned: a moved tag does not change running code.
 
 The pin lives in `status.component` with the source it was made from; it is made anew only when the source in the
-spec changes (or, for a ConfigMap, when its content does: that is how a component is updated there).
+spec changes, or when `sha256` beside it asks for another component than the pinned one. (A ConfigMap is pinned to its
+present content: changing it is how a component is updated there.)
 """
 
 from __future__ import annotations
@@ -22,6 +23,10 @@ from perdure.registry.oci import Credentials, RegistryClient, credentials_from_d
 from perdure.registry.reference import parse_reference
 
 _TIMEOUT = aiohttp.ClientTimeout(total=20, connect=5)
+
+
+class ComponentRefused(ComponentError):
+    """It was found, but it is none, or not the one that was asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,17 +62,18 @@ async def resolve_component(
     if source.image is None:
         assert source.sha256 is not None
         return Pin(f"sha256:{source.sha256}", text)
-    pinned = status.get("component") or {}
+    wanted = f"sha256:{source.sha256}" if source.sha256 is not None else None
     reference = parse_reference(source.image)
-    if pinned.get("source", "").startswith(text + "@"):
-        manifest = pinned["source"].rpartition("@")[2]
+    pinned = status.get("component") or {}
+    pinned_text, _, manifest = pinned.get("source", "").rpartition("@")
+    if pinned_text == text and wanted in (None, pinned["digest"]):
         pin = Pin(pinned["digest"], pinned["source"], pinned.get("size", 0))
         return dataclasses.replace(pin, image_ref=str(dataclasses.replace(reference, tag=None, digest=manifest)))
     credentials = await _credentials(cluster, namespace, source)
     async with aiohttp.ClientSession(timeout=_TIMEOUT) as session:
         found = await RegistryClient(session, credentials=credentials, insecure=insecure).resolve(reference)
-    if source.sha256 is not None and found.digest != f"sha256:{source.sha256}":
-        raise ComponentError(f"image {source.image} holds {found.digest}, but sha256:{source.sha256} was expected")
+    if wanted not in (None, found.digest):
+        raise ComponentRefused(f"image {source.image} holds {found.digest}, but {wanted} was expected")
     by_digest = dataclasses.replace(reference, tag=None, digest=found.manifest_digest)
     return Pin(found.digest, f"{text}@{found.manifest_digest}", found.size, str(by_digest))
 
@@ -80,9 +86,12 @@ async def _from_config_map(cluster: Cluster, namespace: str, source: ComponentSo
         raise ComponentError(f"ConfigMap {reference.name} not found in namespace {namespace}")
     data = _content(found, reference.name, reference.key)
     name = f"ConfigMap {reference.name} key {reference.key}"
-    require_component(data, name=name)
-    if source.sha256 is not None:
-        require_digest(data, source.sha256, name=name)
+    try:
+        require_component(data, name=name)
+        if source.sha256 is not None:
+            require_digest(data, source.sha256, name=name)
+    except ComponentError as error:
+        raise ComponentRefused(error.detail) from error
     return Pin(digest_of(data), text, len(data))
 
 

@@ -25,6 +25,7 @@ WASM_LAYER_TYPES = ("application/wasm", "application/vnd.wasm.content.layer.v1+w
 MAX_MANIFEST = 4 * 1024 * 1024
 MAX_COMPONENT = 512 * 1024 * 1024
 _CHALLENGE = re.compile(r'(\w+)="([^"]*)"')
+_TOKEN = re.compile(r"[\x21-\x7e]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +34,11 @@ class Credentials:
 
     username: str
     password: str = field(repr=False)
+
+    @property
+    def basic(self) -> str:
+        """The value of an Authorization header (RFC 7617)."""
+        return "Basic " + base64.b64encode(f"{self.username}:{self.password}".encode()).decode()
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +57,7 @@ def credentials_from_docker_config(text: str) -> dict[str, Credentials]:
         found = {}
         for host, entry in auths.items():
             if "auth" in entry:
-                user, _, password = base64.b64decode(entry["auth"]).decode().partition(":")
+                user, _, password = base64.b64decode(entry["auth"], validate=True).decode().partition(":")
             else:
                 user, password = entry["username"], entry["password"]
             found[host.removeprefix("https://").removeprefix("http://").split("/")[0]] = Credentials(user, password)
@@ -123,20 +129,35 @@ class RegistryClient:
         """Follow a WWW-Authenticate challenge (distribution spec, token authentication)."""
         login = self._credentials.get(ref.registry)
         scheme = challenge.split(" ", 1)[0].lower()
-        basic = aiohttp.BasicAuth(login.username, login.password) if login else None
         key = (ref.registry, ref.repository)
-        if scheme == "basic" and basic is not None:
-            self._tokens[key] = basic.encode()
+        if scheme == "basic" and login is not None:
+            self._tokens[key] = login.basic
         elif scheme == "bearer":
-            fields = dict(_CHALLENGE.findall(challenge))
-            params = {"scope": f"repository:{ref.repository}:pull", "service": fields.get("service", "")}
-            async with self._session.get(fields.get("realm", ""), params=params, auth=basic) as reply:
-                if reply.status != 200:
-                    raise ComponentError(f"image {ref}: the registry's token service answered {reply.status}")
-                answer = json.loads(await _read_bounded(reply, MAX_MANIFEST, str(ref)))
-            self._tokens[key] = f"Bearer {answer.get('token') or answer.get('access_token', '')}"
+            self._tokens[key] = f"Bearer {await self._bearer(ref, dict(_CHALLENGE.findall(challenge)), login)}"
         else:
             raise ComponentError(f"image {ref}: the registry asks for credentials (spec.component.pullSecrets)")
+
+    async def _bearer(self, ref: Reference, fields: dict[str, str], login: Credentials | None) -> str:
+        """A token from the service that the registry names. It is the registry's word, so it may not lead to plain
+        HTTP (a cloud's metadata service, an unencrypted password) unless the registry itself is spoken to that way."""
+        realm = fields.get("realm", "")
+        allowed = ("https://", "http://") if ref.registry in self._insecure else ("https://",)
+        if not realm.startswith(allowed):
+            raise ComponentError(f"image {ref}: the registry names a token service that is not https")
+        headers = {"Authorization": login.basic} if login is not None else {}
+        params = {"scope": f"repository:{ref.repository}:pull", "service": fields.get("service", "")}
+        async with self._session.get(realm, params=params, headers=headers, allow_redirects=False) as reply:
+            if reply.status != 200:
+                raise ComponentError(f"image {ref}: the registry's token service answered {reply.status}")
+            body = await _read_bounded(reply, MAX_MANIFEST, str(ref))
+        try:
+            answer = json.loads(body)
+            token = answer.get("token") or answer.get("access_token")
+        except (ValueError, AttributeError, RecursionError):
+            token = None
+        if not isinstance(token, str) or not _TOKEN.fullmatch(token):
+            raise ComponentError(f"image {ref}: the registry's token service answered without a token")
+        return token
 
 
 def _wasm_layer(ref: Reference, body: bytes) -> tuple[str, int]:
@@ -147,7 +168,7 @@ def _wasm_layer(ref: Reference, body: bytes) -> tuple[str, int]:
             digest, size = str(wasm[0]["digest"]), int(wasm[0]["size"])
             if re.fullmatch(r"sha256:[0-9a-f]{64}", digest) and 0 < size <= MAX_COMPONENT:
                 return digest, size
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         raise ComponentError(f"image {ref} is not an OCI artifact manifest") from None
     raise ComponentError(
         f"image {ref} holds {len(wasm)} WebAssembly layers; a component artifact has exactly one, "

@@ -46,6 +46,7 @@ def start_control_plane(processes: Processes, pki: Pki, state: Path) -> None:
         f"--service-account-private-key-file={pki.key('sa')}",
         f"--root-ca-file={pki.cert('ca')}",
         "--use-service-account-credentials=true",
+        "--horizontal-pod-autoscaler-sync-period=3s",
         "--leader-elect=false",
         "--bind-address=127.0.0.1",
     )

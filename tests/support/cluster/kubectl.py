@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import subprocess
 import time
+import urllib.error
+import urllib.parse
+import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +21,22 @@ from perdure.cli.client import Client
 from support.servers import free_port
 
 Object = dict[str, Any]
+_RESOURCES = {
+    "worker": ("apis/perdure.dev/v1alpha1", "workers", True),
+    "kvp": ("apis/perdure.dev/v1alpha1", "keyvalueproviders", False),
+    "pod": ("api/v1", "pods", True),
+    "service": ("api/v1", "services", True),
+    "configmap": ("api/v1", "configmaps", True),
+    "serviceaccount": ("api/v1", "serviceaccounts", True),
+    "persistentvolumeclaim": ("api/v1", "persistentvolumeclaims", True),
+    "event": ("api/v1", "events", True),
+    "deployment": ("apis/apps/v1", "deployments", True),
+    "statefulset": ("apis/apps/v1", "statefulsets", True),
+    "job": ("apis/batch/v1", "jobs", True),
+    "poddisruptionbudget": ("apis/policy/v1", "poddisruptionbudgets", True),
+    "lease": ("apis/coordination.k8s.io/v1", "leases", True),
+    "storageclass": ("apis/storage.k8s.io/v1", "storageclasses", False),
+}
 
 
 class CommandFailed(AssertionError):
@@ -45,32 +65,53 @@ class Kubectl:
         return self.run("apply", "-f", "-", stdin=yaml.safe_dump_all(documents))
 
     def get(self, kind: str, name: str) -> Object | None:
-        text = self.run("get", kind, name, "-o", "json", "--ignore-not-found")
-        return json.loads(text) if text.strip() else None
+        return self._read(kind, f"/{name}")
 
-    def list(self, kind: str, selector: str = "") -> list[Object]:
-        found: list[Object] = json.loads(self.run("get", kind, "-o", "json", *(["-l", selector] if selector else [])))[
-            "items"
-        ]
+    def list(self, kinds: str, selector: str = "") -> list[Object]:
+        """Of one kind, or of several with commas between them."""
+        query = f"?labelSelector={urllib.parse.quote(selector)}" if selector else ""
+        found: list[Object] = []
+        for kind in kinds.split(","):
+            found += (self._read(kind, query) or {}).get("items") or []
         return found
+
+    def _read(self, kind: str, rest: str) -> Object | None:
+        """Straight from the API server: waiting for something asks often, and each kubectl is a large process."""
+        group, plural, namespaced = _RESOURCES[kind]
+        scope = f"/namespaces/{self.namespace}" if namespaced else ""
+        try:
+            with urllib.request.urlopen(f"{self.proxy}/{group}{scope}/{plural}{rest}", timeout=30) as reply:
+                document: Object = json.load(reply)
+                return document
+        except urllib.error.HTTPError as error:
+            if error.code == 404:
+                return None
+            raise CommandFailed(f"{kind}{rest}: {error.code} {error.read().decode(errors='replace')}") from None
 
     def config_map(self, name: str, key: str, file: Path) -> None:
         made = self.run("create", "configmap", name, f"--from-file={key}={file}", "--dry-run=client", "-o", "yaml")
         self.run("apply", "--server-side", "--force-conflicts", "-f", "-", stdin=made)
 
+    def secret(self, name: str, **data: str) -> None:
+        self.apply({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "stringData": data})
+
     def condition(self, worker: str, kind: str = "Ready") -> Object:
         """The condition, or {} where there is none (yet). Only one about the present generation counts."""
+        return self._conditions(worker).get(kind, {})
+
+    def _conditions(self, worker: str) -> dict[str, Object]:
         found = self.get("worker", worker) or {}
         conditions: list[Object] = (found.get("status") or {}).get("conditions", [])
         generation = found.get("metadata", {}).get("generation")
-        return next((c for c in conditions if c["type"] == kind and c["observedGeneration"] == generation), {})
+        return {c["type"]: c for c in conditions if c["observedGeneration"] == generation}
 
     def wait_ready(self, worker: str, seconds: float = 120) -> Object:
         """Until the Worker is Ready and all its pods run the present configuration."""
 
         def done() -> bool:
-            progressing = self.condition(worker, "Progressing").get("status")
-            return self.condition(worker).get("status") == "True" and progressing == "False"
+            conditions = self._conditions(worker)
+            status = {kind: conditions.get(kind, {}).get("status") for kind in ("Ready", "Progressing")}
+            return status == {"Ready": "True", "Progressing": "False"}
 
         eventually(done, lambda: self.describe(worker), seconds)
         found = self.get("worker", worker)
@@ -87,7 +128,7 @@ class Kubectl:
 
     def hosts(self, worker: str) -> list[Object]:
         """Pods that are not going."""
-        pods = self.list("pods", f"perdure.dev/worker={worker}")
+        pods = self.list("pod", f"perdure.dev/worker={worker}")
         return [pod for pod in pods if "deletionTimestamp" not in pod["metadata"]]
 
     def client(self, worker: str, *, retries: int = 30) -> Client:
@@ -118,6 +159,25 @@ def eventually(check: Callable[[], object], explain: Callable[[], str] | str, se
             words = explain if isinstance(explain, str) else explain()
             raise AssertionError(f"not within {seconds} s: {words}") from error
         time.sleep(0.25)
+
+
+@contextlib.contextmanager
+def forwarded(kubectl: Kubectl, target: str, port: int) -> Iterator[str]:
+    """`target`'s port as an address of this machine, e.g. `service/registry`."""
+    command = ["kubectl", f"--kubeconfig={kubectl.kubeconfig}", f"--namespace={kubectl.namespace}", "port-forward",
+               target, f":{port}"]  # fmt: skip
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    try:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        found = re.match(r"Forwarding from (127\.0\.0\.1:\d+)", line)
+        assert found is not None, line + process.stdout.read()
+        yield f"http://{found[1]}"
+    finally:
+        process.terminate()
+        process.wait()
+        if process.stdout is not None:
+            process.stdout.close()
 
 
 @contextlib.contextmanager

@@ -43,8 +43,7 @@ class Plan:
 
     @property
     def account(self) -> str:
-        template = self.effective.worker.spec.pod_template.get("spec") or {}
-        return str(template.get("serviceAccountName") or self.name)
+        return self.effective.worker.spec.pod_template.spec.service_account_name or self.name
 
 
 def labels(name: str) -> dict[str, str]:

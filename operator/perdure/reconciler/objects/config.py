@@ -16,17 +16,29 @@ def service_account(plan: Plan) -> Object:
 
 def config_map(plan: Plan) -> Object:
     """The Worker and its providers as the manifests that `perdure host --manifest` reads."""
-    documents = [_worker(plan), *map(_provider, plan.effective.providers)]
-    text = yaml.safe_dump_all(documents, sort_keys=True)
-    return {**base(plan, "v1", "ConfigMap", plan.config_name), "data": {CONFIG_FILE: text}}
+    return {**base(plan, "v1", "ConfigMap", plan.config_name), "data": manifests(plan)}
 
 
-def _worker(plan: Plan) -> dict[str, Any]:
+def manifests(plan: Plan, *, leave_out: frozenset[str] = frozenset()) -> dict[str, str]:
+    """The ConfigMap's data. `leave_out`: fields of the Worker's spec.
+
+    Only what hosts read is in it: whatever else a manifest says must not restart them.
+    """
+    documents = [_worker(plan, leave_out | _NOT_FOR_HOSTS), *map(_provider, plan.effective.providers)]
+    return {CONFIG_FILE: yaml.safe_dump_all(documents, sort_keys=True)}
+
+
+_NOT_FOR_HOSTS = frozenset({"pod_template", "replicas", "service", "deletion_policy"})
+
+
+def _worker(plan: Plan, leave_out: frozenset[str]) -> dict[str, Any]:
     worker = plan.effective.worker
-    spec = worker.spec.model_dump(by_alias=True, exclude={"pod_template", "replicas", "service"}, exclude_none=True)
+    spec = worker.spec.model_dump(by_alias=True, exclude=set(leave_out), exclude_none=True)
     spec = _with_units(spec)
     if plan.image_ref is not None:
         spec["component"]["image"] = plan.image_ref
+    if worker.spec.component.url is None and worker.spec.component.persistent_volume_claim is None:
+        spec["component"].pop("sha256", None)  # the pinned digest, which hosts are given, has been checked against it
     spec["keyValue"]["provider"] = plan.effective.home.name
     return {
         "apiVersion": worker.api_version,
@@ -48,10 +60,12 @@ def provider_document(provider: KeyValueProvider) -> Object:
 
 
 def _provider(provider: KeyValueProvider) -> Object:
-    """As hosts read it: what concerns only the choice of a provider must not restart them."""
+    """As hosts read it: without what concerns the choice of a provider, or the making of a volume."""
     found = provider_document(provider)
     for field in ("default", "allowedNamespaces"):
         found["spec"].pop(field, None)
+    if provider.spec.sqlite is not None:
+        found["spec"]["sqlite"] = {}
     return found
 
 

@@ -18,11 +18,27 @@ _GRACE = 5
 
 def pod_template(plan: Plan) -> Object:
     """What the Deployment or StatefulSet stamps out."""
+    found = _template(plan)
+    found["metadata"]["annotations"][CHECKSUM] = _checksum(plan, found)
+    return found
+
+
+def checksum(plan: Plan) -> str:
+    """Tells pods of the present configuration from others: it changes when pods have to be made anew, and only then."""
+    return _checksum(plan, _template(plan))
+
+
+def _checksum(plan: Plan, template: Object) -> str:
+    content = [config_map(plan)["data"], list(plan.versions), template]
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def _template(plan: Plan) -> Object:
     worker = plan.effective.worker
     seconds = -(-worker.spec.limits.invocation_timeout // 1000)
     volumes, mounts = _volumes(plan)
     ours: Object = {
-        "metadata": {"labels": labels(plan.name), "annotations": {CHECKSUM: checksum(plan)}},
+        "metadata": {"labels": labels(plan.name), "annotations": {}},
         "spec": {
             "serviceAccountName": plan.account,
             "automountServiceAccountToken": False,
@@ -39,17 +55,12 @@ def pod_template(plan: Plan) -> Object:
             "volumes": volumes,
         },
     }
-    merged: Object = _merge(ours, worker.spec.pod_template)
-    # These two are what Services and the checksum stand on; a template cannot take them away.
+    merged: Object = _merge(ours, worker.spec.pod_template.document())
+    # Services stand on these labels, rollouts on the checksum; a template cannot take them away.
     merged["metadata"]["labels"] |= labels(plan.name)
+    merged["metadata"]["annotations"].pop(CHECKSUM, None)
     merged["spec"]["automountServiceAccountToken"] = False
     return merged
-
-
-def checksum(plan: Plan) -> str:
-    """Changes when something changes that a running host would not notice."""
-    content = [config_map(plan)["data"], plan.digest, list(plan.versions)]
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:32]
 
 
 def _container(plan: Plan, mounts: list[Object], grace: int) -> Object:
@@ -150,18 +161,31 @@ def _volumes(plan: Plan) -> tuple[list[Object], list[Object]]:
     return volumes, mounts
 
 
-_BY_NAME = ("containers", "initContainers", "volumes", "volumeMounts", "env", "ports")
+_KEYS = {
+    "containers": "name",
+    "initContainers": "name",
+    "volumes": "name",
+    "env": "name",
+    "volumeMounts": "mountPath",
+    "ports": "containerPort",
+}
+_MERGED_WITHIN = ("containers", "initContainers")
 
 
-def _merge(ours: Any, theirs: Any, key: str = "") -> Any:
-    """Theirs over ours; lists of named things are merged by name, as Kubernetes' strategic merge does."""
+def _merge(ours: Any, theirs: Any, field: str = "") -> Any:
+    """Theirs over ours; keyed lists item by item, with the keys of Kubernetes' strategic merge.
+
+    Within a container fields are merged. A volume or a variable takes the place of ours whole: half of each would be
+    two sources of one value.
+    """
     if isinstance(ours, dict) and isinstance(theirs, dict):
         both = {**ours, **theirs}
         return {name: _merge(ours[name], both[name], name) if name in ours else both[name] for name in both}
-    if key in _BY_NAME and isinstance(ours, list) and isinstance(theirs, list):
-        merged = {item["name"]: item for item in ours}
+    if field in _KEYS and isinstance(ours, list) and isinstance(theirs, list):
+        key = _KEYS[field]
+        merged = {item[key]: item for item in ours}
         for item in theirs:
-            name = item.get("name", "")
-            merged[name] = _merge(merged[name], item) if name in merged else item
+            found = merged.get(item[key])
+            merged[item[key]] = _merge(found, item) if found is not None and field in _MERGED_WITHIN else item
         return list(merged.values())
     return theirs

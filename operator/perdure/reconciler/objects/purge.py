@@ -1,13 +1,14 @@
-"""The Job that deletes a Worker's data: the host image with `perdure purge`, the same configuration and Secrets.
+"""The Job that deletes a Worker's data: the host image with `perdure purge`, the same providers and their Secrets.
 
 Neither the Job nor its ConfigMap is owned by the Worker: a foreground deletion would take owned objects away before
-the data is. The operator deletes both when the Job is done; the Job's own time to live is the second line.
+the data is. They name the Worker they were made for by its uid instead. The operator deletes both when the Job is done;
+the Job's own time to live is the second line.
 """
 
 from __future__ import annotations
 
 from perdure.reconciler.objects.common import CONFIG_FILE, Object, Plan, base, labels
-from perdure.reconciler.objects.config import config_map
+from perdure.reconciler.objects.config import manifests
 from perdure.reconciler.objects.pods import CONTAINER, pod_template
 
 _KEPT_FROM_TEMPLATE = (
@@ -20,6 +21,7 @@ _KEPT_FROM_TEMPLATE = (
     "priorityClassName",
 )
 _TIME_TO_LIVE = 600
+FOR_UID = "perdure.dev/purged-worker-uid"
 
 
 def purge_name(name: str) -> str:
@@ -28,8 +30,8 @@ def purge_name(name: str) -> str:
 
 
 def purge_config(plan: Plan) -> Object:
-    """A copy of the hosts' ConfigMap."""
-    return {**_unowned(plan, "v1", "ConfigMap"), "data": config_map(plan)["data"]}
+    """The hosts' configuration without the guest's variables: Secrets they come from may be gone by now."""
+    return {**_unowned(plan, "v1", "ConfigMap"), "data": manifests(plan, leave_out=frozenset({"env"}))}
 
 
 def purge_job(plan: Plan, seconds: int) -> Object:
@@ -46,10 +48,8 @@ def purge_job(plan: Plan, seconds: int) -> Object:
             "--worker",
             f"{plan.namespace}/{plan.name}",
         ],
-        # The guest's variables are not needed, but the manifest names them.
-        "env": [item for item in host["env"] if item["name"].startswith("PERDURE_GUEST_")],
         "volumeMounts": [
-            *(mount for mount in host["volumeMounts"] if mount["name"] not in ("component", "data")),
+            *(mount for mount in host["volumeMounts"] if _needed(mount["name"])),
             {"name": "scratch", "mountPath": "/var/lib/perdure"},
         ],
     }
@@ -78,8 +78,14 @@ def purge_job(plan: Plan, seconds: int) -> Object:
     }
 
 
+def _needed(volume: str) -> bool:
+    """What a provider is reached with. Everything else may be gone by now, and would keep the Job from starting."""
+    return volume in ("config", "tmp") or volume.startswith(("credentials-", "ca-"))
+
+
 def _unowned(plan: Plan, api_version: str, kind: str) -> Object:
     found = base(plan, api_version, kind, purge_name(plan.name))
     del found["metadata"]["ownerReferences"]
     found["metadata"]["labels"] = labels(plan.name)
+    found["metadata"]["annotations"] = {FOR_UID: plan.effective.worker.metadata.uid}
     return found

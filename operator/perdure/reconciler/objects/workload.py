@@ -1,9 +1,15 @@
-"""The workload: a Deployment, or a StatefulSet with a volume claim where the home provider is SQLite."""
+"""The workload: a Deployment, or a StatefulSet with a volume claim where the home provider is SQLite.
+
+The claim outlives the StatefulSet: only the Worker's own deletion with `deletionPolicy: Delete` removes it, by the
+operator's hand. A StatefulSet that removed it would also do so when the Worker merely moves to another provider.
+"""
 
 from __future__ import annotations
 
 from perdure.reconciler.objects.common import Object, Plan, base, labels, selector
 from perdure.reconciler.objects.pods import pod_template
+
+_VOLUME = "data"
 
 
 def workload_kind(plan: Plan) -> str:
@@ -22,10 +28,24 @@ def workload(plan: Plan) -> Object:
         spec["progressDeadlineSeconds"] = 300
     else:
         spec |= {"serviceName": f"{plan.name}-hosts", "volumeClaimTemplates": [_claim(plan)]}
-        # Deleting the Worker deletes its volume only where the manifest says so.
-        policy = plan.effective.worker.spec.deletion_policy
-        spec["persistentVolumeClaimRetentionPolicy"] = {"whenDeleted": policy, "whenScaled": "Retain"}
+        spec["persistentVolumeClaimRetentionPolicy"] = {"whenDeleted": "Retain", "whenScaled": "Retain"}
+        # In order, a pod that never becomes ready would also keep the one that mends it from being made.
+        spec["podManagementPolicy"] = "Parallel"
     return {**found, "spec": spec}
+
+
+def claim_name(name: str) -> str:
+    """The claim of the one host that an SQLite file can have, as the StatefulSet names it."""
+    return f"{_VOLUME}-{name}-0"
+
+
+def with_existing_claim(wanted: Object, existing: Object | None) -> Object:
+    """A volume is made once: another size or class of the provider concerns Workers to come, and a StatefulSet's
+    claim cannot be changed."""
+    templates = (existing or {}).get("spec", {}).get("volumeClaimTemplates")
+    if wanted["kind"] != "StatefulSet" or not templates:
+        return wanted
+    return {**wanted, "spec": {**wanted["spec"], "volumeClaimTemplates": templates}}
 
 
 def _claim(plan: Plan) -> Object:
@@ -37,6 +57,6 @@ def _claim(plan: Plan) -> Object:
     return {
         "apiVersion": "v1",
         "kind": "PersistentVolumeClaim",
-        "metadata": {"name": "data", "labels": labels(plan.name)},
+        "metadata": {"name": _VOLUME, "labels": labels(plan.name)},
         "spec": spec,
     }
