@@ -65,7 +65,7 @@ def stock() -> StockGuest:
 
 
 def arguments(func: ExportedFunc) -> st.SearchStrategy[tuple[object, ...]]:
-    return st.tuples(*(values_of(kind) for _, kind in func.lift.type.params))
+    return st.tuples(*(values_of(kind) for _, kind in func.type.params))
 
 
 def returned(args: Sequence[object]) -> object:
@@ -94,7 +94,7 @@ def test_wasmtime_itself_says_the_same(values: Guest, stock: StockGuest, name: s
     @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
     @given(arguments(func))
     def check(args: tuple[object, ...]) -> None:
-        assert exact(values.call(name, args)) == exact(stock.call(INTERFACE, name, func.lift.type, args))
+        assert exact(values.call(name, args)) == exact(stock.call(INTERFACE, name, func.type, args))
 
     check()
 
@@ -102,7 +102,7 @@ def test_wasmtime_itself_says_the_same(values: Guest, stock: StockGuest, name: s
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_values_survive_json(values: Guest, name: str) -> None:
     """As a journal keeps arguments and a caller gets results."""
-    kind = values.functions[name].lift.type
+    kind = values.functions[name].type
     assert kind.result is not None
 
     @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
