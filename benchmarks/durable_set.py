@@ -25,7 +25,7 @@ ARGUMENTS = ("shop", "colour", base64.b64encode(VALUE).decode())
 CONNECTIONS = (1, 64)
 CALLS = {1: 100, 64: 640}
 RAW_CALLS = {1: 500, 64: 2560}
-ROUNDS = 9
+ROUNDS = 7
 COLUMNS = ("at once", "what", "µs an operation", "p99 ms", "× raw write", "× plain HTTP", "host CPU µs")
 NOTE = (
     "Medians of rounds with (least–greatest). µs an operation: a round's time over its operations. Ratios are taken "
@@ -76,7 +76,7 @@ async def over_local_stores(rounds: int) -> Table:
         plain = stack.enter_context(plain_server())
         for tasks in CONNECTIONS:
             progress(f"SQLite and memory, {tasks} at once")
-            contenders = [Contender("raw SQLite commit, one at a time", raw.set, RAW_CALLS[1])]
+            contenders = [Contender("raw SQLite commit, one at a time", raw.set, CALLS[1])]
             table.rows.extend(await compare(tasks, contenders, hosts, plain, rounds))
     return table
 

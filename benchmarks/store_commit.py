@@ -38,7 +38,7 @@ BUCKET = BucketAddress(Scope.WORKER, "shop")
 AT_ONCE = (1, 64)
 OPERATIONS = {1: 400, 64: 1920}
 SQLITE_OPERATIONS = {1: 100, 64: 640}
-ROUNDS = 15
+ROUNDS = 9
 COLUMNS = ("at once", "what", "µs an operation", "× raw write")
 SERVER_COLUMNS = ("what", "calls an operation", "reads an operation", "server µs", "× raw SET")
 

@@ -103,6 +103,10 @@ class InstanceTable:
         return slot
 
     async def _turn(self, slot: _Slot, name: str, deadline: float) -> None:
+        if slot.users == 1:
+            # Nobody runs or waits: the lock is had at once, and a timer for it would cost more than the lock.
+            await slot.lock.acquire()
+            return
         try:
             async with asyncio.timeout_at(deadline):
                 await slot.lock.acquire()

@@ -6,6 +6,8 @@ configured name, the others fixed words. Instances, keys and buckets are never l
 
 from __future__ import annotations
 
+from functools import cache
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from typing_extensions import override
 
@@ -89,6 +91,11 @@ class HostMetrics(Hooks):
             "Time to load and compile the component.",
             registry=self.registry,
         )
+        # To look a labelled counter up takes longer than to count; the labels are few.
+        self._invocations_of = cache(self._invocations.labels)
+        self._seconds_of = cache(self._seconds.labels)
+        self._host_calls_of = cache(self._host_calls.labels)
+        self._commits_of = cache(self._commits.labels)
         Gauge("perdure_build_info", "Version of the host.", ("version",), registry=self.registry).labels(
             __version__
         ).set(1)
@@ -102,16 +109,16 @@ class HostMetrics(Hooks):
 
     @override
     def invocation(self, function: str, outcome: str, seconds: float) -> None:
-        self._invocations.labels(function, outcome).inc()
-        self._seconds.labels(function).observe(seconds)
+        self._invocations_of(function, outcome).inc()
+        self._seconds_of(function).observe(seconds)
 
     @override
     def host_call(self, call: str) -> None:
-        self._host_calls.labels(call).inc()
+        self._host_calls_of(call).inc()
 
     @override
     def commit(self, outcome: str) -> None:
-        self._commits.labels(outcome).inc()
+        self._commits_of(outcome).inc()
         if outcome == "fenced":
             self._fenced.inc()
 

@@ -49,16 +49,14 @@ def canonical_arguments(func: ExportedFunc, body: bytes) -> bytes:
     Raises `BadRequest` for what is not JSON and `TypeMismatch` naming the parameter.
     """
     try:
-        parsed = json.loads(body, parse_constant=_refuse_constant) if body.strip() else []
+        parsed = _DECODER.decode(body.decode(json.detect_encoding(body), "surrogatepass")) if body.strip() else []
     except (ValueError, RecursionError) as error:
         reason = f": {error}" if isinstance(error, ValueError) else ""
         raise BadRequest(f"the body is not JSON{reason}; send an array of arguments or an object by name") from None
     values = args_from_json(func.type, parsed)
     types = [kind for _, kind in func.type.params]
     plain = [to_json(kind, value) for kind, value in zip(types, values, strict=True)]
-    return json.dumps(plain, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode(
-        "utf-8", "surrogatepass"
-    )
+    return _ENCODER.encode(plain).encode("utf-8", "surrogatepass")
 
 
 def page(request: web.Request, *, most: int = 1000, default: int = 100) -> tuple[str | None, int]:
@@ -71,3 +69,8 @@ def page(request: web.Request, *, most: int = 1000, default: int = 100) -> tuple
 
 def _refuse_constant(name: str) -> float:
     raise TypeMismatch(f'{name} is not JSON; write it as the string "{name.lstrip("-")}"', parameter="")
+
+
+# Made once: json.loads and json.dumps would make them anew for each request.
+_DECODER = json.JSONDecoder(parse_constant=_refuse_constant)
+_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False)
