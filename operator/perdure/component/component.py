@@ -10,10 +10,8 @@ from collections.abc import Callable
 import wasmtime
 from wasmtime.component import Component as StockComponent
 
-from perdure.component import capi, fiber
 from perdure.component.cache import CompiledCache
 from perdure.component.canonical.functions import export_code, import_code
-from perdure.component.coremodule import module_imports
 from perdure.component.decode import decode_component
 from perdure.component.engine import Engine
 from perdure.component.host import HostFunction, ImportResolver
@@ -22,6 +20,7 @@ from perdure.component.instance import Instance, InstanceLimits
 from perdure.component.lifted import Callee
 from perdure.component.link import link
 from perdure.component.plan import ExportedFunc, HostImport, Lift, LinkPlan, Lower, ResourceBuiltin
+from perdure.component.template import HostFunctions, Template
 from perdure.errors import ComponentError, ComponentUnsupported
 
 
@@ -35,9 +34,6 @@ class Component:
         self.plan = plan
         self.exports: tuple[ExportedFunc, ...] = plan.exports
         self.modules = modules
-        self.import_names = [
-            [(space.encode(), name.encode()) for space, name, _ in module_imports(module)] for module in plan.modules
-        ]
 
     @classmethod
     async def load(cls, engine: Engine, data: bytes, *, progress: Callable[[str], None] | None = None) -> Component:
@@ -96,7 +92,7 @@ def _validate(data: bytes) -> None:
 
 
 class BoundComponent:
-    """A component whose imports are all resolved. Makes instances."""
+    """A component whose imports are all resolved. Makes instances, all of them for one event loop."""
 
     def __init__(self, component: Component, resolver: ImportResolver) -> None:
         self.component = component
@@ -126,7 +122,11 @@ class BoundComponent:
             raise ComponentUnsupported(
                 f"the component imports what Perdure does not provide: {names}", feature=self._missing[0]
             )
-        self.linker = self._define()
+        engine, functions = component.engine.wasmtime, HostFunctions(self.imports)
+        self.template = Template(engine, plan, component.modules, functions)
+        self.linker = wasmtime.Linker(engine)
+        for index in range(len(self.imports)):
+            functions.define(self.linker, b"", b"%d" % index, index)
 
     def _function(self, wanted: HostImport) -> HostFunction | None:
         function = self._resolver.function(wanted.interface, wanted.name, wanted.type)
@@ -172,34 +172,6 @@ class BoundComponent:
             found.append(number)
             number = self.component.plan.parents[number]
         return found
-
-    def _define(self) -> wasmtime.Linker:
-        """Every import as an asynchronous host function, named by its canon's number."""
-        linker = wasmtime.Linker(self.component.engine.wasmtime)
-        kinds = {
-            "i32": wasmtime.ValType.i32,
-            "i64": wasmtime.ValType.i64,
-            "f32": wasmtime.ValType.f32,
-            "f64": wasmtime.ValType.f64,
-        }
-        for index, call in enumerate(self.imports):
-            params, results = call.core
-            kind = wasmtime.FuncType([kinds[core]() for core in params], [kinds[core]() for core in results])
-            name = b"%d" % index
-            error = capi.linker_define_async(
-                capi.address(linker.ptr()),
-                b"",
-                0,
-                name,
-                len(name),
-                capi.address(kind.ptr()),
-                fiber.callback,
-                index,
-                None,
-            )
-            if error:
-                raise capi.take_error(error)
-        return linker
 
     async def instantiate(
         self, context: object, *, limits: InstanceLimits | None = None, deadline: float | None = None

@@ -24,8 +24,9 @@ from perdure.component.handles import GuestResource, HandleTable
 from perdure.component.imports import CoreImport
 from perdure.component.lifted import Callee, Lifted
 from perdure.component.memory import Memory, NoMemory
-from perdure.component.plan import CanonOptions, CanonRef, CoreRef, ExportedFunc, HostImport, InstantiateModule
+from perdure.component.plan import CanonOptions, CanonRef, CoreRef, ExportedFunc, HostImport
 from perdure.component.steps import Steps, Unfinished
+from perdure.component.template import CoreStep
 from perdure.component.traps import AbiTrap, HostTrap, guest_trap
 from perdure.component.types import ResourceType
 from perdure.errors import GuestTrapped, InvocationTimeout, TypeMismatch
@@ -85,8 +86,10 @@ class Instance:
         self._store.set_epoch_deadline(1)
         self._context = capi.address(self._store._context())
         capi.epoch_yield(self._context, 1)
+        template = bound.template
+        self._board = (ctypes.c_ubyte * template.board_size)()
+        self._instances = (ctypes.c_ubyte * (INSTANCE_SIZE * len(template.steps)))()
         self._externs: dict[CoreRef, int] = {}
-        self._instances: list[int] = []
         self._memories: dict[CoreRef, Memory] = {}
         self._keep: list[object] = []
         self._allocating = Arrays()
@@ -158,8 +161,9 @@ class Instance:
     # --- entering the guest
 
     def _starting(self) -> Steps[None]:
-        for step in self.bound.component.plan.steps:
-            yield from self._instantiate(step)
+        made = ctypes.addressof(self._instances)
+        for number, step in enumerate(self.bound.template.steps):
+            yield from self._instantiate(step, made + number * INSTANCE_SIZE)
 
     def _calling(self, func: ExportedFunc, callee: Callee, args: tuple[object, ...]) -> Steps[object]:
         self.enter_components(callee.entering)
@@ -304,27 +308,19 @@ class Instance:
 
     # --- core instances and their exports
 
-    def _instantiate(self, step: InstantiateModule) -> Steps[None]:
-        module = self.bound.component.modules[step.module]
-        linker = wasmtime.Linker(self.engine.wasmtime)
-        pointer = capi.address(linker.ptr())
-        for (space, name), ref in zip(self.bound.component.import_names[step.module], step.imports, strict=True):
-            error = capi.linker_define(pointer, self._context, space, len(space), name, len(name), self._extern(ref))
-            if error:
-                raise capi.take_error(error)
-        made = (ctypes.c_ubyte * INSTANCE_SIZE)()
-        self._keep.append(made)
+    def _instantiate(self, step: CoreStep, made: int) -> Steps[None]:
         arrays = self.take_arrays()
         arrays.clear()
-        future = capi.linker_instantiate(
-            pointer, self._context, capi.address(module.ptr()), ctypes.addressof(made), arrays.trap, arrays.error
-        )
-        yield from self._finish(future, arrays)
+        board = ctypes.addressof(self._board)
+        yield from self._finish(step.begin(self._context, board, made, arrays.trap, arrays.error), arrays)
         self.give_arrays(arrays)
-        self._instances.append(ctypes.addressof(made))
+        step.collect(self._context, board, made)
 
     def _extern(self, ref: CoreRef) -> int:
         """The address of the `wasmtime_extern_t` of a core item."""
+        offset = self.bound.template.offsets.get(ref)
+        if offset is not None:
+            return ctypes.addressof(self._board) + offset
         found = self._externs.get(ref)
         if found is not None:
             return found
@@ -338,7 +334,8 @@ class Instance:
             )
         else:
             name = ref.name.encode()
-            found_it = capi.export_get(self._context, self._instances[ref.instance], name, len(name), at)
+            instance = ctypes.addressof(self._instances) + ref.instance * INSTANCE_SIZE
+            found_it = capi.export_get(self._context, instance, name, len(name), at)
         if not found_it:
             raise guest_trap(AbiTrap(f"the component has no core item {ref}"))
         self._externs[ref] = at
