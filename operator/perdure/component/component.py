@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import re
 from collections.abc import Callable
 
 import wasmtime
@@ -57,13 +58,29 @@ class Component:
             if len(data) > 1 << 20:
                 say(f"compiling {len(data):,} bytes; this is kept for the next start")
             _validate(data)
-            modules = [wasmtime.Module(engine.wasmtime, module) for module in plan.modules]
+            modules = [_compiled(engine, module) for module in plan.modules]
             cache.save(digest, modules)
         return cls(engine, digest, len(data), plan, modules)
 
     def bind(self, resolver: ImportResolver) -> BoundComponent:
         """Resolve every import. Raises `ComponentUnsupported` naming those nobody provides."""
         return BoundComponent(self, resolver)
+
+
+def _compiled(engine: Engine, module: bytes) -> wasmtime.Module:
+    """What is valid to wasmtime in general may use what this engine keeps off, such as threads."""
+    try:
+        return wasmtime.Module(engine.wasmtime, module)
+    except wasmtime.WasmtimeError as error:
+        raise ComponentUnsupported(
+            f"a core module cannot be compiled: {last_cause(error)}", feature="core features"
+        ) from error
+
+
+def last_cause(error: wasmtime.WasmtimeError) -> str:
+    """The innermost of the causes that wasmtime lists, without its number."""
+    lines = str(error).strip().splitlines() or ["unknown reason"]
+    return re.sub(r"^\d+: ", "", lines[-1].strip())
 
 
 def _validate(data: bytes) -> None:
@@ -73,8 +90,7 @@ def _validate(data: bytes) -> None:
     try:
         StockComponent(wasmtime.Engine(settings), data)
     except wasmtime.WasmtimeError as error:
-        reason = str(error).strip().splitlines()
-        raise ComponentError(f"not a valid component: {reason[-1].strip() if reason else 'unknown reason'}") from error
+        raise ComponentError(f"not a valid component: {last_cause(error)}") from error
 
 
 class BoundComponent:

@@ -122,6 +122,10 @@ class _Linker:
                 scope.add("type", resolved)
             case d.CanonLift() | d.CanonLower() | d.CanonResource():
                 self._canon(definition, scope)
+            case d.Custom():
+                pass
+            case d.CanonLater():
+                raise _unsupported(Unsupported(definition.feature))
             case d.Import() | d.Export() | d.ExportDecl():
                 raise ComponentError("malformed component: an import or export in the wrong place")
 
@@ -198,7 +202,8 @@ class _Linker:
 
     def _extern(self, kind: d.ExternType, scope: Scope, interface: str, name: str) -> Item:
         """What the host must provide for an import, made from its type."""
-        found = scope.space("type")[kind.index] if kind.index >= 0 else None
+        typed = kind.index >= 0 and kind.kind != "core module"
+        found = scope.space("type")[kind.index] if typed else None
         match kind.kind:
             case "func":
                 if isinstance(found, Unsupported):
