@@ -31,7 +31,8 @@ examples:
 
 The JSON fields: digest, size, runs, problem, reasons [{feature, detail}], refusedWhenCalled, keyvalue, toolchain
 {languages, tools, sdks: [{name, versions}]}, memory {initialBytes, memories [{module, minimumPages, maximumPages,
-pageBytes, addressBits, shared}]}, modules [{name, size}], exports, world {docs, imports, exports}, wit, notes.
+pageBytes, addressBits, shared}]}, modules [{name, size}], exports, notes, wit, world
+{docs, packageDocs, imports, exports}; the last two are null for what is not a valid component.
 An interface has name, package, version, docs, types [{name, kind, definition, sameAs, unsupported, docs, items}] and
 functions [{name, kind, resource, signature, params [{name, type}], result, unsupported, docs}].
 """
@@ -54,7 +55,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         nargs="?",
         const="",
         metavar="FUNCTION",
-        help="print the code generated to lift and lower a function's values, or every function's",
+        help="print instead the code generated to lift and lower a function's values, or every function's",
     )
     parser.set_defaults(run=run)
 
@@ -65,17 +66,16 @@ def run(args: argparse.Namespace) -> int:
     except OSError as error:
         raise ComponentError(f"{args.file} cannot be read: {error.strerror}") from error
     about = about_component(data)
-    if args.codegen is not None:
-        _print_codegen(about, args.codegen or None, args.output)
-        return 0
     if len(data) > _SLOW:
         print(f"compiling {len(data):,} bytes to see whether it can run", file=sys.stderr, flush=True)
     found = asyncio.run(_support(about, data))
-    if args.output == "json":
+    if args.codegen is not None and found.runs:
+        _print_codegen(about, args.codegen or None, args.output)
+    elif args.output == "json":
         print(json.dumps(_document(about, found)))
     else:
-        print(format_world(about.world))
-        print()
+        if found.valid:
+            print("\n".join(map(_printable, format_world(about.world).split("\n"))), end="\n\n")
         print("\n".join(_summary(about, found)))
     return 0 if found.runs else 1
 
@@ -98,9 +98,9 @@ def _document(about: About, found: Support) -> dict[str, Json]:
         "memory": memory_json(about),
         "modules": modules_json(about),
         "exports": [interface.path_of(func) for interface, func in about.world.exported_functions()],
-        "world": world_json(about.world),
-        "wit": format_world(about.world),
         "notes": list(_notes(about)),
+        "wit": format_world(about.world) if found.valid else None,
+        "world": world_json(about.world) if found.valid else None,
     }
 
 

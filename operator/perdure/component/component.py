@@ -57,7 +57,7 @@ class Component:
         if modules is None:
             if len(data) > 1 << 20:
                 say(f"compiling {len(data):,} bytes; this is kept for the next start")
-            _validate(data)
+            validate(data)
             modules = [_compiled(engine, module) for module in plan.modules]
             cache.save(digest, modules)
         return cls(engine, digest, len(data), plan, modules)
@@ -83,14 +83,17 @@ def last_cause(error: wasmtime.WasmtimeError) -> str:
     return re.sub(r"^\d+: ", "", lines[-1].strip())
 
 
-def _validate(data: bytes) -> None:
+def validate(data: bytes) -> None:
     """wasmtime's validator says whether the decoder's reading was of a valid component; nothing runs before it."""
     settings = wasmtime.Config()
     settings.cranelift_opt_level = "none"
     try:
         StockComponent(wasmtime.Engine(settings), data)
     except wasmtime.WasmtimeError as error:
-        raise ComponentError(f"not a valid component: {last_cause(error)}") from error
+        reason = last_cause(error)
+        if reason == "root-level component imports are not supported":
+            raise ComponentUnsupported("the component imports a component", feature="component imports") from error
+        raise ComponentError(f"not a valid component: {reason}") from error
 
 
 class BoundComponent:

@@ -91,7 +91,8 @@ class InterfaceDocs:
 
 @dataclass(frozen=True, slots=True)
 class WorldDocs:
-    """`imports`, `exports`: interfaces written in the world, by name; `functions` likewise those of the world."""
+    """`imports`, `exports`: interfaces written in the world, by name, and what is said of the others where they are
+    imported or exported; `import_functions`, `export_functions`, `types`: of the world itself."""
 
     docs: str = ""
     imports: dict[str, InterfaceDocs] = field(default_factory=dict)
@@ -135,12 +136,17 @@ def package_docs(data: bytes, notes: Notes) -> PackageDocs:
 def _world(value: object) -> WorldDocs:
     return WorldDocs(
         _docs(value),
-        {name: _interface(inner) for name, inner in _map(value, "interfaces").items()},
-        {name: _interface(inner) for name, inner in _map(value, "interface_exports").items()},
+        {name: _interface(inner) for key in _IMPORTS for name, inner in _map(value, key).items()},
+        {name: _interface(inner) for key in _EXPORTS for name, inner in _map(value, key).items()},
         {name: _docs(inner) for name, inner in _map(value, "funcs").items()},
         {name: _docs(inner) for name, inner in _map(value, "func_exports").items()},
         {name: _type(inner) for name, inner in _map(value, "types").items()},
     )
+
+
+# Interfaces written in the world by name, then the docs alone of those that are imported or exported by their path.
+_IMPORTS = ("interfaces", "interface_import_docs")
+_EXPORTS = ("interface_exports", "interface_export_docs")
 
 
 def _interface(value: object) -> InterfaceDocs:

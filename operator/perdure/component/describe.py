@@ -13,6 +13,7 @@ def world_json(world: World) -> dict[str, Json]:
     """Types and signatures are WIT text; a named type is called by its name and defined under `types`."""
     return {
         "docs": world.docs,
+        "packageDocs": dict(world.packages),
         "imports": [interface_json(world, interface) for interface in world.imports],
         "exports": [interface_json(world, interface) for interface in world.exports],
     }

@@ -32,18 +32,19 @@ def with_docs(world: World, docs: PackageDocs, notes: Notes) -> World:
                 else said.export_functions | said.import_functions
             )
             return _documented(found, InterfaceDocs("", functions, said.types))
+        listed = said.imports | said.exports if exported else said.exports | said.imports
+        where = listed.get(found.name, InterfaceDocs())
+        inner = docs.interfaces.get(found.local_name, InterfaceDocs()) if found.package == package else InterfaceDocs()
         if found.package is None:
-            inline = said.imports | said.exports if exported else said.exports | said.imports
-            return _documented(found, inline.get(found.name, InterfaceDocs()))
-        if found.package == package:
-            return _documented(found, docs.interfaces.get(found.local_name, InterfaceDocs()))
-        return found
+            return _documented(found, where)
+        return _documented(found, dataclasses.replace(inner, docs=inner.docs or where.docs))
 
     return dataclasses.replace(
         world,
         imports=tuple(interface(found, exported=False) for found in world.imports),
         exports=tuple(interface(found, exported=True) for found in world.exports),
-        docs=said.docs or docs.docs,
+        docs=said.docs,
+        packages={package: docs.docs} if package is not None and docs.docs else {},
     )
 
 

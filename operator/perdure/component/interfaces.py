@@ -123,11 +123,12 @@ class Interface:
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """What a component imports and exports, in the binary's order."""
+    """What a component imports and exports, in the binary's order. `packages`: docs of packages, by name."""
 
     imports: tuple[Interface, ...] = ()
     exports: tuple[Interface, ...] = ()
     docs: str = ""
+    packages: dict[str, str] = field(default_factory=dict)
     names: TypeNames = field(default_factory=TypeNames, compare=False, repr=False)
 
     def interfaces(self) -> Iterator[Interface]:

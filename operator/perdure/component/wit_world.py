@@ -27,11 +27,11 @@ _DISCOURAGED = frozenset("\u0149\u0673\u0f77\u0f79\u17a3\u17a4\u17b4\u17b5")
 
 def format_world(world: World) -> str:
     """The whole document. What WIT cannot say (unsupported types, instances within instances) is a comment."""
-    lines = [*_docs(world.docs, ""), "package root:component;", "", "world root {"]
+    lines = ["package root:component;", "", *_docs(world.docs, ""), "world root {"]
     lines += _indented(_world_items(world))
     lines.append("}")
     for package, interfaces in _packages(world).items():
-        lines += ["", f"package {_package(package)} {{"]
+        lines += ["", *_docs(world.packages.get(package, ""), ""), f"package {_package(package)} {{"]
         for at, interface in enumerate(interfaces):
             lines += [*([""] if at else []), *_indented(_docs(interface.docs, ""))]
             lines.append(f"{_INDENT}interface {identifier(interface.local_name)} {{")
@@ -139,7 +139,7 @@ class _Scope:
             if definition.same_as == name:
                 return identifier(definition.name)
         if not _can_be_used(name):
-            return None
+            return identifier(name.name)  # WIT has no way to say whose it is
         if name not in self.extra:
             taken = {definition.name for definition in self.interface.types} | set(self.extra.values())
             local = name.name

@@ -17,14 +17,26 @@ from typing import cast
 from perdure.component.decode import definitions as d
 from perdure.component.deftypes import resolve_type
 from perdure.component.interfaces import Function, Interface, NamedType, TypeDefinition, TypeName, TypeNames, World
-from perdure.component.scopes import ComponentClosure, InstanceItem, Item, Scope, TypeClosure, Unsupported
-from perdure.component.types import FuncType, ResourceType
+from perdure.component.scopes import ComponentClosure, InstanceItem, Item, Scope, TypeClosure, TypeItem, Unsupported
+from perdure.component.types import (
+    FuncType,
+    ListType,
+    OptionType,
+    RecordType,
+    ResourceType,
+    ResultType,
+    TupleType,
+    ValueType,
+    VariantType,
+)
 from perdure.errors import ComponentError, ComponentUnsupported
 
 MAX_DEFINITIONS = 200_000
 """Definitions read, those of a nested component once for each instance of it."""
 MAX_DEPTH = 100
-"""Instances within instances, and interfaces within interfaces."""
+"""Instances within instances, and types within types; a named type within another does not count."""
+MAX_PARTS = 200_000
+"""Types mentioned by all functions and definitions together, each as often as text or a schema would have it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +92,11 @@ class _WorldReader:
     reasons: dict[str, Reason] = field(default_factory=dict)
     # What a named object was made from. Both stay alive, so that no id is given twice.
     origins: dict[int, tuple[object, object]] = field(default_factory=dict)
+    # How large a type without a name is, written out: (the type, parts, depth).
+    sizes: dict[int, tuple[object, int, int]] = field(default_factory=dict)
     read: int = 0
     depth: int = 0
+    parts: int = 0
 
     def reading(self, exports: InstanceItem) -> Reading:
         imports = tuple(self._interfaces("", self.imported))
@@ -138,7 +153,7 @@ class _WorldReader:
             case d.TypeDef(d.ResourceDef()):
                 scope.add("type", ResourceType(None, "resource", 0))
             case d.TypeDef(kind):
-                scope.add("type", resolve_type(kind, scope))
+                scope.add("type", self._measured(resolve_type(kind, scope)))
             case d.CanonLift(_, _, index):
                 found = scope.space("type")[index]
                 scope.add("func", self._used(_Func(None, "", _func_type(found))))
@@ -207,6 +222,26 @@ class _WorldReader:
         self.depth -= 1
         return exports
 
+    def _measured(self, t: TypeItem) -> TypeItem:
+        """A type is measured as it is made, from those it mentions; so no walk over it is without end."""
+        inner = [self.sizes.get(id(kind), (kind, 1, 1)) for kind in _mentioned(t)]
+        parts = 1 + sum(parts for _, parts, _ in inner)
+        depth = 1 + max((depth for _, _, depth in inner), default=0)
+        if parts > MAX_PARTS or depth > MAX_DEPTH:
+            raise ComponentUnsupported(
+                f"the component has a type of more than {MAX_PARTS:,} parts, or deeper than {MAX_DEPTH}",
+                feature="very large types",
+            )
+        self.sizes[id(t)] = (t, parts, depth)
+        return t
+
+    def _count(self, t: object) -> None:
+        self.parts += self.sizes[id(t)][1] if id(t) in self.sizes else 1
+        if self.parts > MAX_PARTS:
+            raise ComponentUnsupported(
+                f"the component's functions mention more than {MAX_PARTS:,} types", feature="very large types"
+            )
+
     def _deeper(self) -> None:
         self.depth += 1
         if self.depth > MAX_DEPTH:
@@ -216,8 +251,8 @@ class _WorldReader:
             )
 
     def _renamed(self, found: object) -> object:
-        """An object of its own for a type under a new name. A resource stays the one it is."""
-        if found is None or isinstance(found, (ResourceType, FuncType, TypeClosure, Unsupported)):
+        """An object of its own for a type under a new name; a resource too, since only names matter here."""
+        if found is None or isinstance(found, (FuncType, TypeClosure, Unsupported)):
             return found
         made = dataclasses.replace(found)  # type: ignore[type-var]
         self.origins[id(made)] = (made, found)
@@ -242,7 +277,7 @@ class _WorldReader:
             if sort == "type" and not isinstance(value, (FuncType, TypeClosure))
         )
         functions = tuple(
-            _function(inner, cast("_Func", value)) for inner, (sort, value) in exports.items() if sort == "func"
+            self._function(inner, cast("_Func", value)) for inner, (sort, value) in exports.items() if sort == "func"
         )
         if types or functions or name:
             yield Interface(name, types, functions)
@@ -257,7 +292,14 @@ class _WorldReader:
         # Functions of an exported interface may speak of the type that the named one was made from.
         for origin in self._origins(t):
             self.names.give(origin, name)
+            self._count(origin)
         return TypeDefinition(name.name, t, None if known == name else known)
+
+    def _function(self, name: str, func: _Func) -> Function:
+        if isinstance(func.type, Unsupported):
+            return Function(name, None, func.type.feature)
+        self._count(func.type)
+        return Function(name, func.type)
 
     def _origin_of(self, t: NamedType) -> TypeName | None:
         return next((known for origin in self._origins(t) if (known := self.names.of(origin)) is not None), None)
@@ -269,10 +311,23 @@ class _WorldReader:
             found = self.origins.get(id(found[1]))
 
 
-def _function(name: str, func: _Func) -> Function:
-    if isinstance(func.type, Unsupported):
-        return Function(name, None, func.type.feature)
-    return Function(name, func.type)
+def _mentioned(t: TypeItem) -> list[ValueType]:
+    """The types that a type mentions, one level deep."""
+    match t:
+        case ListType(one) | OptionType(one):
+            return [one]
+        case TupleType(items):
+            return list(items)
+        case RecordType(fields):
+            return [kind for _, kind in fields]
+        case VariantType(cases):
+            return [kind for _, kind in cases if kind is not None]
+        case ResultType(ok, err):
+            return [kind for kind in (ok, err) if kind is not None]
+        case FuncType(params, result):
+            return [kind for _, kind in params] + ([] if result is None else [result])
+        case _:
+            return []
 
 
 def _func_type(found: object) -> FuncType | Unsupported:
