@@ -4,26 +4,59 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import dataclasses
 import json
+import sys
 from pathlib import Path
 
-from perdure.component.component import Component
+from perdure.component.about import About, about_component
+from perdure.component.canonical.listing import listings
+from perdure.component.describe import memory_json, modules_json, toolchain_json, world_json
 from perdure.component.engine import Engine
-from perdure.component.wit_text import format_world
+from perdure.component.support import Support, support
+from perdure.component.wit_json import Json
+from perdure.component.wit_world import format_world
 from perdure.errors import ComponentError
 from perdure.host.app import guest_interfaces
 from perdure.keyvalue.generations import generations
+from perdure.manifests.worker import Limits
+
+_SLOW = 1 << 20
+
+_EPILOG = """\
+examples:
+  perdure inspect key-value.wasm                   the world as WIT, then what was found
+  perdure inspect key-value.wasm --output json     the same for scripts; the fields are stable
+  perdure inspect key-value.wasm --codegen set     the Python that carries values in and out of `set`
+
+The JSON fields: digest, size, runs, problem, reasons [{feature, detail}], refusedWhenCalled, keyvalue, toolchain
+{languages, tools, sdks: [{name, versions}]}, memory {initialBytes, memories [{module, minimumPages, maximumPages,
+pageBytes, addressBits, shared}]}, modules [{name, size}], exports, notes, wit, world
+{docs, packageDocs, imports, exports}; the last two are null for what is not a valid component.
+An interface has name, package, version, docs, types [{name, kind, definition, sameAs, unsupported, docs, items}] and
+functions [{name, kind, resource, signature, params [{name, type}], result, unsupported, docs}].
+"""
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = subparsers.add_parser(
         "inspect",
         help="show a component's world, and whether it can run",
-        description="Print a component's imports and exports as WIT, its digest, the wasi:keyvalue generation it was "
-        "built with, and whether Perdure can run it. Exit code 1: it cannot.",
+        description="Print a component's imports and exports as WIT, its size and digest, the tools that made it, the "
+        "memory it starts with, the wasi:keyvalue generation it was built with, and whether Perdure can run it: if "
+        "not, every reason. Nothing of the component is run. Exit code 1: it cannot run.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("file", metavar="FILE.wasm", type=Path)
     parser.add_argument("--output", choices=("text", "json"), default="text")
+    parser.add_argument(
+        "--codegen",
+        nargs="?",
+        const="",
+        metavar="FUNCTION",
+        help="print instead the code generated to lift and lower a function's values, or every function's",
+    )
     parser.set_defaults(run=run)
 
 
@@ -32,32 +65,104 @@ def run(args: argparse.Namespace) -> int:
         data = args.file.read_bytes()
     except OSError as error:
         raise ComponentError(f"{args.file} cannot be read: {error.strerror}") from error
-    return asyncio.run(_inspect(data, args.output))
-
-
-async def _inspect(data: bytes, output: str) -> int:
-    with Engine() as engine:
-        component = await Component.load(engine, data)
-        problem = None
-        try:
-            component.bind(guest_interfaces())
-        except ComponentError as error:
-            problem = error.detail
-    found = generations({func.interface for func in component.plan.imports})
-    if output == "json":
-        document = {
-            "digest": component.digest,
-            "size": component.size,
-            "keyvalue": found,
-            "exports": [func.path for func in component.exports],
-            "runs": problem is None,
-            "problem": problem,
-        }
-        print(json.dumps(document))
+    about = about_component(data)
+    if len(data) > _SLOW:
+        print(f"compiling {len(data):,} bytes to see whether it can run", file=sys.stderr, flush=True)
+    found = asyncio.run(_support(about, data))
+    if args.codegen is not None and found.runs:
+        _print_codegen(about, args.codegen or None, args.output)
+    elif args.output == "json":
+        print(json.dumps(_document(about, found)))
     else:
-        print(format_world(component.plan))
-        print(f"digest         {component.digest}")
-        print(f"size           {component.size:,} bytes")
-        print(f"wasi:keyvalue  {', '.join(found) or 'not used'}")
-        print(f"runs           {'yes' if problem is None else f'no: {problem}'}")
-    return 0 if problem is None else 1
+        if found.valid:
+            print("\n".join(map(_printable, format_world(about.world).split("\n"))), end="\n\n")
+        print("\n".join(_summary(about, found)))
+    return 0 if found.runs else 1
+
+
+async def _support(about: About, data: bytes) -> Support:
+    with Engine() as engine:
+        return await support(about, data, engine, guest_interfaces())
+
+
+def _document(about: About, found: Support) -> dict[str, Json]:
+    return {
+        "digest": about.digest,
+        "size": about.size,
+        "runs": found.runs,
+        "problem": "; ".join(reason.detail for reason in found.reasons) or None,
+        "reasons": [dataclasses.asdict(reason) for reason in found.reasons],
+        "refusedWhenCalled": list(found.refused),
+        "keyvalue": list(_keyvalue(about)),
+        "toolchain": toolchain_json(about),
+        "memory": memory_json(about),
+        "modules": modules_json(about),
+        "exports": [interface.path_of(func) for interface, func in about.world.exported_functions()],
+        "notes": list(_notes(about)),
+        "wit": format_world(about.world) if found.valid else None,
+        "world": world_json(about.world) if found.valid else None,
+    }
+
+
+def _summary(about: About, found: Support) -> list[str]:
+    rows = [
+        ("digest", about.digest),
+        ("size", f"{about.size:,} bytes, {_counted(len(about.modules), 'core module')}"),
+        ("toolchain", _printable(str(about.toolchain)) or "not recorded"),
+        ("memory", _memory(about)),
+        ("wasi:keyvalue", ", ".join(_keyvalue(about)) or "not used"),
+        ("runs", "yes" if found.runs else "no"),
+        *(("", reason.detail) for reason in found.reasons),
+        *(("traps if called", name) for name in found.refused),
+        *(("note", note) for note in _notes(about)),
+    ]
+    lines, before = [], None
+    for label, text in rows:
+        lines.append(f"{'' if label == before else label:<16}{_printable(text)}")
+        before = label
+    return lines
+
+
+def _keyvalue(about: About) -> tuple[str, ...]:
+    """Of the functions that code refers to: an interface may be imported for its types alone."""
+    return generations({use.interface for use in about.uses if use.type is not None})
+
+
+def _memory(about: About) -> str:
+    if not about.memories:
+        return "none"
+    pages = sum(memory.minimum for memory in about.memories)
+    size = sum(memory.minimum * memory.page for memory in about.memories)
+    limits = [memory.maximum for memory in about.memories]
+    known = [limit for limit in limits if limit is not None]
+    most = f"at most {_counted(sum(known), 'page')}" if len(known) == len(limits) else "no limit of its own"
+    many = "" if len(limits) == 1 else f" in {len(limits)} memories"
+    return f"{_counted(pages, 'page')} ({size:,} bytes){many} at the start, {most}"
+
+
+def _notes(about: About) -> list[str]:
+    needed = sum(memory.minimum * memory.page for memory in about.memories)
+    default = Limits().memory
+    if needed > default:
+        return [
+            *about.notes,
+            f"it starts with {needed:,} bytes of memory: set limits.memory above its {default:,} bytes",
+        ]
+    return list(about.notes)
+
+
+def _print_codegen(about: About, name: str | None, output: str) -> None:
+    found = listings(about.world, about.uses, name)
+    if output == "json":
+        print(json.dumps({"functions": [{**dataclasses.asdict(one), "path": one.path} for one in found]}))
+    else:
+        print("\n".join(map(str, found)))
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
+def _printable(text: str) -> str:
+    """Names of a component are anybody's; a terminal must not act on them."""
+    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)

@@ -54,8 +54,8 @@ class Component:
         if modules is None:
             if len(data) > 1 << 20:
                 say(f"compiling {len(data):,} bytes; this is kept for the next start")
-            _validate(data)
-            modules = [wasmtime.Module(engine.wasmtime, module) for module in plan.modules]
+            validate(data)
+            modules = [_compiled(engine, module) for module in plan.modules]
             cache.save(digest, modules)
         return cls(engine, digest, len(data), plan, modules)
 
@@ -74,21 +74,38 @@ _GATED = re.compile(r"(?:component model |`)([\w -]+?)`? feature")
 _GATE_NAMES = {"cm64": "64-bit memories", "cm-implements": "implements", "map": "map<K, V>"}
 
 
-def _validate(data: bytes) -> None:
+def _compiled(engine: Engine, module: bytes) -> wasmtime.Module:
+    """What is valid to wasmtime in general may use what this engine keeps off, such as threads."""
+    try:
+        return wasmtime.Module(engine.wasmtime, module)
+    except wasmtime.WasmtimeError as error:
+        raise ComponentUnsupported(
+            f"a core module cannot be compiled: {last_cause(error)}", feature="core features"
+        ) from error
+
+
+def last_cause(error: wasmtime.WasmtimeError) -> str:
+    """The innermost of the causes that wasmtime lists, without its number."""
+    lines = str(error).strip().splitlines() or ["unknown reason"]
+    return re.sub(r"^\d+: ", "", lines[-1].strip())
+
+
+def validate(data: bytes) -> None:
     """wasmtime's validator says whether the decoder's reading was of a valid component; nothing runs before it."""
     settings = wasmtime.Config()
     settings.cranelift_opt_level = "none"
     try:
         StockComponent(wasmtime.Engine(settings), data)
     except wasmtime.WasmtimeError as error:
-        reason = str(error).strip().splitlines() or ["unknown reason"]
-        if any(said in line for said in _NOT_IMPLEMENTED for line in reason):
+        reason = last_cause(error)
+        if any(said in str(error) for said in _NOT_IMPLEMENTED):
             return
-        if gated := _GATED.search(reason[-1]):
+        if gated := _GATED.search(reason):
             feature = _GATE_NAMES.get(gated[1], gated[1])
-            words = f"the component uses {feature}: {reason[-1].strip()}"
-            raise ComponentUnsupported(words, feature=feature) from error
-        raise ComponentError(f"not a valid component: {reason[-1].strip()}") from error
+            raise ComponentUnsupported(f"the component uses {feature}: {reason}", feature=feature) from error
+        if reason == "root-level component imports are not supported":
+            raise ComponentUnsupported("the component imports a component", feature="component imports") from error
+        raise ComponentError(f"not a valid component: {reason}") from error
 
 
 class BoundComponent:

@@ -71,6 +71,10 @@ class TypeResolver:
         self._bound(found)
         return found
 
+    def parts(self, t: object) -> int:
+        """How many types a type mentions, itself included and each as often as it is mentioned."""
+        return self._measures[id(t)][1].parts if id(t) in self._measures else 1
+
     def _bound(self, t: TypeItem) -> None:
         match t:
             case RecordType(fields):

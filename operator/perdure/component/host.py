@@ -9,7 +9,7 @@ from typing import Protocol, TypeAlias
 from perdure.component.traps import HostTrap
 from perdure.component.types import FuncType
 
-__all__ = ["Context", "HostFunction", "HostResource", "HostTrap", "ImportResolver"]
+__all__ = ["Context", "HostFunction", "HostResource", "HostTrap", "ImportResolver", "RefusedFunction"]
 
 Context: TypeAlias = object
 """The object given to `BoundComponent.instantiate`; each host function gets it first."""
@@ -27,6 +27,19 @@ class HostResource:
     """A resource type the host provides. `drop(context, representation)` runs when the guest drops an own handle."""
 
     drop: Callable[..., object] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RefusedFunction:
+    """A `HostFunction` that is there to be imported and traps, by name, when it is called.
+
+    Many toolchains import what they never call.
+    """
+
+    name: str
+
+    def __call__(self, context: object, *arguments: object) -> object:
+        raise HostTrap(f"the guest called {self.name}, which Perdure does not support")
 
 
 class ImportResolver(Protocol):

@@ -144,6 +144,10 @@ class _Linker:
                 scope.add("type", resolved)
             case d.CanonLift() | d.CanonLower() | d.CanonResource():
                 self._canon(definition, scope)
+            case d.Custom():
+                pass
+            case d.CanonLater():
+                raise _unsupported(Unsupported(definition.feature))
             case d.Import() | d.Export() | d.ExportDecl():
                 raise ComponentError("malformed component: an import or export in the wrong place")
 

@@ -20,6 +20,7 @@ import base64
 import binascii
 import math
 import struct
+import sys
 from typing import TypeAlias
 
 from perdure.component.types import (
@@ -46,6 +47,9 @@ from perdure.errors import TypeMismatch
 
 Json: TypeAlias = "None | bool | int | float | str | list[Json] | dict[str, Json]"
 
+MAX_F64 = sys.float_info.max
+BEYOND_F32 = 2.0**128 - 2.0**103
+"""The least number that rounds to no finite 32-bit float."""
 _SPECIAL = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 
 
@@ -201,12 +205,11 @@ def _float(t: PrimType, value: object, path: str) -> float:
         return _SPECIAL[value]
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise _mismatch(path, t, value, 'a number, "NaN", "Infinity" or "-Infinity"')
-    try:
-        number = float(value)
-        # A 32-bit float is what the guest will see; the nearest one is taken, as WIT's own rounding does.
-        return float(struct.unpack("<f", struct.pack("<f", number))[0]) if t.name == "f32" else number
-    except OverflowError:
-        raise _mismatch(path, t, value, f"a number that fits {t.name}") from None
+    # JSON's 1e400 is read as an infinity; it is a number out of range all the same.
+    if abs(value) >= BEYOND_F32 if t.name == "f32" else abs(value) > MAX_F64:
+        raise _mismatch(path, t, value, f"a number that fits {t.name}")
+    # A 32-bit float is what the guest will see; the nearest one is taken, as WIT's own rounding does.
+    return float(struct.unpack("<f", struct.pack("<f", value))[0]) if t.name == "f32" else float(value)
 
 
 def _bytes(value: object, path: str) -> bytes:

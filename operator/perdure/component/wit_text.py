@@ -1,8 +1,11 @@
-"""WIT types and worlds as text, for people: `perdure inspect`, error messages, `GET /v1/component`."""
+"""WIT types as text, for people: error messages, `GET /v1/component`, and the pieces of `wit_world.py`."""
 
 from __future__ import annotations
 
-from perdure.component.plan import LinkPlan
+import re
+from collections.abc import Callable
+from typing import TypeAlias
+
 from perdure.component.types import (
     BorrowType,
     EnumType,
@@ -13,66 +16,79 @@ from perdure.component.types import (
     OwnType,
     PrimType,
     RecordType,
+    ResourceType,
     ResultType,
     TupleType,
     ValueType,
     VariantType,
 )
 
+Named: TypeAlias = "Callable[[ValueType | ResourceType], str | None]"
+"""What a type is called where it is mentioned; None: it has no name there and is written out."""
 
-def format_type(t: ValueType) -> str:
-    """`option<list<u8>>`; named types are written out."""
+# The words that WIT's grammar keeps for itself (component-model `WIT.md`, "Keywords").
+_KEYWORD = re.compile(
+    "as|async|bool|borrow|char|constructor|enum|error-context|export|f32|f64|flags|from|func|future|import|include|"
+    "interface|list|map|option|own|package|record|resource|result|s16|s32|s64|s8|static|stream|string|tuple|type|u16|"
+    "u32|u64|u8|use|variant|with|world"
+)
+
+
+def identifier(name: str) -> str:
+    """A name as WIT text has it: a keyword gets a `%`."""
+    return f"%{name}" if _KEYWORD.fullmatch(name) else name
+
+
+def _unnamed(t: ValueType | ResourceType) -> str | None:
+    return None
+
+
+def format_type(t: ValueType, named: Named = _unnamed) -> str:
+    """`option<list<u8>>`; a type that has no name is written out."""
+    name = named(t)
+    return format_structure(t, named) if name is None else name
+
+
+def format_structure(t: ValueType, named: Named = _unnamed) -> str:
+    """The same for the definition of a named type: its own name is not used, those within are."""
     match t:
         case PrimType(name):
             return name
         case ListType(element):
-            return f"list<{format_type(element)}>"
+            return f"list<{format_type(element, named)}>"
         case OptionType(some):
-            return f"option<{format_type(some)}>"
+            return f"option<{format_type(some, named)}>"
         case TupleType(items):
-            return f"tuple<{', '.join(format_type(item) for item in items)}>"
+            return f"tuple<{', '.join(format_type(item, named) for item in items)}>"
         case RecordType(fields):
-            return "record { " + ", ".join(f"{name}: {format_type(kind)}" for name, kind in fields) + " }"
+            shown = [f"{identifier(name)}: {format_type(kind, named)}" for name, kind in fields]
+            return "record { " + ", ".join(shown) + " }"
         case VariantType(cases):
-            shown = [name if kind is None else f"{name}({format_type(kind)})" for name, kind in cases]
-            return "variant { " + ", ".join(shown) + " }"
+            return "variant { " + ", ".join(format_case(name, kind, named) for name, kind in cases) + " }"
         case EnumType(names):
-            return "enum { " + ", ".join(names) + " }"
+            return "enum { " + ", ".join(map(identifier, names)) + " }"
         case FlagsType(names):
-            return "flags { " + ", ".join(names) + " }"
+            return "flags { " + ", ".join(map(identifier, names)) + " }"
         case ResultType(None, None):
             return "result"
         case ResultType(ok, None):
             assert ok is not None
-            return f"result<{format_type(ok)}>"
+            return f"result<{format_type(ok, named)}>"
         case ResultType(ok, err):
             assert err is not None
-            return f"result<{format_type(ok) if ok else '_'}, {format_type(err)}>"
+            return f"result<{format_type(ok, named) if ok else '_'}, {format_type(err, named)}>"
         case OwnType(resource):
-            return resource.name
+            return named(resource) or identifier(resource.name)
         case BorrowType(resource):
-            return f"borrow<{resource.name}>"
+            return f"borrow<{named(resource) or identifier(resource.name)}>"
 
 
-def format_func(t: FuncType) -> str:
-    """`func(bucket: string) -> option<list<u8>>`."""
-    params = ", ".join(f"{name}: {format_type(kind)}" for name, kind in t.params)
-    return f"func({params})" + (f" -> {format_type(t.result)}" if t.result is not None else "")
+def format_case(name: str, payload: ValueType | None, named: Named = _unnamed) -> str:
+    """`circle(f32)`."""
+    return identifier(name) if payload is None else f"{identifier(name)}({format_type(payload, named)})"
 
 
-def format_world(plan: LinkPlan) -> str:
-    """The component's imports and exports, an interface at a time."""
-    lines = ["world component {"]
-    for word, funcs in (
-        ("import", [(func.interface, func.name, func.type) for func in plan.imports]),
-        ("export", [(func.interface, func.name, func.type) for func in plan.exports]),
-    ):
-        by_interface: dict[str, list[str]] = {}
-        for interface, name, kind in funcs:
-            by_interface.setdefault(interface, []).append(f"{name}: {format_func(kind)};")
-        for interface, members in sorted(by_interface.items()):
-            if not interface:
-                lines += [f"    {word} {member}" for member in sorted(members)]
-                continue
-            lines += [f"    {word} {interface} {{", *(f"        {member}" for member in sorted(members)), "    }"]
-    return "\n".join([*lines, "}"])
+def format_func(t: FuncType, named: Named = _unnamed, *, skip: int = 0) -> str:
+    """`func(bucket: string) -> option<list<u8>>`. `skip`: parameters left out, such as a method's own."""
+    params = ", ".join(f"{identifier(name)}: {format_type(kind, named)}" for name, kind in t.params[skip:])
+    return f"func({params})" + (f" -> {format_type(t.result, named)}" if t.result is not None else "")

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
+from perdure.component.about import About, about_component
 from perdure.component.component import BoundComponent, Component
 from perdure.component.engine import Engine, EngineConfig
 from perdure.component.host import HostFunction, HostResource, ImportResolver
@@ -27,10 +28,11 @@ from perdure.durable.store import HostRecord, Store
 from perdure.errors import PerdureError
 from perdure.host.components import fetch_component
 from perdure.host.config import HostConfig, catalog_of
-from perdure.host.description import describe
+from perdure.host.description import describe, describe_component
 from perdure.host.functions import FunctionIndex
 from perdure.host.http.api import Api
 from perdure.host.http.health import health_application
+from perdure.host.http.openapi import openapi
 from perdure.host.instances import InstanceTable
 from perdure.host.invoker import Invoker
 from perdure.host.membership import Membership
@@ -104,7 +106,7 @@ async def running_host(config: HostConfig, progress: Callable[[str], None]) -> A
                 metrics.hosts.set(len(members.hosts))
 
         metrics_url = await _listen(stack, health_application(metrics, not_ready, refresh), config.metrics_listen, 0.1)
-        bound = await _load(stack, config, metrics, progress)
+        bound, about = await _load(stack, config, metrics, progress)
         stores = await open_stores(config)
         stack.push_async_callback(close_stores, stores)
         watch = StoreWatch(stores, metrics)
@@ -117,13 +119,15 @@ async def running_host(config: HostConfig, progress: Callable[[str], None]) -> A
         peers = Peers(config.host)
         stack.push_async_callback(peers.close)
         limits = config.worker.spec.limits
+        described = describe_component(bound.component, about)
         api = Api(
             host=config.host,
             invoker=Invoker(table, members, peers, metrics, timeout=limits.invocation_timeout / 1000),
             functions=FunctionIndex(bound.component.exports),
             table=table,
             store=stores[config.effective.home.name],
-            describe=lambda: describe(config, bound.component, watch.found),
+            describe=lambda: describe(config, described, watch.found),
+            openapi=openapi(about.world, title=config.worker.name, version=about.digest),
             max_body=limits.max_body_bytes,
         )
         url = await _listen(stack, api.application(), config.listen, config.grace)
@@ -162,13 +166,13 @@ async def _drain(api: Api, config: HostConfig) -> None:
 
 async def _load(
     stack: AsyncExitStack, config: HostConfig, metrics: HostMetrics, progress: Callable[[str], None]
-) -> BoundComponent:
+) -> tuple[BoundComponent, About]:
     begun = time.perf_counter()
     data = await fetch_component(config, progress)
     engine = stack.enter_context(Engine(EngineConfig(cache_dir=config.cache)))
     component = await Component.load(engine, data, progress=progress)
     metrics.component_load_seconds.set(time.perf_counter() - begun)
-    return component.bind(guest_interfaces())
+    return component.bind(guest_interfaces()), await asyncio.to_thread(about_component, data)
 
 
 def _instance_table(

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from perdure.component.host import HostFunction, HostResource
-from perdure.component.traps import HostTrap
+from perdure.component.host import HostFunction, HostResource, RefusedFunction
 from perdure.component.types import FuncType
 from perdure.keyvalue import legacy, store
 from perdure.keyvalue.generations import generation, split
@@ -73,21 +72,14 @@ class KeyValueResolver:
 
     def function(self, interface: str, name: str, type: FuncType) -> HostFunction | None:  # noqa: A002
         if interface.startswith("wasi:io/") and interface.endswith(_IO_2023):
-            return _refusing(f"{interface}.{name}")
+            return RefusedFunction(f"{interface}.{name}")
         made, found = generation(interface), split(interface)
         if made is None or found is None:
             return None
         table = _LEGACY if made in ("G1", "G2") else _STORE
         maker = table.get((found[0], name))
-        return _refusing(f"{interface}.{name}") if maker is None else maker(type)
+        return RefusedFunction(f"{interface}.{name}") if maker is None else maker(type)
 
     def resource(self, interface: str, name: str) -> HostResource | None:
         known = generation(interface) is not None or (interface.startswith("wasi:io/") and interface.endswith(_IO_2023))
         return HostResource() if known else None
-
-
-def _refusing(what: str) -> HostFunction:
-    def refuse(ctx: object, *args: object) -> object:
-        raise HostTrap(f"the guest called {what}, which this version of Perdure does not support")
-
-    return refuse

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from perdure.component.host import HostFunction, HostResource
+from perdure.component.host import HostFunction, HostResource, RefusedFunction
 from perdure.component.traps import HostTrap
 from perdure.component.types import FuncType, Ok
 from perdure.wasi import clocks, polling, streams
@@ -85,7 +85,7 @@ class WasiResolver:
             return None
         found = _FUNCTIONS.get((base, name))
         if found is None and base.startswith(_REFUSED):
-            return _refusing(f"{interface}.{name}")
+            return RefusedFunction(f"{interface}.{name}")
         return found
 
     def resource(self, interface: str, name: str) -> HostResource | None:
@@ -96,10 +96,3 @@ class WasiResolver:
 def _base(interface: str) -> str | None:
     match = _INTERFACE.fullmatch(interface)
     return match.group(1) if match else None
-
-
-def _refusing(what: str) -> HostFunction:
-    def refuse(ctx: WasiContext, *args: object) -> object:
-        raise HostTrap(f"the guest called {what}, which Perdure does not support")
-
-    return refuse

@@ -256,6 +256,13 @@ class CanonResource:
 
 
 @dataclass(frozen=True, slots=True)
+class CanonLater:
+    """A built-in of a later WASI: decoded only to look at what follows it, never linked."""
+
+    feature: str
+
+
+@dataclass(frozen=True, slots=True)
 class Import:
     name: str
     type: ExternType
@@ -263,8 +270,19 @@ class Import:
 
 @dataclass(frozen=True, slots=True)
 class Export:
+    """`type`: what the item is said to be, if that is said; a function's type then is in terms of exported types."""
+
     name: str
     item: SortIndex
+    type: ExternType | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Custom:
+    """A custom section that says something of the component to people (`custom.py`); linking passes it by."""
+
+    name: str
+    data: bytes = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -290,7 +308,9 @@ Definition: TypeAlias = (
     | CanonLift
     | CanonLower
     | CanonResource
+    | CanonLater
     | Import
     | Export
     | ExportDecl
+    | Custom
 )

@@ -5,24 +5,41 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeVar
 
-from perdure.errors import ComponentError
+from perdure.errors import ComponentError, ComponentUnsupported
 
 T = TypeVar("T")
 
 
 class Reader:
-    """Reads `data[position:end]`. Counts are bounded by the bytes that are left, so hostile input ends soon."""
+    """Reads `data[position:end]`. Counts are bounded by the bytes that are left, so hostile input ends soon.
 
-    __slots__ = ("data", "end", "position")
+    `refusals`: where a list is given, unsupported features that can be passed over are noted there; else each raises.
+    """
 
-    def __init__(self, data: bytes, position: int = 0, end: int | None = None) -> None:
+    __slots__ = ("data", "end", "position", "refusals")
+
+    def __init__(
+        self,
+        data: bytes,
+        position: int = 0,
+        end: int | None = None,
+        refusals: list[ComponentUnsupported] | None = None,
+    ) -> None:
         self.data = data
         self.position = position
         self.end = len(data) if end is None else end
+        self.refusals = refusals
 
     def fail(self, what: str) -> ComponentError:
         """An error that names the offset."""
         return ComponentError(f"malformed component: {what} at byte {self.position:#x}")
+
+    def refuse(self, detail: str, feature: str) -> None:
+        """Raise `ComponentUnsupported`, or note it where refusals are collected."""
+        refusal = ComponentUnsupported(detail, feature=feature)
+        if self.refusals is None:
+            raise refusal
+        self.refusals.append(refusal)
 
     @property
     def left(self) -> int:
@@ -104,6 +121,6 @@ class Reader:
         """A reader of the next `size` bytes, which this one then has passed."""
         if size > self.left:
             raise self.fail("unexpected end")
-        inner = Reader(self.data, self.position, self.position + size)
+        inner = Reader(self.data, self.position, self.position + size, self.refusals)
         self.position += size
         return inner

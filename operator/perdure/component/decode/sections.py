@@ -17,8 +17,10 @@ from perdure.component.decode.typedefs import (
     def_type,
     extern_name,
     extern_type,
+    func_result,
     skip_core_type,
     sort_index,
+    val_ref,
 )
 from perdure.errors import ComponentError, ComponentUnsupported
 
@@ -26,12 +28,15 @@ _MAGIC = b"\0asm"
 _COMPONENT = b"\x0d\0\x01\0"
 _CORE = b"\x01\0\0\0"
 _MAX_DEPTH = 32
+CUSTOM_SECTIONS = ("component-name", "package-docs", "producers")
+"""Those that `custom.py` reads."""
 
 
-def decode_component(data: bytes) -> tuple[d.Definition, ...]:
+def decode_component(data: bytes, refusals: list[ComponentUnsupported] | None = None) -> tuple[d.Definition, ...]:
     """All definitions of the component in order.
 
-    Raises `ComponentError` (not a component, malformed) or `ComponentUnsupported`.
+    Raises `ComponentError` (not a component, malformed) or `ComponentUnsupported`. Where `refusals` is given, it gets
+    what is unsupported instead, as far as decoding can go on behind it: what is returned then is for reading only.
     """
     if data[:4] != _MAGIC:
         raise ComponentError("not WebAssembly: it does not begin with the bytes \\0asm")
@@ -40,7 +45,7 @@ def decode_component(data: bytes) -> tuple[d.Definition, ...]:
             "a core module, not a component: build for the target wasm32-wasip2, or wrap it with "
             "`wasm-tools component new`"
         )
-    return _component(Reader(data), 0)
+    return _component(Reader(data, refusals=refusals), 0)
 
 
 def _component(r: Reader, depth: int) -> tuple[d.Definition, ...]:
@@ -53,8 +58,8 @@ def _component(r: Reader, depth: int) -> tuple[d.Definition, ...]:
         section = r.byte()
         body = r.sub(r.u32())
         if section == 0:
-            continue
-        if section == 1:
+            definitions.extend(_custom(body))
+        elif section == 1:
             definitions.append(d.CoreModuleDef(body.take(body.left)))
         elif section == 4:
             definitions.append(d.ComponentDef(_component(body, depth + 1)))
@@ -63,12 +68,21 @@ def _component(r: Reader, depth: int) -> tuple[d.Definition, ...]:
             if body.left:
                 raise body.fail("bytes left over in a section")
         elif section == 9:
-            raise ComponentUnsupported("the component has a start function with values", feature="component start")
+            r.refuse("the component has a start function with values", "component start")
         elif section == 12:
-            raise ComponentUnsupported("the component defines values", feature="values")
+            r.refuse("the component defines values", "values")
         else:
             raise r.fail(f"unknown section {section}")
     return tuple(definitions)
+
+
+def _custom(r: Reader) -> list[d.Definition]:
+    """A custom section has no meaning, so one whose name cannot be read is the validator's business."""
+    try:
+        name = r.name()
+    except ComponentError:
+        return []
+    return [d.Custom(name, r.take(r.left))] if name in CUSTOM_SECTIONS else []
 
 
 def _core_instance(r: Reader) -> d.Definition:
@@ -101,9 +115,7 @@ def _import(r: Reader) -> d.Definition:
 
 
 def _export(r: Reader) -> d.Definition:
-    export = d.Export(extern_name(r), sort_index(r))
-    r.optional(extern_type)
-    return export
+    return d.Export(extern_name(r), sort_index(r), r.optional(extern_type))
 
 
 def _type(r: Reader) -> d.Definition:
@@ -121,10 +133,28 @@ def _canon(r: Reader) -> d.Definition:
     resource_ops: dict[int, Literal["new", "drop", "rep"]] = {0x02: "new", 0x03: "drop", 0x04: "rep"}
     if kind in resource_ops:
         return d.CanonResource(resource_ops[kind], r.u32())
-    feature = _LATER_CANONS.get(kind, f"built-in {kind:#x}")
-    raise ComponentUnsupported(
-        f"the component uses {feature}, which Perdure does not support (WASI 0.3)", feature=feature
-    )
+    return _later_canon(r, kind)
+
+
+def _later_canon(r: Reader, kind: int) -> d.Definition:
+    feature, immediates = _LATER_CANONS.get(kind, (f"built-in {kind:#x}", None))
+    detail = f"the component uses {feature}, which Perdure does not support (WASI 0.3)"
+    if immediates is None:
+        raise ComponentUnsupported(detail, feature=feature)
+    r.refuse(detail, feature)
+    for immediate in immediates:
+        match immediate:
+            case "index":
+                r.u32()
+            case "flag":
+                r.byte()
+            case "type":
+                val_ref(r)
+            case "result":
+                func_result(r)
+            case "options":
+                _options(r)
+    return d.CanonLater(feature)
 
 
 def _zero(r: Reader) -> None:
@@ -150,10 +180,12 @@ def _options(r: Reader) -> d.RawOptions:
             case 0x05:
                 options = dataclasses.replace(options, post_return=r.u32())
             case 0x06 | 0x07:
-                raise ComponentUnsupported(
+                r.refuse(
                     "the component uses async lift or lower, which Perdure does not support (WASI 0.3)",
-                    feature="async functions",
+                    "async functions",
                 )
+                if kind == 0x07:
+                    r.u32()
             case _:
                 feature = "GC types" if kind in _GC_OPTIONS else f"canonical option {kind:#x}"
                 raise ComponentUnsupported(f"the component uses the canonical option {kind:#x}", feature=feature)
@@ -161,23 +193,47 @@ def _options(r: Reader) -> d.RawOptions:
 
 
 _GC_OPTIONS = (0x08, 0x09)
-_LATER_CANONS = {
-    0x05: "task.cancel",
-    0x06: "subtask.cancel",
-    0x07: "resource.drop async",
-    0x08: "backpressure.set",
-    0x09: "task.return",
-    0x0A: "context.get",
-    0x0B: "context.set",
-    0x0C: "thread.yield",
-    0x0D: "subtask.drop",
-    **dict.fromkeys(range(14, 21), "stream<T>"),
-    **dict.fromkeys(range(21, 28), "future<T>"),
-    **dict.fromkeys(range(28, 31), "error-context"),
-    **dict.fromkeys(range(31, 36), "waitable-set"),
-    0x24: "backpressure.inc",
-    0x25: "backpressure.dec",
-    **dict.fromkeys(range(38, 72), "threads"),
+# Each with its immediates, so that what follows can be read ("Canonical Definitions").
+_LATER_CANONS: dict[int, tuple[str, tuple[str, ...] | None]] = {
+    0x05: ("task.cancel", ()),
+    0x06: ("subtask.cancel", ("flag",)),
+    0x07: ("resource.drop async", ("index",)),
+    0x08: ("backpressure.set", ()),
+    0x09: ("task.return", ("result", "options")),
+    0x0A: ("context.get", ("type", "index")),
+    0x0B: ("context.set", ("type", "index")),
+    0x0C: ("thread.yield", ("flag",)),
+    0x0D: ("subtask.drop", ()),
+    **{
+        first + offset: (feature, immediates)
+        for first, feature in ((0x0E, "stream<T>"), (0x15, "future<T>"))
+        for offset, immediates in enumerate(
+            (
+                ("index",),
+                ("index", "options"),
+                ("index", "options"),
+                ("index", "flag"),
+                ("index", "flag"),
+                ("index",),
+                ("index",),
+            )
+        )
+    },
+    0x1C: ("error-context", ("options",)),
+    0x1D: ("error-context", ("options",)),
+    0x1E: ("error-context", ()),
+    0x1F: ("waitable-set", ()),
+    0x20: ("waitable-set", ("flag", "index")),
+    0x21: ("waitable-set", ("flag", "index")),
+    0x22: ("waitable-set", ()),
+    0x23: ("waitable-set", ()),
+    0x24: ("backpressure.inc", ()),
+    0x25: ("backpressure.dec", ()),
+    0x26: ("threads", ()),
+    0x27: ("threads", ("index", "index")),
+    0x28: ("threads", ()),
+    **dict.fromkeys(range(0x29, 0x2E), ("threads", ("flag",))),
+    **dict.fromkeys(range(0x2E, 0x48), ("threads", None)),
 }
 _ITEMS: dict[int, Callable[[Reader], d.Definition]] = {
     2: _core_instance,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
 from aiohttp import web
@@ -33,7 +33,8 @@ class InFlight:
 
 
 class Api:
-    """Builds the application. `describe` gives the document of `GET /v1/component`."""
+    """Builds the application. `describe` gives the document of `GET /v1/component`; `openapi` is that of
+    `GET /openapi.json`."""
 
     def __init__(
         self,
@@ -44,6 +45,7 @@ class Api:
         table: InstanceTable,
         store: Store,
         describe: Callable[[], dict[str, object]],
+        openapi: Mapping[str, object],
         max_body: int,
     ) -> None:
         self._host = host
@@ -52,6 +54,7 @@ class Api:
         self._table = table
         self._store = store
         self._describe = describe
+        self._openapi = openapi
         self._max_body = max_body
         self.in_flight = InFlight()
 
@@ -59,6 +62,7 @@ class Api:
         app = web.Application(middlewares=[self._errors], client_max_size=self._max_body)
         app.router.add_post("/v1/instances/{instance}/functions/{function:.+}", self._invoke)
         app.router.add_get("/v1/component", self._component)
+        app.router.add_get("/openapi.json", self._document)
         app.router.add_get("/v1/instances", self._instances)
         app.router.add_get("/v1/instances/{instance}", self._instance)
         app.router.add_delete("/v1/instances/{instance}", self._delete)
@@ -113,6 +117,9 @@ class Api:
     async def _component(self, request: web.Request) -> web.StreamResponse:
         return _json(self._describe())
 
+    async def _document(self, request: web.Request) -> web.StreamResponse:
+        return _json(self._openapi)
+
     async def _instances(self, request: web.Request) -> web.StreamResponse:
         cursor, limit = page(request)
         found = await self._store.instances(cursor, limit)
@@ -143,5 +150,5 @@ class Api:
         return web.Response(status=204)
 
 
-def _json(document: dict[str, object]) -> web.Response:
+def _json(document: Mapping[str, object]) -> web.Response:
     return web.Response(body=json.dumps(document).encode(), content_type="application/json")
