@@ -22,6 +22,7 @@ from perdure.component.handles import BorrowScope, HandleTable
 from perdure.component.imports import CoreImport
 from perdure.component.memory import Memory
 from perdure.component.plan import CanonOptions, CanonRef, CoreRef, ExportedFunc, InstantiateModule
+from perdure.component.references import ReferenceWatch
 from perdure.component.traps import AbiTrap, HostTrap, guest_trap
 from perdure.component.types import ResourceType
 from perdure.errors import GuestTrapped, InvocationTimeout, TypeMismatch
@@ -77,6 +78,7 @@ class Instance:
         self.failure: BaseException | None = None
         self.may_leave = True
         self.usable = True
+        self.references = ReferenceWatch(bound.component.layout.references)
         self._busy = False
         self._scope = BorrowScope()
         self._store = wasmtime.Store(self.engine.wasmtime)
@@ -93,12 +95,19 @@ class Instance:
 
     # --- entering the guest
 
-    async def start(self, deadline: float | None) -> None:
-        """Instantiate the core modules in order; start functions run."""
+    async def start(self, deadline: float | None, *, starts: bool = True) -> None:
+        """Instantiate the core modules in order; each one's start function runs at once, if `starts`."""
+        layout = self.bound.component.layout
         self._busy = True
         try:
             for step in self.bound.component.plan.steps:
                 await self._instantiate(step, deadline)
+                start = layout.starts.get(step.instance)
+                if starts and start is not None:
+                    with self.references.during_start(self, step.instance):
+                        await self._run(self._address(start), 0, 0, deadline)
+            self.references.settle(self)
+            self.usable = starts
         except BaseException:
             self.usable = False
             raise
@@ -292,6 +301,26 @@ class Instance:
 
     def _address(self, ref: CoreRef) -> int:
         return self._extern(ref) + EXTERN_OF
+
+    # --- what snapshots need
+
+    @property
+    def running(self) -> bool:
+        """A call, or instantiation, is going on."""
+        return self._busy
+
+    @property
+    def context(self) -> int:
+        """The address of the store's `wasmtime_context_t`."""
+        return self._context
+
+    def item(self, ref: CoreRef) -> int:
+        """The address of the C API's handle of a core memory, global, table or function."""
+        return self._address(ref)
+
+    def restored(self) -> None:
+        """A blank instance has been given a state."""
+        self.usable = True
 
 
 class _NoMemory(Memory):
