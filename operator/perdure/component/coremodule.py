@@ -45,7 +45,6 @@ class CoreModule:
     globals: tuple[int, ...]
     reference_globals: tuple[int, ...]
     tables: tuple[int, ...]
-    imported_tables: int
     start: int | None
     heap_types: bool
     prefix: str
@@ -88,7 +87,6 @@ def read_module(data: bytes) -> CoreModule:
         globals=tuple(index for index, kind in mutable if kind in _NUMERIC),
         reference_globals=tuple(index for index, kind in mutable if kind not in _NUMERIC),
         tables=tuple(range(imported["table"], imported["table"] + tables)),
-        imported_tables=imported["table"],
         start=start,
         heap_types=heap_types,
         prefix=prefix,

@@ -1,13 +1,12 @@
 """What a component's code could do to state that a snapshot does not hold: tables, dropped segments, the GC heap.
 
-Functions that cannot contain such an instruction are ruled out by a search for its first bytes; the others are read
-instruction by instruction.
+Every function is read instruction by instruction: what is not known could be of a later proposal, and change anything.
+That takes a tenth of a second for an interpreter of 6 MB, so the result is kept beside the compiled code.
 """
 
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -25,17 +24,14 @@ _WRITES = {
     op.TABLE_GROW: "table.grow",
     op.TABLE_FILL: "table.fill",
 }
-# The secondary opcodes 8, 9, 12 to 15 and 17, also when they are encoded in more bytes than needed.
-_BULK = rb"\xfc[\x08\x09\x0c-\x0f\x11\x88\x89\x8c-\x8f\x91]"
-_SHORT_INDEX = 64
 
 
 @dataclass(frozen=True, slots=True)
 class Hazards:
-    """`refusal`: why no instance can be captured. `writes_tables`: the instructions found that change a table, so
-    that capturing needs a comparison of tables' contents."""
+    """`refusal`: why no instance can be captured, as (reason, words). `writes_tables`: the instructions found that
+    change a table, so that capturing needs a comparison of tables' contents."""
 
-    refusal: str | None = None
+    refusal: tuple[str, str] | None = None
     writes_tables: tuple[str, ...] = ()
 
     def to_text(self) -> str:
@@ -48,7 +44,7 @@ class Hazards:
             version, refusal, writes = json.loads(text)
         except ValueError:
             return None
-        return cls(refusal, tuple(writes)) if version == SCAN else None
+        return cls(tuple(refusal) if refusal else None, tuple(writes)) if version == SCAN else None
 
 
 def hazards(modules: Iterable[tuple[bytes, CoreModule]]) -> Hazards:
@@ -56,35 +52,18 @@ def hazards(modules: Iterable[tuple[bytes, CoreModule]]) -> Hazards:
     writes: set[str] = set()
     for data, module in modules:
         if module.heap_types:
-            return Hazards("it defines struct or array types, and objects of the GC heap are not captured")
-        found = _notable(data, module)
+            words = "it defines struct or array types, and objects of the GC heap are not captured"
+            return Hazards(("gc-objects", words))
+        found = [one for body in function_bodies(data) for one in notable_instructions(body)]
         unknown = next((one for one in found if one.operands is None), None)
         if unknown is not None:
-            return Hazards(f"its code has an instruction that is not known here ({unknown.opcode:#x})")
+            words = f"its code has an instruction that is not known here ({unknown.opcode:#x})"
+            return Hazards(("unknown-instruction", words))
         dropped = _dropped(found)
         if dropped is not None:
-            return Hazards(dropped)
+            return Hazards(("segments-dropped", dropped))
         writes.update(_WRITES[one.opcode] for one in found if one.opcode in _WRITES)
     return Hazards(None, tuple(sorted(writes)))
-
-
-def _notable(data: bytes, module: CoreModule) -> list[Instruction]:
-    hint = _hint(module.imported_tables + len(module.tables))
-    found: list[Instruction] = []
-    for body in function_bodies(data):
-        if hint.search(data, body.position, body.end):
-            found.extend(notable_instructions(body))
-    return found
-
-
-def _hint(tables: int) -> re.Pattern[bytes]:
-    """Matches somewhere in every function that has one of the instructions looked for."""
-    if tables == 0:
-        return re.compile(_BULK)
-    if tables > _SHORT_INDEX:
-        return re.compile(rb"\x26|" + _BULK)
-    last = tables - 1
-    return re.compile(rb"\x26[\x00-\x%02x\x80-\x%02x]|" % (last, 0x80 + last) + _BULK)
 
 
 def _dropped(found: list[Instruction]) -> str | None:

@@ -21,13 +21,13 @@ _LAYOUT = 1
 class StateLayout:
     """`references`: what holds references and could have changed, so that it must be compared before a capture;
     empty for nearly every component. `starts`: the start function of a step's core instance. `refusal`: why no
-    instance can be captured. `digest`: SHA-256 of all that a snapshot's numbering relies on."""
+    instance can be captured, as (reason, words). `digest`: SHA-256 of all that a snapshot's numbering relies on."""
 
     memories: tuple[CoreExport, ...]
     globals: tuple[CoreExport, ...]
     references: tuple[CoreExport, ...]
     starts: dict[int, CoreExport]
-    refusal: str | None
+    refusal: tuple[str, str] | None
     digest: bytes
 
 
