@@ -16,6 +16,8 @@ PerdureError
 ├── ManifestError                  400 bad-manifest
 ├── ComponentError                 400 component-invalid
 │   └── ComponentUnsupported       400 component-unsupported
+├── SnapshotRefused                409 snapshot-refused
+├── SnapshotError                  500 snapshot-unusable
 └── InternalError                  500 internal
 
 `code` is stable and is what clients match on; `detail` is for people and never holds a secret.
@@ -183,3 +185,33 @@ class ComponentUnsupported(ComponentError):
     def __init__(self, detail: str, *, feature: str) -> None:
         super().__init__(detail)
         self.feature = feature
+
+
+class SnapshotRefused(PerdureError):
+    """The instance, or every instance of its component, cannot be captured; it is as it was.
+
+    `reason`: a stable kind: `tables-changed`, `segments-dropped`, `gc-objects`, `unknown-instruction`,
+    `start-dependent`, `call-in-progress`, `trapped`, `live-borrow`, `host-resource`.
+    """
+
+    code = "snapshot-refused"
+    http_status = 409
+
+    def __init__(self, detail: str, *, reason: str) -> None:
+        super().__init__(detail)
+        self.reason = reason
+
+
+class SnapshotError(PerdureError):
+    """A snapshot cannot be restored.
+
+    `reason`: a stable kind: `truncated`, `not-a-snapshot`, `format-version`, `checksum`, `component`, `layout`,
+    `initial-image`, `parent`, `malformed`, `limit`, `host-resource`.
+    """
+
+    code = "snapshot-unusable"
+    http_status = 500
+
+    def __init__(self, detail: str, *, reason: str) -> None:
+        super().__init__(detail)
+        self.reason = reason

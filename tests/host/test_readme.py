@@ -69,8 +69,8 @@ def test_run_a_component(port: int, environment: dict[str, str]) -> None:
     printed = [runs(line, port, environment) for line in lines]
     assert printed[:3] == ["null", '"Ymx1ZQ=="', '"Ymx1ZQ=="']
     assert '"entries": 3' in printed[3]
-    assert "export golem:examples/api" in printed[4]
-    assert "runs           yes" in printed[4]
+    assert "export golem:examples/api;" in printed[4]
+    assert "runs            yes" in printed[4]
 
 
 def test_the_commands_to_set_up_are_targets_of_the_makefile() -> None:

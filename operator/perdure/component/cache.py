@@ -1,4 +1,4 @@
-"""Compiled code on disk, by component digest and engine configuration.
+"""Compiled code on disk, and what was found out about it, by a key and the engine's configuration.
 
 Files are written whole and renamed, so a reader never sees half of one. The directory is bounded in bytes: the
 files used longest ago go first. It must belong to this user alone: compiled code is trusted when it is loaded.
@@ -26,12 +26,12 @@ class CompiledCache:
         if self._directory is not None:
             self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
 
-    def load(self, engine: wasmtime.Engine, digest: str, count: int) -> list[wasmtime.Module] | None:
+    def load(self, engine: wasmtime.Engine, key: str, count: int) -> list[wasmtime.Module] | None:
         """The compiled modules of a component, or None when they are not all there."""
         if self._directory is None:
             return None
-        paths = [self._path(digest, number) for number in range(count)]
-        if not (self._marker(digest).exists() and all(path.exists() for path in paths)):
+        paths = [self._path(key, number) for number in range(count)]
+        if not (self._marker(key).exists() and all(path.exists() for path in paths)):
             return None
         try:
             modules = [wasmtime.Module.deserialize_file(engine, str(path)) for path in paths]
@@ -42,26 +42,45 @@ class CompiledCache:
                 os.utime(path)
         return modules
 
-    def save(self, digest: str, modules: list[wasmtime.Module]) -> None:
+    def save(self, key: str, modules: list[wasmtime.Module]) -> None:
         """Keep compiled modules. A full or read-only disk only costs the next start its time."""
         if self._directory is None:
             return
         with contextlib.suppress(OSError):
             for number, module in enumerate(modules):
-                self._write(self._path(digest, number), bytes(module.serialize()))
-            self._write(self._marker(digest), b"")
+                self._write(self._path(key, number), bytes(module.serialize()))
+            self._write(self._marker(key), b"")
             self._trim()
 
-    def _path(self, digest: str, number: int) -> Path:
-        assert self._directory is not None
-        return self._directory / f"{self._name(digest)}-{number}{_SUFFIX}"
+    def note(self, key: str) -> str | None:
+        """What `keep_note` kept."""
+        if self._directory is None:
+            return None
+        with contextlib.suppress(OSError, UnicodeDecodeError):
+            return self._note(key).read_text("utf-8")
+        return None
 
-    def _marker(self, digest: str) -> Path:
-        assert self._directory is not None
-        return self._directory / f"{self._name(digest)}.complete"
+    def keep_note(self, key: str, text: str) -> None:
+        """Keep a line about a component that took long to find out."""
+        if self._directory is None:
+            return
+        with contextlib.suppress(OSError):
+            self._write(self._note(key), text.encode())
 
-    def _name(self, digest: str) -> str:
-        return hashlib.sha256(digest.encode()).hexdigest()[:32]
+    def _path(self, key: str, number: int) -> Path:
+        assert self._directory is not None
+        return self._directory / f"{self._name(key)}-{number}{_SUFFIX}"
+
+    def _marker(self, key: str) -> Path:
+        assert self._directory is not None
+        return self._directory / f"{self._name(key)}.complete"
+
+    def _note(self, key: str) -> Path:
+        assert self._directory is not None
+        return self._directory / f"{self._name(key)}.note"
+
+    def _name(self, key: str) -> str:
+        return hashlib.sha256(key.encode()).hexdigest()[:32]
 
     def _write(self, path: Path, data: bytes) -> None:
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".new-")

@@ -2,7 +2,7 @@
 
 wasmtime's own Python classes are used for engines, modules and stores; calls, memories and host functions go
 through here because the classes cost several microseconds each. Signatures: wasmtime's C headers
-(`wasmtime/func.h`, `async.h`, `linker.h`, `memory.h`).
+(`wasmtime/func.h`, `async.h`, `linker.h`, `memory.h`, `global.h`, `table.h`).
 
 `RAW` is a view of this process's whole address space. It removes all protection, so only `memory.Memory.at`
 and this package's own buffers may produce addresses for it.
@@ -27,6 +27,7 @@ EXTERN_OF: int = _ffi.wasmtime_extern_t.of.offset
 INSTANCE_SIZE: int = ctypes.sizeof(_ffi.wasmtime_instance_t)
 
 VALUE_KIND = {"i32": 0, "i64": 1, "f32": 2, "f64": 3}
+FUNCREF = 5
 
 # A library handle of our own, so that prototypes set here do not change those of wasmtime's classes.
 _library = ctypes.CDLL(_ffi.dll._name)
@@ -49,6 +50,14 @@ linker_instantiate = _function("wasmtime_linker_instantiate_async", P, P, P, P, 
 export_get = _function("wasmtime_instance_export_get", c_bool, P, P, c_char_p, c_size_t, P)
 memory_data = _function("wasmtime_memory_data", P, P, P)
 memory_size = _function("wasmtime_memory_data_size", c_size_t, P, P)
+memory_grow = _function("wasmtime_memory_grow", P, P, P, c_uint64, P)
+memory_page_size = _function("wasmtime_memory_page_size", c_uint64, P, P)
+global_get = _function("wasmtime_global_get", None, P, P, P)
+global_set = _function("wasmtime_global_set", P, P, P, P)
+table_get = _function("wasmtime_table_get", c_bool, P, P, c_uint64, P)
+table_size = _function("wasmtime_table_size", c_uint64, P, P)
+func_to_raw = _function("wasmtime_func_to_raw", P, P, P)
+value_unroot = _function("wasmtime_val_unroot", None, P)
 trap_new = _function("wasmtime_trap_new", P, c_char_p, c_size_t)
 # The header declares an error as the result of this one, but nothing is returned: the value must not be read.
 epoch_yield = _function("wasmtime_context_epoch_deadline_async_yield_and_update", None, P, c_uint64)

@@ -12,6 +12,7 @@ from wasmtime.component import Component as StockComponent
 
 from perdure.component.cache import CompiledCache
 from perdure.component.canonical.functions import export_code, import_code
+from perdure.component.coremodule import REWRITING, CoreModule, expose, read_module
 from perdure.component.decode import decode_component
 from perdure.component.engine import Engine
 from perdure.component.host import HostFunction, ImportResolver
@@ -20,6 +21,8 @@ from perdure.component.instance import Instance, InstanceLimits
 from perdure.component.lifted import Callee
 from perdure.component.link import link
 from perdure.component.plan import ExportedFunc, HostImport, Lift, LinkPlan, Lower, ResourceBuiltin
+from perdure.component.scan import Hazards, hazards
+from perdure.component.state import StateLayout, state_layout
 from perdure.component.template import HostFunctions, Template
 from perdure.errors import ComponentError, ComponentUnsupported
 
@@ -27,11 +30,20 @@ from perdure.errors import ComponentError, ComponentUnsupported
 class Component:
     """Compiled and linked, not yet bound. Made by `load`."""
 
-    def __init__(self, engine: Engine, digest: str, size: int, plan: LinkPlan, modules: list[wasmtime.Module]) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        digest: str,
+        size: int,
+        plan: LinkPlan,
+        layout: StateLayout,
+        modules: list[wasmtime.Module],
+    ) -> None:
         self.engine = engine
         self.digest = digest
         self.size = size
         self.plan = plan
+        self.layout = layout
         self.exports: tuple[ExportedFunc, ...] = plan.exports
         self.modules = modules
 
@@ -49,19 +61,32 @@ class Component:
     def _load(cls, engine: Engine, data: bytes, say: Callable[[str], None]) -> Component:
         digest = "sha256:" + hashlib.sha256(data).hexdigest()
         cache = CompiledCache(engine.config.cache_dir, engine.config.cache_bytes, engine.config.fingerprint())
+        key = f"{digest} rewriting {REWRITING}"
         plan = link(decode_component(data))
-        modules = cache.load(engine.wasmtime, digest, len(plan.modules))
+        cores = [read_module(module) for module in plan.modules]
+        modules = cache.load(engine.wasmtime, key, len(plan.modules))
         if modules is None:
             if len(data) > 1 << 20:
                 say(f"compiling {len(data):,} bytes; this is kept for the next start")
             validate(data)
-            modules = [_compiled(engine, module) for module in plan.modules]
-            cache.save(digest, modules)
-        return cls(engine, digest, len(data), plan, modules)
+            exposed = (expose(module, core) for module, core in zip(plan.modules, cores, strict=True))
+            modules = [_compiled(engine, module) for module in exposed]
+            cache.save(key, modules)
+        layout = state_layout(plan, cores, _hazards(cache, key, plan, cores))
+        return cls(engine, digest, len(data), plan, layout, modules)
 
     def bind(self, resolver: ImportResolver) -> BoundComponent:
         """Resolve every import. Raises `ComponentUnsupported` naming those nobody provides."""
         return BoundComponent(self, resolver)
+
+
+def _hazards(cache: CompiledCache, key: str, plan: LinkPlan, cores: list[CoreModule]) -> Hazards:
+    kept = cache.note(key)
+    found = None if kept is None else Hazards.from_text(kept)
+    if found is None:
+        found = hazards(zip(plan.modules, cores, strict=True))
+        cache.keep_note(key, found.to_text())
+    return found
 
 
 _NOT_IMPLEMENTED = (
@@ -194,9 +219,19 @@ class BoundComponent:
         self, context: object, *, limits: InstanceLimits | None = None, deadline: float | None = None
     ) -> Instance:
         """A fresh instance; its start functions have run. Raises as `Instance.call` does."""
+        return await self._instantiate(context, limits, deadline, starts=True)
+
+    async def blank(self, context: object, *, limits: InstanceLimits | None = None) -> Instance:
+        """An instance in which no guest code has run: only data and element segments are in place. It is not usable
+        until `snapshot` has given it a state."""
+        return await self._instantiate(context, limits, None, starts=False)
+
+    async def _instantiate(
+        self, context: object, limits: InstanceLimits | None, deadline: float | None, *, starts: bool
+    ) -> Instance:
         instance = Instance(self, context, limits or InstanceLimits())
         try:
-            await instance.start(deadline)
+            await instance.start(deadline, starts=starts)
         except BaseException:
             instance.close()
             raise

@@ -63,6 +63,18 @@ class HandleTable:
     def __len__(self) -> int:
         return len(self._entries) - 1 - len(self._free)
 
+    def saved(self) -> tuple[int, tuple[int, ...], list[tuple[int, Handle]]]:
+        """(slots with slot 0, free slots with the next one to use last, handles by slot)."""
+        handles = [(slot, handle) for slot, handle in enumerate(self._entries) if handle is not None]
+        return len(self._entries), tuple(self._free), handles
+
+    def load(self, slots: int, free: tuple[int, ...], handles: list[tuple[int, Handle]]) -> None:
+        """Become what `saved` told: later handles get the same indices as they would have there."""
+        self._entries = [None] * slots
+        self._free = list(free)
+        for slot, handle in handles:
+            self._entries[slot] = handle
+
     def add(self, handle: Handle) -> int:
         if self._free:
             index = self._free.pop()

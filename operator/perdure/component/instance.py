@@ -25,6 +25,7 @@ from perdure.component.imports import CoreImport
 from perdure.component.lifted import Callee, Lifted
 from perdure.component.memory import Memory, NoMemory
 from perdure.component.plan import CanonOptions, CanonRef, CoreRef, ExportedFunc, HostImport
+from perdure.component.references import ReferenceWatch
 from perdure.component.steps import Steps, Unfinished
 from perdure.component.template import CoreStep
 from perdure.component.traps import AbiTrap, HostTrap, guest_trap
@@ -72,6 +73,7 @@ class Instance:
         self.failure: BaseException | None = None
         self.may_leave = True
         self.usable = True
+        self.references = ReferenceWatch(bound.component.layout.references)
         self._busy = False
         self._entered = [False] * count
         self._depth = 0
@@ -97,9 +99,11 @@ class Instance:
 
     # --- for the host
 
-    async def start(self, deadline: float | None) -> None:
-        """Instantiate the core modules in order; start functions run."""
-        await self._drive(self._starting(), deadline)
+    async def start(self, deadline: float | None, *, starts: bool = True) -> None:
+        """Instantiate the core modules in order; each one's start function runs at once, if `starts`."""
+        await self._drive(self._starting(starts=starts), deadline)
+        self.references.settle(self)
+        self.usable = starts
 
     async def call(self, func: ExportedFunc, args: Sequence[object], *, deadline: float | None = None) -> object:
         """Call an export; `deadline` in the loop's time, seconds.
@@ -160,10 +164,16 @@ class Instance:
 
     # --- entering the guest
 
-    def _starting(self) -> Steps[None]:
-        made = ctypes.addressof(self._instances)
+    def _starting(self, *, starts: bool) -> Steps[None]:
+        made, functions = ctypes.addressof(self._instances), self.bound.component.layout.starts
         for number, step in enumerate(self.bound.template.steps):
             yield from self._instantiate(step, made + number * INSTANCE_SIZE)
+            start = functions.get(number)
+            if starts and start is not None:
+                arrays = self.take_arrays()
+                with self.references.during_start(self, number):
+                    yield from self.enter(self._address(start), arrays, arrays.args, 0, 0)
+                self.give_arrays(arrays)
 
     def _calling(self, func: ExportedFunc, callee: Callee, args: tuple[object, ...]) -> Steps[object]:
         self.enter_components(callee.entering)
@@ -343,6 +353,26 @@ class Instance:
 
     def _address(self, ref: CoreRef) -> int:
         return self._extern(ref) + EXTERN_OF
+
+    # --- what snapshots need
+
+    @property
+    def running(self) -> bool:
+        """A call, or instantiation, is going on."""
+        return self._busy
+
+    @property
+    def context(self) -> int:
+        """The address of the store's `wasmtime_context_t`."""
+        return self._context
+
+    def item(self, ref: CoreRef) -> int:
+        """The address of the C API's handle of a core memory, global, table or function."""
+        return self._address(ref)
+
+    def restored(self) -> None:
+        """A blank instance has been given a state."""
+        self.usable = True
 
 
 def _no_realloc(old: int, old_size: int, alignment: int, size: int) -> int:

@@ -1,0 +1,3 @@
+module perdure.dev/tests/state
+
+go 1.24
