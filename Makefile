@@ -24,6 +24,7 @@ demo: $(VENV)/.installed  ## run the example: set, kill -9, get (embedded SQLite
 test: $(VENV)/.installed  ## every test that needs no cluster; brings the servers it needs
 	@.ci/install-test-tools
 	@$(MAKE) --no-print-directory lint
+	@echo "== building the tests' guests" && .ci/build-guests >/dev/null && VENV=$(VENV) .ci/build-python-example >/dev/null
 	@$(BIN)/python -m pytest tests --ignore=tests/e2e
 
 unit: $(VENV)/.installed  ## the tests that take seconds

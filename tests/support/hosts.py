@@ -129,7 +129,8 @@ class HostProcess:
 
 async def retry(client: Client, instance: str, function: str, *args: object, key: str) -> object:
     """Repeat under one key until it is answered, as every client of ours does."""
-    for _ in range(100):
+    limit = time.monotonic() + 60
+    while time.monotonic() < limit:
         try:
             status, answer = await client.call(instance, function, *args, key=key)
         except (aiohttp.ClientError, TimeoutError):
