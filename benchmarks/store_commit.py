@@ -8,6 +8,7 @@ this process: Perdure's store and redis-py's asyncio client, both awaiting each 
 from __future__ import annotations
 
 import contextlib
+import os
 import secrets
 import tempfile
 from collections.abc import AsyncIterator, Mapping
@@ -16,7 +17,7 @@ from pathlib import Path
 
 from harness.raw import RawRedis, RawSqlite, raw_redis
 from harness.report import Cell, Options, Table, main, progress
-from harness.rounds import Contender, interleave, ratio, spread, spread_over
+from harness.rounds import Contender, Samples, interleave, ratio, spread, spread_over
 from perdure.durable.journal import Entry, Event, encode_entry
 from perdure.durable.store import (
     BucketAddress,
@@ -39,7 +40,11 @@ AT_ONCE = (1, 64)
 OPERATIONS = {1: 400, 64: 1920}
 SQLITE_OPERATIONS = {1: 100, 64: 640}
 ROUNDS = 9
-COLUMNS = ("at once", "what", "µs an operation", "× raw write")
+COLUMNS = ("at once", "what", "µs an operation", "× raw write", "CPU µs", "CPU × raw")
+NOTE = (
+    "µs an operation: a round's time over its operations. CPU: processor time of client and server together, which "
+    "other programs on the machine hardly change. Medians with (least–greatest); ratios are taken round by round."
+)
 SERVER_COLUMNS = ("what", "calls an operation", "reads an operation", "server µs", "× raw SET")
 
 
@@ -105,14 +110,17 @@ async def redis_store(url: str) -> AsyncIterator[RedisStore]:
 
 async def over_redis(policy: str, rounds: int) -> list[Table]:
     """As clients see it, and as the server counts it."""
-    table = Table(f"One commit on Redis, appendonly yes, appendfsync {policy}, value of {len(VALUE)} B", COLUMNS)
+    table = Table(
+        f"One commit on Redis, appendonly yes, appendfsync {policy}, value of {len(VALUE)} B", COLUMNS, note=NOTE
+    )
     with redis_server("--appendfsync", policy) as server:
+        assert server.process is not None
         async with redis_store(server.url) as store:
             for tasks in AT_ONCE:
                 progress(f"Redis {policy}, {tasks} at once")
                 async with raw_redis(server.url, tasks, VALUE) as raw:
                     contenders = redis_contenders(store, raw, tasks)
-                    table.rows.extend(await compare(tasks, contenders, rounds))
+                    table.rows.extend(await compare(tasks, contenders, rounds, [os.getpid(), server.process.pid]))
             progress(f"Redis {policy}, the server's share")
             async with raw_redis(server.url, 1, VALUE) as raw:
                 share = await server_share(redis_contenders(store, raw, 1), raw, policy)
@@ -134,7 +142,8 @@ async def server_share(contenders: list[Contender], raw: RawRedis, policy: str) 
     table = Table(
         f"The server's share, appendfsync {policy}, one at a time",
         SERVER_COLUMNS,
-        note="Server µs: Redis' own usec_per_call, without network, parsing and the AOF's write and fsync.",
+        note="Server µs: Redis' own usec_per_call, without network, parsing and the AOF's write and fsync. It is time "
+        "by the clock: a busy machine lengthens it.",
     )
     base = 0.0
     for contender in contenders:
@@ -176,24 +185,33 @@ async def over_sqlite(rounds: int) -> Table:
                     Contender("commit of 1 write", Committer(store, tasks).run, count),
                     Contender("commit of 1 write and a result", Committer(store, tasks, keyed=True).run, count),
                 ]
-                table.rows.extend(await compare(tasks, contenders, rounds))
+                table.rows.extend(await compare(tasks, contenders, rounds, [os.getpid()]))
         finally:
             await store.close()
     return table
 
 
-async def compare(tasks: int, contenders: list[Contender], rounds: int) -> list[Mapping[str, Cell]]:
-    found = await interleave(contenders, rounds)
+async def compare(tasks: int, contenders: list[Contender], rounds: int, pids: list[int]) -> list[Mapping[str, Cell]]:
+    """Rows of one interleaved comparison with the first; `pids`: the processes that do the work."""
+    found = await interleave(contenders, rounds, processes={str(pid): pid for pid in pids})
     raw = found[contenders[0].name]
+    raw_processor = processor(raw)
     return [
         {
             "at once": tasks,
             "what": name,
             "µs an operation": spread([seconds * 1e6 for seconds in samples.seconds]),
             "× raw write": None if samples is raw else ratio(samples.seconds, raw.seconds),
+            "CPU µs": spread([seconds * 1e6 for seconds in processor(samples)]),
+            "CPU × raw": None if samples is raw else ratio(processor(samples), raw_processor),
         }
         for name, samples in found.items()
     ]
+
+
+def processor(samples: Samples) -> list[float]:
+    """Processor seconds an operation of all processes, by round."""
+    return [sum(together) for together in zip(*samples.processor.values(), strict=True)]
 
 
 async def benchmark(options: Options) -> list[Table]:

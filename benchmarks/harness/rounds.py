@@ -31,11 +31,11 @@ class Contender:
 @dataclass(slots=True)
 class Samples:
     """One contender's measurements: seconds an operation, by round; seconds of single operations, where known;
-    processor seconds an operation over all rounds, by process."""
+    processor seconds an operation, by process and round."""
 
     seconds: list[float] = field(default_factory=list)
     latencies: list[float] = field(default_factory=list)
-    processor: dict[str, float] = field(default_factory=dict)
+    processor: dict[str, list[float]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,8 +105,8 @@ async def interleave(
             samples.seconds.append((clock() - begun) / contender.count)
             samples.latencies.extend(latencies or ())
             for name, pid in watched.items():
-                used = (processor_seconds(pid) - before[name]) / (contender.count * rounds)
-                samples.processor[name] = samples.processor.get(name, 0.0) + used
+                used = (processor_seconds(pid) - before[name]) / contender.count
+                samples.processor.setdefault(name, []).append(used)
     return found
 
 
