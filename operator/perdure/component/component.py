@@ -90,7 +90,8 @@ def _validate(data: bytes) -> None:
             return
         if gated := _GATED.search(reason[-1]):
             feature = _GATE_NAMES.get(gated[1], gated[1])
-            raise ComponentUnsupported(f"the component uses {feature}: {reason[-1].strip()}", feature=feature) from error
+            detail = f"the component uses {feature}: {reason[-1].strip()}"
+            raise ComponentUnsupported(detail, feature=feature) from error
         raise ComponentError(f"not a valid component: {reason[-1].strip()}") from error
 
 
