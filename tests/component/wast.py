@@ -54,7 +54,8 @@ def as_table(results: dict[str, list[Case]], *, verbose: bool) -> str:
                 lines.append(f"    {status} {count:4}: {reason}")
         shown = [case for case in cases if case.status == "failed"]
         lines += [
-            f"    FAILED line {case.line} ({case.kind}): {case.detail[:200]}" for case in (shown if verbose else shown[:3])
+            f"    FAILED line {case.line} ({case.kind}): {case.detail[:200]}"
+            for case in (shown if verbose else shown[:3])
         ]
     lines.append(row("total", *(total[status] for status in ("passed", "refused", "differs", "failed"))))
     return "\n".join(lines)

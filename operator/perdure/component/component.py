@@ -59,7 +59,7 @@ class Component:
             if len(data) > 1 << 20:
                 say(f"compiling {len(data):,} bytes; this is kept for the next start")
             _validate(data)
-            modules = [wasmtime.Module(engine.wasmtime, module) for module in plan.modules]
+            modules = [_compile(engine, module) for module in plan.modules]
             cache.save(digest, modules)
         return cls(engine, digest, len(data), plan, modules)
 
@@ -75,6 +75,7 @@ _NOT_IMPLEMENTED = (
 """What wasmtime's own components cannot do; it says so after the whole component has been found valid."""
 _GATED = re.compile(r"(?:component model |`)([\w -]+?)`? feature")
 """How the validator names a feature that is not switched on."""
+_SWITCHED_OFF = re.compile(r"([\w -]+?) (?:support is not|must be) enabled")
 _GATE_NAMES = {"cm64": "64-bit memories", "cm-implements": "implements", "map": "map<K, V>"}
 
 
@@ -93,6 +94,18 @@ def _validate(data: bytes) -> None:
             detail = f"the component uses {feature}: {reason[-1].strip()}"
             raise ComponentUnsupported(detail, feature=feature) from error
         raise ComponentError(f"not a valid component: {reason[-1].strip()}") from error
+
+
+def _compile(engine: Engine, module: bytes) -> wasmtime.Module:
+    """Raises `ComponentUnsupported` for what the engine does not run: threads and relaxed SIMD, so that replay is
+    exact."""
+    try:
+        return wasmtime.Module(engine.wasmtime, module)
+    except wasmtime.WasmtimeError as error:
+        reason = str(error).strip().splitlines()[-1].strip()
+        switched_off = _SWITCHED_OFF.search(reason)
+        feature = switched_off[1].strip() if switched_off else "a core module"
+        raise ComponentUnsupported(f"the component uses {feature}: {reason}", feature=feature) from error
 
 
 class BoundComponent:

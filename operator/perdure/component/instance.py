@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 MAX_CALL_DEPTH = 32
 """Calls between components within each other; each takes a fiber."""
-_PATIENCE = 4
+PATIENCE = 4
 """Slices that the guest's allocator gets before the event loop does."""
 _MISFIT = (KeyError, TypeError, ValueError, OverflowError, AttributeError, IndexError, struct.error)
 
@@ -214,7 +214,7 @@ class Instance:
         arrays.clear()
         self.may_leave = False
         future = capi.call_async(self._context, core, arrays.args, 4, arrays.results, 1, arrays.trap, arrays.error)
-        for _ in range(_PATIENCE):
+        for _ in range(PATIENCE):
             if fiber.poll(self.engine, self, future):
                 capi.future_delete(future)
                 self.may_leave = True
