@@ -1,4 +1,4 @@
-"""One engine for each test."""
+"""One engine for each test; and guests whose allocator takes its time."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from perdure.component import instance
 from perdure.component.engine import Engine
 
 
@@ -13,3 +14,10 @@ from perdure.component.engine import Engine
 def engine() -> Iterator[Engine]:
     with Engine() as made:
         yield made
+
+
+@pytest.fixture(params=["prompt", "slow"])
+def allocator(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Slow: every allocation is taken for one that needs more than its slices, so all lowering starts anew."""
+    if request.param == "slow":
+        monkeypatch.setattr(instance, "PATIENCE", 0)

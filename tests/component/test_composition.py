@@ -61,6 +61,7 @@ CHAIN = """
 """
 
 
+@pytest.mark.usefixtures("allocator")
 async def test_a_call_goes_through_two_components_and_back(engine: Engine) -> None:
     asked: list[object] = []
 
@@ -74,6 +75,7 @@ async def test_a_call_goes_through_two_components_and_back(engine: Engine) -> No
     assert asked[-1] == (str, "ключ 🔑")
 
 
+@pytest.mark.usefixtures("allocator")
 async def test_the_innermost_may_wait_for_the_host_while_others_run(engine: Engine) -> None:
     running = most = 0
 
@@ -240,14 +242,31 @@ async def test_a_component_may_call_itself_but_not_without_end(engine: Engine) -
 
 STRUCTURE = """
 (component
+  (component $Empty)
+  (type $n u32)
   (type $pair (record (field "a" u8) (field "b" u64)))
   (export $pair' "pair" (type $pair))
   (core module $Adder
     (import "" "base" (global $base i32))
     (func (export "add") (param i32 i64) (result i32)
       (i32.add (global.get $base) (i32.add (local.get 0) (i32.wrap_i64 (local.get 1))))))
+  (component $Inner
+    ;; A type, a core module and a component of the outermost component, from two levels further in.
+    (component $Sum2
+      (alias outer 2 $Adder (core module $A))
+      (core module $Base (global (export "base") i32 (i32.const 1000)))
+      (core instance $base (instantiate $Base))
+      (core instance $adder (instantiate $A (with "" (instance $base))))
+      (alias outer 2 $n (type $n))
+      (func (export "sum") (param "a" $n) (param "b" u64) (result u32) (canon lift (core func $adder "add"))))
+    (alias outer 1 $Empty (component $E))
+    (instance (instantiate $E))
+    (instance $sum (instantiate $Sum2))
+    (export "sum" (func $sum "sum")))
+  (instance $inner (instantiate $Inner))
+  (export "sum2" (func $inner "sum"))
   (component $Sum
-    ;; A core module and a type are imported from around; the type is also reached by an outer alias.
+    ;; A core module and a type are imported.
     (import "adder" (core module $Adder (import "" "base" (global i32))
       (export "add" (func (param i32 i64) (result i32)))))
     (import "pair" (type $given (eq $pair)))
@@ -276,6 +295,7 @@ async def test_modules_types_and_functions_go_in_and_out_of_nested_components(en
     structure = await run(engine, STRUCTURE)
     assert await structure.call("sum", {"a": 7, "b": 30}) == 137
     assert await structure.call("api.sum", {"a": 0, "b": 1}) == 101
+    assert await structure.call("sum2", 1, 2) == 1003
     assert await structure.call("size") == 102
 
 

@@ -98,6 +98,7 @@ def units(encoding: str, text: str) -> int:
 
 
 @pytest.mark.parametrize("callee", ENCODINGS)
+@pytest.mark.usefixtures("allocator")
 async def test_strings_of_the_host_take_one_allocation_of_their_size(engine: Engine, callee: str) -> None:
     component = await run(engine, CALLED_BY_HOST.replace("CALLEE", callee))
     expected = []
@@ -145,6 +146,7 @@ ALLOCATIONS = [
 
 
 @pytest.mark.parametrize(("caller", "callee", "text", "expected"), ALLOCATIONS)
+@pytest.mark.usefixtures("allocator")
 async def test_a_callee_sees_the_allocations_that_the_abi_prescribes(
     engine: Engine, caller: str, callee: str, text: str, expected: list[tuple[int, int, int]]
 ) -> None:

@@ -495,3 +495,38 @@ async def test_dropping_does_not_enter_a_component_that_runs_a_call(engine: Engi
     await poked.call("keep")
     with pytest.raises(GuestTrapped, match="cannot be entered"):
         await poked.call("poke")
+
+
+TWICE = """
+(component
+  (component $Maker
+    (type $thing (resource (rep i32)))
+    (core func $new (canon resource.new $thing))
+    (core func $rep (canon resource.rep $thing))
+    (core module $M
+      (import "" "new" (func $new (param i32) (result i32)))
+      (import "" "rep" (func $rep (param i32) (result i32)))
+      (func (export "make") (param i32) (result i32) (call $new (local.get 0)))
+      (func (export "rep") (param i32) (result i32) (call $rep (local.get 0))))
+    (core instance $m (instantiate $M (with "" (instance (export "new" (func $new)) (export "rep" (func $rep))))))
+    (func (export "make") (param "n" u32) (result u32) (canon lift (core func $m "make")))
+    (func (export "rep") (param "n" u32) (result u32) (canon lift (core func $m "rep"))))
+  (instance $one (instantiate $Maker))
+  (instance $two (instantiate $Maker))
+  (export "make-one" (func $one "make"))
+  (export "rep-one" (func $one "rep"))
+  (export "make-two" (func $two "make"))
+  (export "rep-two" (func $two "rep")))
+"""
+
+
+async def test_each_instance_of_a_component_has_its_own_type_and_table(engine: Engine) -> None:
+    twice = await run(engine, TWICE)
+    assert len({id(resource) for resource in twice.instance.bound.component.plan.resources}) == 2
+    assert await twice.call("make-one", 5) == 1
+    assert await twice.call("make-two", 6) == 1
+    assert [await twice.call("rep-one", 1), await twice.call("rep-two", 1)] == [5, 6]
+    assert await twice.call("make-one", 7) == 2
+    assert await twice.call("rep-one", 2) == 7
+    with pytest.raises(GuestTrapped, match="unknown handle index 2"):
+        await twice.call("rep-two", 2)

@@ -358,6 +358,7 @@ async def test_parameters_and_results_that_do_not_fit_the_core_signature_go_thro
         await guest.call("sixteen", *range(15))
 
 
+@pytest.mark.usefixtures("allocator")
 async def test_lists_within_lists(engine: Engine) -> None:
     guest = await run(
         engine, wide(), sum=lambda cx, *args: (0, 0), nested=lambda cx, x: [[len(s) for s in row] or None for row in x]

@@ -72,7 +72,10 @@ def test_every_error_of_a_call_is_there() -> None:
     """Errors that another command or no call meets are not."""
     made = document(EXAMPLE)
     told = " ".join(response["description"] for response in made["components"]["responses"].values())
-    elsewhere = {"no-such-instance", "bad-manifest", "component-invalid", "component-unsupported"}
+    elsewhere = {
+        "no-such-instance", "bad-manifest", "component-invalid", "component-unsupported", "snapshot-refused",
+        "snapshot-unusable",
+    }  # fmt: skip
 
     def codes(error: type[PerdureError]) -> set[str]:
         return {error.code}.union(*(codes(below) for below in error.__subclasses__()))

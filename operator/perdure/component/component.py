@@ -96,17 +96,20 @@ _NOT_IMPLEMENTED = (
 """What wasmtime's own components cannot do; it says so after the whole component has been found valid."""
 _GATED = re.compile(r"(?:component model |`)([\w -]+?)`? feature")
 """How the validator names a feature that is not switched on."""
+_SWITCHED_OFF = re.compile(r"([\w -]+?) (?:support is not|must be) enabled")
 _GATE_NAMES = {"cm64": "64-bit memories", "cm-implements": "implements", "map": "map<K, V>"}
 
 
 def _compiled(engine: Engine, module: bytes) -> wasmtime.Module:
-    """What is valid to wasmtime in general may use what this engine keeps off, such as threads."""
+    """Raises `ComponentUnsupported` for what the engine does not run: threads and relaxed SIMD, so that replay is
+    exact."""
     try:
         return wasmtime.Module(engine.wasmtime, module)
     except wasmtime.WasmtimeError as error:
-        raise ComponentUnsupported(
-            f"a core module cannot be compiled: {last_cause(error)}", feature="core features"
-        ) from error
+        reason = last_cause(error)
+        switched_off = _SWITCHED_OFF.search(reason)
+        feature = switched_off[1].strip() if switched_off else "a core module"
+        raise ComponentUnsupported(f"the component uses {feature}: {reason}", feature=feature) from error
 
 
 def last_cause(error: wasmtime.WasmtimeError) -> str:

@@ -55,7 +55,7 @@ async def drive(instance: Instance, steps: Steps[T], deadline: float | None) -> 
                     result: T = end.value
                     return result
                 pending = instance.pending
-                if pending is None:
+                if pending is None or pending.done:
                     await asyncio.sleep(0)
                     continue
                 pending.value = await pending.coroutine

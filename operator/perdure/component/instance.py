@@ -7,7 +7,6 @@ instance is not `usable` any more and is thrown away.
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,17 +16,16 @@ from typing import TYPE_CHECKING, cast
 import wasmtime
 
 from perdure.component import capi, fiber
-from perdure.component.capi import EXTERN_OF, EXTERN_SIZE, INSTANCE_SIZE
 from perdure.component.context import CallContext, Reallocate
+from perdure.component.coreitems import CoreItems
 from perdure.component.entry import Arrays
 from perdure.component.handles import GuestResource, HandleTable
 from perdure.component.imports import CoreImport
 from perdure.component.lifted import Callee, Lifted
 from perdure.component.memory import Memory, NoMemory
-from perdure.component.plan import CanonOptions, CanonRef, CoreRef, ExportedFunc, HostImport
+from perdure.component.plan import CanonOptions, CoreRef, ExportedFunc, HostImport
 from perdure.component.references import ReferenceWatch
 from perdure.component.steps import Steps, Unfinished
-from perdure.component.template import CoreStep
 from perdure.component.traps import AbiTrap, HostTrap, guest_trap
 from perdure.component.types import ResourceType
 from perdure.errors import GuestTrapped, InvocationTimeout, TypeMismatch
@@ -38,7 +36,7 @@ if TYPE_CHECKING:
 
 MAX_CALL_DEPTH = 32
 """Calls between components within each other; each takes a fiber."""
-_PATIENCE = 4
+PATIENCE = 4
 """Slices that the guest's allocator gets before the event loop does."""
 _MISFIT = (KeyError, TypeError, ValueError, OverflowError, AttributeError, IndexError, struct.error)
 
@@ -88,12 +86,8 @@ class Instance:
         self._store.set_epoch_deadline(1)
         self._context = capi.address(self._store._context())
         capi.epoch_yield(self._context, 1)
-        template = bound.template
-        self._board = (ctypes.c_ubyte * template.board_size)()
-        self._instances = (ctypes.c_ubyte * (INSTANCE_SIZE * len(template.steps)))()
-        self._externs: dict[CoreRef, int] = {}
+        self._items = CoreItems(bound.template, bound.linker, self._context)
         self._memories: dict[CoreRef, Memory] = {}
-        self._keep: list[object] = []
         self._allocating = Arrays()
         self._spare = [Arrays()]
 
@@ -131,7 +125,7 @@ class Instance:
         self._lifted.clear()
         self.contexts.clear()
         self._memories.clear()
-        self._externs.clear()
+        self._items.clear()
         self._store.close()
 
     async def _drive(self, steps: Steps[object], deadline: float | None) -> object:
@@ -165,15 +159,16 @@ class Instance:
     # --- entering the guest
 
     def _starting(self, *, starts: bool) -> Steps[None]:
-        made, functions = ctypes.addressof(self._instances), self.bound.component.layout.starts
-        for number, step in enumerate(self.bound.template.steps):
-            yield from self._instantiate(step, made + number * INSTANCE_SIZE)
+        functions, arrays = self.bound.component.layout.starts, self.take_arrays()
+        for number in range(len(self.bound.template.steps)):
+            arrays.clear()
+            yield from self._finish(self._items.begin(number, arrays.trap, arrays.error), arrays)
+            self._items.collect(number)
             start = functions.get(number)
             if starts and start is not None:
-                arrays = self.take_arrays()
                 with self.references.during_start(self, number):
-                    yield from self.enter(self._address(start), arrays, arrays.args, 0, 0)
-                self.give_arrays(arrays)
+                    yield from self.enter(self.item(start), arrays, arrays.args, 0, 0)
+        self.give_arrays(arrays)
 
     def _calling(self, func: ExportedFunc, callee: Callee, args: tuple[object, ...]) -> Steps[object]:
         self.enter_components(callee.entering)
@@ -217,7 +212,7 @@ class Instance:
         if resource.destructor is not None:
             arrays = self.take_arrays()
             arrays.write_i32(representation)
-            core = self._address(cast("CoreRef", resource.destructor))
+            core = self.item(cast("CoreRef", resource.destructor))
             yield from self.enter(core, arrays, arrays.args, 1, 0)
             self.give_arrays(arrays)
         self.leave_components(entering)
@@ -228,7 +223,7 @@ class Instance:
         arrays.clear()
         self.may_leave = False
         future = capi.call_async(self._context, core, arrays.args, 4, arrays.results, 1, arrays.trap, arrays.error)
-        for _ in range(_PATIENCE):
+        for _ in range(PATIENCE):
             if fiber.poll(self.engine, self, future):
                 capi.future_delete(future)
                 self.may_leave = True
@@ -286,8 +281,8 @@ class Instance:
                 self,
                 callee,
                 self.context_for(lift.options, lift.component_instance, transcodes=callee.transcodes),
-                self._address(lift.core),
-                None if post_return is None else self._address(post_return),
+                self.item(lift.core),
+                None if post_return is None else self.item(post_return),
             )
         return found
 
@@ -305,7 +300,7 @@ class Instance:
     def _allocator(self, ref: CoreRef | None) -> Reallocate:
         if ref is None:
             return _no_realloc
-        core = self._address(ref)
+        core = self.item(ref)
         return lambda old, old_size, alignment, size: self._reallocate(core, old, old_size, alignment, size)
 
     def _memory(self, ref: CoreRef | None) -> Memory:
@@ -313,46 +308,8 @@ class Instance:
             return NoMemory()
         found = self._memories.get(ref)
         if found is None:
-            found = self._memories[ref] = Memory(self._context, self._address(ref), self.limits.lifted)
+            found = self._memories[ref] = Memory(self._context, self.item(ref), self.limits.lifted)
         return found
-
-    # --- core instances and their exports
-
-    def _instantiate(self, step: CoreStep, made: int) -> Steps[None]:
-        arrays = self.take_arrays()
-        arrays.clear()
-        board = ctypes.addressof(self._board)
-        yield from self._finish(step.begin(self._context, board, made, arrays.trap, arrays.error), arrays)
-        self.give_arrays(arrays)
-        step.collect(self._context, board, made)
-
-    def _extern(self, ref: CoreRef) -> int:
-        """The address of the `wasmtime_extern_t` of a core item."""
-        offset = self.bound.template.offsets.get(ref)
-        if offset is not None:
-            return ctypes.addressof(self._board) + offset
-        found = self._externs.get(ref)
-        if found is not None:
-            return found
-        made = (ctypes.c_ubyte * EXTERN_SIZE)()
-        self._keep.append(made)
-        at = ctypes.addressof(made)
-        if isinstance(ref, CanonRef):
-            name = b"%d" % ref.index
-            found_it = capi.linker_get(
-                capi.address(self.bound.linker.ptr()), self._context, b"", 0, name, len(name), at
-            )
-        else:
-            name = ref.name.encode()
-            instance = ctypes.addressof(self._instances) + ref.instance * INSTANCE_SIZE
-            found_it = capi.export_get(self._context, instance, name, len(name), at)
-        if not found_it:
-            raise guest_trap(AbiTrap(f"the component has no core item {ref}"))
-        self._externs[ref] = at
-        return at
-
-    def _address(self, ref: CoreRef) -> int:
-        return self._extern(ref) + EXTERN_OF
 
     # --- what snapshots need
 
@@ -368,7 +325,7 @@ class Instance:
 
     def item(self, ref: CoreRef) -> int:
         """The address of the C API's handle of a core memory, global, table or function."""
-        return self._address(ref)
+        return self._items.address(ref)
 
     def restored(self) -> None:
         """A blank instance has been given a state."""

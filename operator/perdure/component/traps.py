@@ -9,6 +9,12 @@ from wasmtime import Trap, WasmtimeError
 from perdure.errors import GuestTrapped
 
 MAX_FRAMES = 32
+_OTHER_KINDS = {
+    "thrown Wasm exception": "uncaught-exception",
+    "count too high": "limit-exceeded",
+    "exceeds memory limits": "limit-exceeded",
+    "exceeds table limits": "limit-exceeded",
+}
 
 
 class AbiTrap(Exception):
@@ -36,7 +42,7 @@ def _trap_kind(error: Exception) -> str:
         return str(code.name).lower().replace("_", "-")
     match = re.search(r"wasm trap: (.+)", str(error))
     if match is None:
-        return "uncaught-exception" if "thrown Wasm exception" in str(error) else "trap"
+        return next((kind for said, kind in _OTHER_KINDS.items() if said in str(error)), "trap")
     text = match.group(1).splitlines()[0]
     if "unreachable" in text:
         return "unreachable"
