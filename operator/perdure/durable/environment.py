@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from perdure.component.instance import InstanceLimits
+from perdure.component.pool import InstancePool
 from perdure.durable.observer import Hooks
 from perdure.durable.policy import BucketCatalog
 from perdure.durable.store import Store, WorkerId
@@ -18,7 +19,8 @@ LogSink = Callable[[str, str, bytes], None]
 
 @dataclass(frozen=True, slots=True)
 class EngineEnvironment:
-    """`stores`: by provider name, the home one included. Times in nanoseconds; `retention_ms` of stored results."""
+    """`stores`: by provider name, the home one included. `pool`: fresh instances with these `limits`, where some are
+    kept ready. Times in nanoseconds; `retention_ms` of stored results."""
 
     worker: WorkerId
     host: str
@@ -26,6 +28,7 @@ class EngineEnvironment:
     catalog: BucketCatalog
     hooks: Hooks = field(default_factory=Hooks)
     limits: InstanceLimits = field(default_factory=InstanceLimits)
+    pool: InstancePool | None = None
     retention_ms: int = 24 * 3600 * 1000
     max_results: int = 10_000
     variables: tuple[tuple[str, str], ...] = ()

@@ -122,7 +122,7 @@ class DurableInstance:
         recorded = start_events(entries)
         if recorded is not None:
             self._recorder.replay(recorded, "instantiation")
-        self._guest = await self._bound.instantiate(self._context, limits=self._environment.limits, deadline=deadline)
+        self._guest = await self._instantiate(deadline)
         if recorded is None:
             self._start = self._recorder.events
             self._recorder.live()
@@ -134,6 +134,12 @@ class DurableInstance:
         if entries:
             self._environment.hooks.replay(len(entries), time.perf_counter() - begun)
         reach(Point.REPLAYED)
+
+    async def _instantiate(self, deadline: float) -> Guest:
+        pool, limits = self._environment.pool, self._environment.limits
+        if pool is not None:
+            return await pool.instantiate(self._context, deadline=deadline)
+        return await self._bound.instantiate(self._context, limits=limits, deadline=deadline)
 
     async def invoke(self, invocation: Invocation) -> InvocationResult:
         """Run the function and make it durable before returning.

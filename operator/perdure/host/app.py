@@ -21,6 +21,7 @@ from perdure.component.component import BoundComponent, Component
 from perdure.component.engine import Engine, EngineConfig
 from perdure.component.host import HostFunction, HostResource, ImportResolver
 from perdure.component.instance import InstanceLimits
+from perdure.component.pool import InstancePool
 from perdure.component.types import FuncType
 from perdure.durable.environment import EngineEnvironment
 from perdure.durable.instance import DurableInstance
@@ -45,6 +46,8 @@ from perdure.wasi.resolver import WasiResolver
 
 log = logging.getLogger(__name__)
 guest_log = logging.getLogger("perdure.guest")
+_KEPT_READY = 4
+"""Fresh instances that wait for whoever comes next."""
 
 
 class Interfaces:
@@ -112,7 +115,9 @@ async def running_host(config: HostConfig, progress: Callable[[str], None]) -> A
         watch = StoreWatch(stores, metrics)
         watch_holder.append(watch)
         await watch.check()
-        table = _instance_table(config, bound, stores, metrics)
+        pool = InstancePool(bound, InstanceLimits(config.worker.spec.limits.memory), size=_KEPT_READY)
+        stack.callback(pool.close)
+        table = _instance_table(config, bound, pool, stores, metrics)
         stack.callback(table.close)
         members = Membership(stores[config.effective.home.name], HostRecord(config.host, config.advertise))
         table_holder.append((table, members))
@@ -134,7 +139,7 @@ async def running_host(config: HostConfig, progress: Callable[[str], None]) -> A
         members.me = HostRecord(config.host, config.advertise or url)
         await _announce_once(members)
         async with asyncio.TaskGroup() as tasks:
-            background = [tasks.create_task(members.run()), tasks.create_task(watch.run())]
+            background = [tasks.create_task(run()) for run in (members.run, watch.run, pool.run)]
             state.reason = None
             try:
                 yield RunningHost(url, metrics_url, bound.component)
@@ -176,7 +181,7 @@ async def _load(
 
 
 def _instance_table(
-    config: HostConfig, bound: BoundComponent, stores: dict[str, Store], metrics: HostMetrics
+    config: HostConfig, bound: BoundComponent, pool: InstancePool, stores: dict[str, Store], metrics: HostMetrics
 ) -> InstanceTable:
     spec = config.worker.spec
     environment = EngineEnvironment(
@@ -185,7 +190,8 @@ def _instance_table(
         stores=stores,
         catalog=catalog_of(config.effective),
         hooks=metrics,
-        limits=InstanceLimits(spec.limits.memory),
+        limits=pool.limits,
+        pool=pool,
         retention_ms=spec.durability.result_retention,
         variables=config.variables,
         log=_log_guest,
