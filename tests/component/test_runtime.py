@@ -214,6 +214,31 @@ async def test_what_is_not_a_component_is_named(engine: Engine) -> None:
         (await Component.load(engine, wat())).bind(Host())
 
 
+BODY = """
+(component
+  (core module $m (func (export "f") (result i32) BODY))
+  (core instance $i (instantiate $m))
+  (func (export "f") (result u32) (canon lift (core func $i "f"))))
+"""
+
+
+@pytest.mark.parametrize(
+    ("find", "put", "said"),
+    [
+        (b"\x41\x2a\x0b", b"\x42\x2a\x0b", "type mismatch"),
+        (b"\x41\x2a\x0b", b"\x0b\x0b\x0b", "nothing on stack"),
+    ],
+)
+async def test_code_that_is_not_valid_is_refused(engine: Engine, find: bytes, put: bytes, said: str) -> None:
+    """Bodies are validated apart from the component around them."""
+    good = bytes(wat2wasm(BODY.replace("BODY", "(i32.const 42)")))
+    component = await Component.load(engine, good)
+    assert await (await component.bind(Host()).instantiate(None)).call(component.exports[0], []) == 42
+    assert good.count(find) == 1
+    with pytest.raises(ComponentError, match=said):
+        await Component.load(engine, good.replace(find, put))
+
+
 async def test_compiled_code_is_kept(tmp_path: Path) -> None:
     for _ in range(2):
         with Engine(EngineConfig(cache_dir=tmp_path)) as engine:

@@ -22,6 +22,7 @@ from perdure.component.lifted import Callee
 from perdure.component.link import link
 from perdure.component.plan import ExportedFunc, HostImport, Lift, LinkPlan, Lower, ResourceBuiltin
 from perdure.component.scan import Hazards, hazards
+from perdure.component.skeleton import skeleton
 from perdure.component.state import StateLayout, state_layout
 from perdure.component.template import HostFunctions, Template
 from perdure.errors import ComponentError, ComponentUnsupported
@@ -101,14 +102,16 @@ _GATE_NAMES = {"cm64": "64-bit memories", "cm-implements": "implements", "map": 
 
 
 def _compiled(engine: Engine, module: bytes) -> wasmtime.Module:
-    """Raises `ComponentUnsupported` for what the engine does not run: threads and relaxed SIMD, so that replay is
-    exact."""
+    """Raises `ComponentError` for code that is not valid, and `ComponentUnsupported` for what the engine does not run:
+    threads and relaxed SIMD, so that replay is exact."""
     try:
         return wasmtime.Module(engine.wasmtime, module)
     except wasmtime.WasmtimeError as error:
         reason = last_cause(error)
         switched_off = _SWITCHED_OFF.search(reason)
-        feature = switched_off[1].strip() if switched_off else "a core module"
+        if switched_off is None:
+            raise ComponentError(f"not a valid component: {reason}") from error
+        feature = switched_off[1].strip()
         raise ComponentUnsupported(f"the component uses {feature}: {reason}", feature=feature) from error
 
 
@@ -119,11 +122,14 @@ def last_cause(error: wasmtime.WasmtimeError) -> str:
 
 
 def validate(data: bytes) -> None:
-    """wasmtime's validator says whether the decoder's reading was of a valid component; nothing runs before it."""
+    """wasmtime's validator says whether the decoder's reading was of a valid component; nothing runs before it.
+
+    The bodies of functions are validated where the core modules are compiled.
+    """
     settings = wasmtime.Config()
     settings.cranelift_opt_level = "none"
     try:
-        StockComponent(wasmtime.Engine(settings), data)
+        StockComponent(wasmtime.Engine(settings), skeleton(data))
     except wasmtime.WasmtimeError as error:
         reason = last_cause(error)
         if any(said in str(error) for said in _NOT_IMPLEMENTED):

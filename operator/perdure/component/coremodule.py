@@ -103,7 +103,8 @@ def expose(data: bytes, module: CoreModule) -> bytes:
     if not items:
         return data
     added = b"".join(
-        _sized(module.name(kind, index).encode()) + bytes([_EXPORT_KIND[kind]]) + _leb(index) for kind, index in items
+        _sized(module.name(kind, index).encode()) + bytes([_EXPORT_KIND[kind]]) + encoded_u32(index)
+        for kind, index in items
     )
     parts = [data[:8]]
     copied = 8
@@ -113,12 +114,12 @@ def expose(data: bytes, module: CoreModule) -> bytes:
             pending = False
             count = body.u32() if section == _EXPORT else 0
             own = data[body.position : body.end] if section == _EXPORT else b""
-            parts.append(_section(_EXPORT, _leb(count + len(items)) + own + added))
+            parts.append(encoded_section(_EXPORT, encoded_u32(count + len(items)) + own + added))
         if section not in (_EXPORT, _START):
             parts.append(data[copied : body.end])
         copied = body.end
     if pending:
-        parts.append(_section(_EXPORT, _leb(len(items)) + added))
+        parts.append(encoded_section(_EXPORT, encoded_u32(len(items)) + added))
     return b"".join(parts)
 
 
@@ -171,15 +172,15 @@ def _has_heap_types(r: Reader) -> bool:
     return False
 
 
-def _section(number: int, body: bytes) -> bytes:
+def encoded_section(number: int, body: bytes) -> bytes:
     return bytes([number]) + _sized(body)
 
 
 def _sized(data: bytes) -> bytes:
-    return _leb(len(data)) + data
+    return encoded_u32(len(data)) + data
 
 
-def _leb(value: int) -> bytes:
+def encoded_u32(value: int) -> bytes:
     out = bytearray()
     while value >= 0x80:
         out.append(value & 0x7F | 0x80)
