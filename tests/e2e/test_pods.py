@@ -82,8 +82,10 @@ def test_the_namespaces_of_these_tests_admit_restricted_pods_only(kubectl: Kubec
 
 
 def may(cluster: Kubectl, who: str, verb: str, what: str, namespace: str = "default") -> bool:
+    """`what`: a type, `type/name` or `type:subresource`."""
+    kind, _, subresource = what.partition(":")
     try:
-        out = cluster.within(namespace).run("auth", "can-i", verb, what, f"--as={who}")
+        out = cluster.within(namespace).run("auth", "can-i", verb, kind, f"--subresource={subresource}", f"--as={who}")
     except CommandFailed as refused:
         out = str(refused)
     return out.strip().splitlines()[-1] == "yes"
@@ -91,12 +93,12 @@ def may(cluster: Kubectl, who: str, verb: str, what: str, namespace: str = "defa
 
 def test_the_operator_may_do_what_it_needs_and_no_more(cluster: Kubectl, release: Release) -> None:
     needed = ["get secrets", "patch deployments.apps", "create jobs.batch", "delete persistentvolumeclaims",
-              "patch workers.perdure.dev/status", "update workers.perdure.dev/finalizers"]  # fmt: skip
+              "patch workers.perdure.dev:status", "update workers.perdure.dev:finalizers"]  # fmt: skip
     forbidden = [
-        "list secrets", "watch secrets", "create secrets", "create pods", "delete pods", "create pods/exec",
+        "list secrets", "watch secrets", "create secrets", "create pods", "delete pods", "create pods:exec",
         "list persistentvolumeclaims", "create persistentvolumeclaims", "delete namespaces", "get nodes",
         "delete workers.perdure.dev", "create workers.perdure.dev", "delete keyvalueproviders.perdure.dev",
-        "create clusterroles.rbac.authorization.k8s.io", "impersonate serviceaccounts", "create serviceaccounts/token",
+        "create clusterroles.rbac.authorization.k8s.io", "impersonate serviceaccounts", "create serviceaccounts:token",
     ]  # fmt: skip
     assert [one for one in needed if not may(cluster, OPERATOR, *one.split())] == []
     assert [one for one in forbidden if may(cluster, OPERATOR, *one.split())] == []
@@ -110,12 +112,12 @@ def test_who_may_edit_a_namespace_may_have_workers_there(kubectl: Kubectl, clust
     for role, user in (("edit", "ann"), ("view", "bob")):
         kubectl.run("create", "rolebinding", role, f"--clusterrole={role}", f"--user={user}")
     here = kubectl.namespace
-    for verb, what in (("create", "workers.perdure.dev"), ("patch", "workers.perdure.dev/scale")):
+    for verb, what in (("create", "workers.perdure.dev"), ("patch", "workers.perdure.dev:scale")):
         assert may(cluster, "ann", verb, what, here)
         assert not may(cluster, "bob", verb, what, here)
         assert not may(cluster, "ann", verb, what, "default")
     assert may(cluster, "bob", "list", "workers.perdure.dev", here)
-    assert not may(cluster, "ann", "patch", "workers.perdure.dev/status", here)
+    assert not may(cluster, "ann", "patch", "workers.perdure.dev:status", here)
     assert not may(cluster, "ann", "create", "keyvalueproviders.perdure.dev", here)
     kubectl.apply(worker(replicas=0))
     kubectl.run("scale", "wk", "counter", "--replicas=1", "--as=ann")

@@ -181,7 +181,7 @@ def test_tls_and_a_rotated_password(kubectl: Kubectl, offer: Callable[..., str],
 
 
 def cli(kubectl: Kubectl, password: str, *command: str) -> str:
-    """Over the server's second port, which has no TLS and listens in its pod only."""
+    """Over the server's second port, which has no TLS."""
     out = kubectl.run("exec", "redis", "--", "redis-cli", "-p", "6380", "--no-auth-warning", "-a", password, *command)
     assert "ERR" not in out and "WRONGPASS" not in out, out
     return out

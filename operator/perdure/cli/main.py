@@ -27,7 +27,8 @@ _EXTRAS = {"run": "host", "host": "host", "purge": "host", "inspect": "host", "o
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code."""
-    args = _parser().parse_args(argv)
+    given = sys.argv[1:] if argv is None else list(argv)
+    args = _parser(given).parse_args(given)
     try:
         code: int = args.run(args)
         return code
@@ -45,7 +46,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(given: list[str]) -> argparse.ArgumentParser:
+    """Knows all commands, or just the one that is given: importing the others' libraries would take a second."""
     parser = argparse.ArgumentParser(
         prog="perdure", description=_DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -53,8 +55,10 @@ def _parser() -> argparse.ArgumentParser:
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     invoke.add_parser(subparsers)
     instances.add_parser(subparsers)
+    command = next((word for word in given if not word.startswith("-")), None)
     for name, extra in _EXTRAS.items():
-        _add_optional(subparsers, name, extra)
+        if command == name or command not in (*_EXTRAS, *subparsers.choices):
+            _add_optional(subparsers, name, extra)
     return parser
 
 

@@ -15,8 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from perdure.cli.client import Client
 from support.servers import free_port
 
@@ -62,7 +60,7 @@ class Kubectl:
         return done.stdout
 
     def apply(self, *documents: Object) -> str:
-        return self.run("apply", "-f", "-", stdin=yaml.safe_dump_all(documents))
+        return self.run("apply", "-f", "-", stdin=json.dumps({"apiVersion": "v1", "kind": "List", "items": documents}))
 
     def get(self, kind: str, name: str) -> Object | None:
         return self._read(kind, f"/{name}")

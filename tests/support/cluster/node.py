@@ -14,15 +14,14 @@ BRIDGE = "cni0"
 PAUSE = "localhost/perdure-pause:1"
 
 
-def start_node(processes: Processes, pki: Pki, state: Path) -> Path:
-    """Returns containerd's socket."""
+def start_node(processes: Processes, pki: Pki, state: Path, socket: Path) -> None:
+    """Over the containerd at `socket`."""
     run("ip", "link", "add", BRIDGE, "type", "bridge")
     run("ip", "addr", "add", f"{POD_GATEWAY}/24", "dev", BRIDGE)
     run("ip", "link", "set", BRIDGE, "up")
     # Service addresses are rewritten on the way out; without any route there is no way out.
     run("ip", "route", "add", SERVICE_RANGE, "dev", BRIDGE)
     Path("/proc/sys/net/ipv4/ip_forward").write_text("1")
-    socket = _start_containerd(processes, state)
     import_image(socket, pause_image(state, PAUSE))
     _start_kubelet(processes, pki, state, socket)
     processes.start(
@@ -36,10 +35,10 @@ def start_node(processes: Processes, pki: Pki, state: Path) -> Path:
     )
     _start_dns(processes, pki, state)
     processes.wait_for("the node", lambda: _node_ready(pki))
-    return socket
 
 
-def _start_containerd(processes: Processes, state: Path) -> Path:
+def start_containerd(processes: Processes, state: Path) -> Path:
+    """Returns its socket."""
     network = state / "cni"
     network.mkdir()
     plugin = {

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,7 +34,7 @@ class Pki:
 def make_pki(directory: Path, server: str) -> Pki:
     directory.mkdir(parents=True)
     pki = Pki(directory, server)
-    run("openssl", "genrsa", "-out", pki.key("ca"), "2048")
+    _key(pki, "ca")
     run("openssl", "req", "-x509", "-new", "-key", pki.key("ca"), "-subj", "/CN=cluster", "-days", "30",
         "-out", pki.cert("ca"))  # fmt: skip
     names = "DNS:kubernetes.default,DNS:kubernetes.default.svc,DNS:localhost"
@@ -47,25 +49,36 @@ def make_pki(directory: Path, server: str) -> Pki:
     for name, subject in subjects.items():
         _sign(pki, name, subject, f"DNS:{name},DNS:{NODE},IP:{POD_GATEWAY}")
         _kubeconfig(pki, name)
-    run("openssl", "genrsa", "-out", pki.key("sa"), "2048")
-    run("openssl", "rsa", "-in", pki.key("sa"), "-pubout", "-out", pki.cert("sa"))
+    _key(pki, "sa")
+    run("openssl", "ec", "-in", pki.key("sa"), "-pubout", "-out", pki.cert("sa"))
     return pki
+
+
+def _key(pki: Pki, name: str) -> None:
+    run("openssl", "ecparam", "-name", "prime256v1", "-genkey", "-noout", "-out", pki.key(name))
 
 
 def _sign(pki: Pki, name: str, subject: str, names: str) -> None:
     request, extensions = pki.directory / f"{name}.csr", pki.directory / f"{name}.ext"
     extensions.write_text(f"subjectAltName={names}\nextendedKeyUsage=serverAuth,clientAuth\n")
-    run("openssl", "genrsa", "-out", pki.key(name), "2048")
+    _key(pki, name)
     run("openssl", "req", "-new", "-key", pki.key(name), "-subj", subject, "-out", str(request))
     run("openssl", "x509", "-req", "-in", str(request), "-CA", pki.cert("ca"), "-CAkey", pki.key("ca"),
         "-CAcreateserial", "-days", "30", "-extfile", str(extensions), "-out", pki.cert(name))  # fmt: skip
 
 
 def _kubeconfig(pki: Pki, name: str) -> None:
-    base = ("kubectl", "config", "--kubeconfig", pki.kubeconfig(name))
-    run(*base, "set-cluster", "c", f"--server={pki.server}", f"--certificate-authority={pki.cert('ca')}",
-        "--embed-certs")  # fmt: skip
-    run(*base, "set-credentials", "u", f"--client-certificate={pki.cert(name)}", f"--client-key={pki.key(name)}",
-        "--embed-certs")  # fmt: skip
-    run(*base, "set-context", "c", "--cluster=c", "--user=u")
-    run(*base, "use-context", "c")
+    def data(path: str) -> str:
+        return base64.b64encode(Path(path).read_bytes()).decode()
+
+    cluster = {"server": pki.server, "certificate-authority-data": data(pki.cert("ca"))}
+    user = {"client-certificate-data": data(pki.cert(name)), "client-key-data": data(pki.key(name))}
+    document = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "clusters": [{"name": "c", "cluster": cluster}],
+        "users": [{"name": "u", "user": user}],
+        "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
+        "current-context": "c",
+    }
+    Path(pki.kubeconfig(name)).write_text(json.dumps(document))
