@@ -363,6 +363,18 @@ async def test_a_component_that_unfolds_without_end_is_refused(engine: Engine) -
     levels += [f"(component $c{n} {f'(instance (instantiate $c{n - 1}))' * 4})" for n in range(1, 18)]
     with pytest.raises(ComponentUnsupported, match="more than"):
         await load(engine, f"(component {' '.join(levels)} (instance (instantiate $c17)))")
+    wide = ["(type $t0 (instance))"]
+    for n in range(1, 18):
+        four = [f'(export "{name}" (instance (type $t{n - 1})))' for name in "abcd"]
+        wide.append(f"(type $t{n} (instance {' '.join(four)}))")
+    with pytest.raises(ComponentUnsupported, match="more than"):
+        await load(engine, f'(component {" ".join(wide)} (import "i" (instance (type $t17))))')
+    wide = ["(instance $i0)"]
+    wide += [
+        f'(instance $i{n} (export "a" (instance $i{n - 1})) (export "b" (instance $i{n - 1})))' for n in range(1, 40)
+    ]
+    with pytest.raises(ComponentUnsupported, match="more than"):
+        await load(engine, f'(component {" ".join(wide)} (export "i" (instance $i39)))')
     deep = ["(component $c0)"] + [f"(component $c{n} (instance (instantiate $c{n - 1})))" for n in range(1, 150)]
     with pytest.raises(ComponentUnsupported, match=f"more than {MAX_DEPTH}"):
         await load(engine, f"(component {' '.join(deep)} (instance (instantiate $c149)))")

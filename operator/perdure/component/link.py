@@ -7,8 +7,8 @@ Definitions"). It runs before wasmtime's validator has seen the component: what 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import cast
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TypeVar, cast
 
 from perdure.component.coremodule import module_imports
 from perdure.component.decode import definitions as d
@@ -42,11 +42,13 @@ from perdure.component.scopes import (
 from perdure.component.types import FuncType, ResourceType
 from perdure.errors import ComponentError, ComponentUnsupported
 
+T = TypeVar("T")
+
 MAX_DEFINITIONS = 200_000
 """Definitions carried out, those of a nested component once for each instance of it."""
 MAX_CORE_INSTANCES = 10_000
 MAX_DEPTH = 100
-"""Component instances within component instances."""
+"""Instances within instances."""
 
 
 def link(definitions: Sequence[d.Definition]) -> LinkPlan:
@@ -91,12 +93,8 @@ class _Linker:
         `up`: the scope it is defined in; `parent`: the component instance that instantiates it."""
         scope = Scope(up, len(self._parents))
         self._parents.append(parent)
-        self._depth += 1
-        self._bounded(self._depth, MAX_DEPTH, "component instances within each other")
         exports: InstanceItem = {}
-        for definition in definitions:
-            self._carried_out += 1
-            self._bounded(self._carried_out, MAX_DEFINITIONS, "definitions, those of each instance counted")
+        for definition in self._carried(definitions):
             match definition:
                 case d.Import(name, kind):
                     if args is not None and name not in args:
@@ -109,8 +107,17 @@ class _Linker:
                     exports[name] = item
                 case _:
                     self._define(definition, scope)
-        self._depth -= 1
         return exports
+
+    def _carried(self, definitions: Iterable[T]) -> Iterator[T]:
+        """Each definition, or export, of an instance, within bounds."""
+        self._depth += 1
+        self._bounded(self._depth, MAX_DEPTH, "instances within each other")
+        for definition in definitions:
+            self._carried_out += 1
+            self._bounded(self._carried_out, MAX_DEFINITIONS, "definitions, those of each instance counted")
+            yield definition
+        self._depth -= 1
 
     def _bounded(self, count: int, most: int, what: str) -> None:
         if count > most:
@@ -249,7 +256,7 @@ class _Linker:
             raise ComponentError("malformed component: an instance import without an instance type")
         scope = Scope(closure.scope, -1)
         exports: InstanceItem = {}
-        for declaration in closure.definition.declarations:
+        for declaration in self._carried(closure.definition.declarations):
             if isinstance(declaration, d.ExportDecl):
                 item = self._extern(declaration.type, scope, interface, declaration.name)
                 scope.add(*item)
@@ -271,7 +278,7 @@ class _Linker:
     def _exported(self, exports: InstanceItem, interface: str) -> list[ExportedFunc]:
         """The functions among a component's exports, those in exported instances included."""
         found = []
-        for name, (sort, value) in exports.items():
+        for name, (sort, value) in self._carried(exports.items()):
             if sort == "func":
                 if isinstance(value, Unsupported):
                     raise _unsupported(value)
