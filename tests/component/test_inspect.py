@@ -139,7 +139,7 @@ def test_functions_that_only_trap_are_listed(capsys: pytest.CaptureFixture[str],
     code, found = document(capsys, path)
     assert (code, found["refusedWhenCalled"]) == (0, ["wasi:sockets/network@0.2.6.made-up"])
     rows = [line.split() for line in inspected(capsys, path)[1].splitlines()]
-    assert ["traps", "if", "called", "wasi:sockets/network@0.2.6.made-up"] in rows
+    assert ["traps", "on", "call", "wasi:sockets/network@0.2.6.made-up"] in rows
 
 
 def test_what_is_not_valid_has_no_world(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -113,12 +113,12 @@ def _summary(about: About, found: Support) -> list[str]:
         ("wasi:keyvalue", ", ".join(_keyvalue(about)) or "not used"),
         ("runs", "yes" if found.runs else "no"),
         *(("", reason.detail) for reason in found.reasons),
-        *(("traps if called", name) for name in found.refused),
+        *(("traps on call", name) for name in found.refused),
         *(("note", note) for note in _notes(about)),
     ]
     lines, before = [], None
     for label, text in rows:
-        lines.append(f"{'' if label == before else label:<16}{_printable(text)}")
+        lines.append(f"{'' if label == before else label:<15}{_printable(text)}")
         before = label
     return lines
 
