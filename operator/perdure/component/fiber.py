@@ -44,31 +44,41 @@ _NOW: Engine | None = None
 
 
 async def drive(instance: Instance, steps: Steps[T], deadline: float | None) -> T:
-    """Run steps to their end. Raises `InvocationTimeout`, what a step raises, and what a host coroutine raises."""
+    """Run steps, of which the first has been taken, to their end.
+
+    Raises `InvocationTimeout`, what a step raises, and what a host coroutine raises.
+    """
     limit = asyncio.timeout_at(deadline)
     try:
         async with limit:
             while True:
+                pending = instance.pending
+                if pending is None or pending.done:
+                    await asyncio.sleep(0)
+                else:
+                    pending.value = await pending.coroutine
+                    pending.done = True
                 try:
                     next(steps)
                 except StopIteration as end:
                     result: T = end.value
                     return result
-                pending = instance.pending
-                if pending is None or pending.done:
-                    await asyncio.sleep(0)
-                    continue
-                pending.value = await pending.coroutine
-                pending.done = True
     except TimeoutError:
         if limit.expired():
             raise InvocationTimeout("the invocation ran past its time limit and was stopped") from None
         raise
     finally:
-        # The innermost first: each deletes its fiber before the one it runs on is deleted.
-        while instance.suspended:
-            instance.suspended.pop()[0].close()
+        abandon(instance)
         steps.close()
+
+
+def abandon(instance: Instance) -> None:
+    """The call is over: nothing waits on a fiber of this instance any more.
+
+    The innermost first: each deletes its fiber before the one it runs on is deleted.
+    """
+    while instance.suspended:
+        instance.suspended.pop()[0].close()
 
 
 def awaited(instance: Instance, coroutine: Coroutine[object, object, object]) -> Steps[object]:
@@ -89,11 +99,10 @@ def poll(engine: Engine, instance: Instance, future: int) -> bool:
     before, before_engine = engine.current, _NOW
     engine.current, _NOW = instance, engine
     engine.enter()
-    try:
-        return bool(capi.future_poll(future))
-    finally:
-        engine.leave()
-        engine.current, _NOW = before, before_engine
+    returned: bool = capi.future_poll(future)
+    engine.leave()
+    engine.current, _NOW = before, before_engine
+    return returned
 
 
 def _continue(level: int | None) -> bool:

@@ -117,10 +117,18 @@ class ComponentCall:
         lent = cx.take_lent()
         lifted = instance.lifted(self.callee)
         arrays = instance.take_arrays()
-        scope = yield from lifted.lower(arrays, values)
-        value = yield from lifted.run(arrays, scope)
+        scope = lifted.begin()
+        rest = lifted.lower(arrays, values)
+        if rest is not None:
+            yield from rest
+        rest = lifted.enter(arrays)
+        if rest is not None:
+            yield from rest
+        value = lifted.result(arrays, scope)
         yield from lowered(cx, self.code.lower_result, results, pointer, value)
-        yield from lifted.post_return(arrays)
+        rest = lifted.post_return(arrays)
+        if rest is not None:
+            yield from rest
         instance.give_arrays(arrays)
         give_back(lent)
         instance.leave_components(self.entering)

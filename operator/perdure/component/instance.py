@@ -134,12 +134,20 @@ class Instance:
         self._busy = True
         self.usable = False
         try:
-            value = await fiber.drive(self, steps, deadline)
+            try:
+                # Most calls never wait; they need neither a timer nor a turn of the event loop.
+                next(steps)
+            except StopIteration as end:
+                value: object = end.value
+            else:
+                value = await fiber.drive(self, steps, deadline)
             self.usable = True
             return value
         except AbiTrap as trap:
             raise guest_trap(trap) from trap
         finally:
+            if self.suspended:
+                fiber.abandon(self)
             self._busy = False
 
     async def _call_import(self, target: HostImport, args: Sequence[object], deadline: float | None) -> object:
@@ -161,44 +169,64 @@ class Instance:
     def _starting(self, *, starts: bool) -> Steps[None]:
         functions, arrays = self.bound.component.layout.starts, self.take_arrays()
         for number in range(len(self.bound.template.steps)):
-            arrays.clear()
-            yield from self._finish(self._items.begin(number, arrays.trap, arrays.error), arrays)
+            rest = self._polled(self._items.begin(number, arrays.trap, arrays.error), arrays)
+            if rest is not None:
+                yield from rest
             self._items.collect(number)
             start = functions.get(number)
             if starts and start is not None:
                 with self.references.during_start(self, number):
-                    yield from self.enter(self.item(start), arrays, arrays.args, 0, 0)
+                    rest = self.enter(self.item(start), arrays, arrays.args, 0, 0)
+                    if rest is not None:
+                        yield from rest
         self.give_arrays(arrays)
 
     def _calling(self, func: ExportedFunc, callee: Callee, args: tuple[object, ...]) -> Steps[object]:
         self.enter_components(callee.entering)
         lifted = self.lifted(callee.number)
         arrays = self.take_arrays()
+        scope = lifted.begin()
         try:
-            scope = yield from lifted.lower(arrays, args)
+            rest = lifted.lower(arrays, args)
+            if rest is not None:
+                yield from rest
         except _MISFIT as error:
             # A misfit is the caller's mistake; the guest has run nothing but its allocator.
             self.usable = True
             self.leave_components(callee.entering)
             wanted = ", ".join(name for name, _ in func.type.params)
             raise TypeMismatch(f"the arguments do not fit {func.path}({wanted}): {error}", parameter=wanted) from error
-        value = yield from lifted.run(arrays, scope)
-        yield from lifted.post_return(arrays)
+        rest = lifted.enter(arrays)
+        if rest is not None:
+            yield from rest
+        value = lifted.result(arrays, scope)
+        rest = lifted.post_return(arrays)
+        if rest is not None:
+            yield from rest
         self.give_arrays(arrays)
         self.leave_components(callee.entering)
         return value
 
-    def enter(self, core: int, arrays: Arrays, args: int, nargs: int, nresults: int) -> Steps[None]:
-        """Run a core function. Raises what ended it."""
+    def enter(self, core: int, arrays: Arrays, args: int, nargs: int, nresults: int) -> Steps[None] | None:
+        """Run a core function: None when it has returned, or the steps that are left, to be taken at once. Raises
+        what ended it."""
         if self._depth >= MAX_CALL_DEPTH:
             raise AbiTrap(f"calls between components nested deeper than {MAX_CALL_DEPTH}")
-        arrays.clear()
         future = capi.call_async(self._context, core, args, nargs, arrays.results, nresults, arrays.trap, arrays.error)
-        yield from self._finish(future, arrays)
+        return self._polled(future, arrays)
 
-    def _finish(self, future: int, arrays: Arrays) -> Steps[None]:
+    def _polled(self, future: int, arrays: Arrays) -> Steps[None] | None:
         self._depth += 1
+        if not fiber.poll(self.engine, self, future):
+            return self._rest(future, arrays)
+        capi.future_delete(future)
+        self._depth -= 1
+        self._check(arrays)
+        return None
+
+    def _rest(self, future: int, arrays: Arrays) -> Steps[None]:
         try:
+            yield
             while not fiber.poll(self.engine, self, future):
                 yield
         finally:
@@ -213,14 +241,15 @@ class Instance:
             arrays = self.take_arrays()
             arrays.write_i32(representation)
             core = self.item(cast("CoreRef", resource.destructor))
-            yield from self.enter(core, arrays, arrays.args, 1, 0)
+            rest = self.enter(core, arrays, arrays.args, 1, 0)
+            if rest is not None:
+                yield from rest
             self.give_arrays(arrays)
         self.leave_components(entering)
 
     def _reallocate(self, core: int, old: int, old_size: int, alignment: int, size: int) -> int:
         arrays = self._allocating
         arrays.write_reallocation(old, old_size, alignment, size)
-        arrays.clear()
         self.may_leave = False
         future = capi.call_async(self._context, core, arrays.args, 4, arrays.results, 1, arrays.trap, arrays.error)
         for _ in range(PATIENCE):
@@ -232,7 +261,8 @@ class Instance:
         raise Unfinished(self._still_allocating(future))
 
     def _still_allocating(self, future: int) -> Steps[int]:
-        yield from self._finish(future, self._allocating)
+        self._depth += 1
+        yield from self._rest(future, self._allocating)
         self.may_leave = True
         return self._allocating.read_i32()
 

@@ -10,7 +10,7 @@ from perdure.component.context import CallContext
 from perdure.component.entry import Arrays
 from perdure.component.handles import BorrowScope
 from perdure.component.plan import Lift
-from perdure.component.steps import Steps, lowered
+from perdure.component.steps import Steps, Unfinished, lowered_anew
 from perdure.component.traps import AbiTrap
 
 if TYPE_CHECKING:
@@ -46,25 +46,42 @@ class Lifted:
         params, results = callee.code.core
         self._params, self._results = len(params), len(results)
 
-    def lower(self, arrays: Arrays, values: tuple[object, ...]) -> Steps[BorrowScope]:
-        """Write the arguments. The scope holds what the call borrows."""
+    def begin(self) -> BorrowScope:
+        """A new call. The scope will hold what it borrows."""
         scope = self._cx.scope = BorrowScope()
-        yield from lowered(self._cx, self._code.lower_params, arrays.args, values)
         return scope
 
-    def run(self, arrays: Arrays, scope: BorrowScope) -> Steps[object]:
-        """Call the core function and lift its result."""
-        yield from self._instance.enter(self._core, arrays, arrays.args, self._params, self._results)
+    def lower(self, arrays: Arrays, values: tuple[object, ...]) -> Steps[None] | None:
+        """Write the arguments: None when it is done, or the steps that are left."""
+        try:
+            self._code.lower_params(self._cx, arrays.args, values)
+        except Unfinished as cut:
+            return lowered_anew(cut, self._cx, self._code.lower_params, arrays.args, values)
+        return None
+
+    def enter(self, arrays: Arrays) -> Steps[None] | None:
+        """Call the core function, as `Instance.enter`."""
+        return self._instance.enter(self._core, arrays, arrays.args, self._params, self._results)
+
+    def result(self, arrays: Arrays, scope: BorrowScope) -> object:
+        """What the core function has returned."""
         value = self._code.lift_result(self._cx, arrays.results)
         if scope.borrowed:
             raise AbiTrap(f"{scope.borrowed} borrowed handles were not dropped by the end of the call")
         return value
 
-    def post_return(self, arrays: Arrays) -> Steps[None]:
-        """Let the guest clean up what its result pointed to; it may not call out meanwhile."""
+    def post_return(self, arrays: Arrays) -> Steps[None] | None:
+        """Let the guest clean up what its result pointed to, as `Instance.enter`; it may not call out meanwhile."""
         if self._post_return is None:
-            return
+            return None
         instance = self._instance
         instance.may_leave = False
-        yield from instance.enter(self._post_return, arrays, arrays.results, self._results, 0)
+        rest = instance.enter(self._post_return, arrays, arrays.results, self._results, 0)
+        if rest is not None:
+            return self._cleaning(rest)
         instance.may_leave = True
+        return None
+
+    def _cleaning(self, rest: Steps[None]) -> Steps[None]:
+        yield from rest
+        self._instance.may_leave = True
