@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from perdure.component.about import Tool, Toolchain
@@ -54,6 +54,7 @@ def test_core_modules_get_their_names() -> None:
     assert "component-name" in notes.lines[0]
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=64))
 def test_arbitrary_sections_are_never_a_failure(data: bytes) -> None:
     for section in (data, b"\x01" + data, leb(1) + named("language") + data):

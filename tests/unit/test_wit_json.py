@@ -6,7 +6,7 @@ import json
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from perdure.component.types import (
@@ -29,6 +29,7 @@ from support.json_values import NAMES, json_of, types
 U8, U32, S64, STRING, F64 = (PrimType(name) for name in ("u8", "u32", "s64", "string", "f64"))
 
 
+@settings(deadline=None)
 @given(types.flatmap(lambda t: st.tuples(st.just(t), json_of(t))))
 def test_every_value_survives_the_round_trip(pair: tuple[ValueType, object]) -> None:
     t, value = pair

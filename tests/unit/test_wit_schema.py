@@ -59,6 +59,7 @@ def validator(schema: dict[str, Any]) -> Draft202012Validator:
     return Draft202012Validator(schema)
 
 
+@settings(deadline=None)
 @given(types.flatmap(lambda t: st.tuples(st.just(t), json_of(t))))
 def test_what_goes_in_and_what_comes_out_fits(pair: tuple[ValueType, object]) -> None:
     t, value = pair
@@ -83,7 +84,7 @@ def spoiled(value: Any, other: Any, choice: st.DataObject) -> Any:
     return other
 
 
-@settings(max_examples=400)
+@settings(max_examples=400, deadline=None)
 @given(types.flatmap(lambda t: st.tuples(st.just(t), json_of(t))), anything, st.data())
 def test_schema_and_codec_refuse_the_same(pair: tuple[ValueType, object], other: object, choice: st.DataObject) -> None:
     t, value = pair
@@ -116,6 +117,7 @@ def test_bounds(t: ValueType, value: object, fits: bool) -> None:
     assert accepted(t, value) is fits
 
 
+@settings(deadline=None)
 @given(st.lists(types.flatmap(lambda t: st.tuples(st.just(t), json_of(t))), max_size=3), st.booleans(), anything)
 def test_arguments_in_order_and_by_name(pairs: list[tuple[ValueType, object]], by_name: bool, other: object) -> None:
     func = FuncType(tuple((f"p{index}", t) for index, (t, _) in enumerate(pairs)), None)
