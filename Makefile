@@ -22,7 +22,7 @@ demo: $(VENV)/.installed  ## run the example: set, kill -9, get (embedded SQLite
 	@PATH="$(abspath $(BIN)):$$PATH" scripts/demo
 
 test: $(VENV)/.installed  ## every test that needs no cluster; brings the servers it needs
-	@.ci/install-test-tools
+	@VENV=$(VENV) .ci/install-test-tools
 	@$(MAKE) --no-print-directory lint
 	@echo "== building the tests' guests" && .ci/build-guests >/dev/null && VENV=$(VENV) .ci/build-python-example >/dev/null
 	@$(BIN)/python -m pytest tests --ignore=tests/e2e
@@ -54,7 +54,7 @@ image:  ## build the image (docker or buildah)
 	 else STORAGE_DRIVER=vfs BUILDAH_ISOLATION=chroot buildah bud -t perdure:dev .; fi
 
 bench: $(VENV)/.installed  ## ratios, side by side in one run
-	@.ci/install-test-tools
+	@VENV=$(VENV) .ci/install-test-tools
 	@for bench in benchmarks/*.py; do echo "== $$bench"; $(BIN)/python $$bench || exit 1; done
 
 lock: $(VENV)/.installed  ## pin every dependency, with hashes

@@ -18,7 +18,6 @@ from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-import pytest
 
 from perdure.component.capi import RAW
 from perdure.component.component import BoundComponent, Component
@@ -39,7 +38,7 @@ _HOST = "perdure:state/host"
 
 
 def state_guest(language: str) -> Path:
-    """The component; skips the test when the language's tools are not on this machine."""
+    """The component, built where it is not kept yet."""
     if language == "rust":
         return guest("state")
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
@@ -47,8 +46,6 @@ def state_guest(language: str) -> Path:
         [ROOT / ".ci" / "build-state-guest", language],
         capture_output=True, text=True, check=False, env={**os.environ, "PATH": path},
     )  # fmt: skip
-    if done.returncode == 3 and language in ("js", "go"):
-        pytest.skip(done.stderr.strip())
     assert done.returncode == 0, done.stderr
     return Path(done.stdout.strip())
 
