@@ -18,7 +18,6 @@ from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-
 from perdure.component.capi import RAW
 from perdure.component.component import BoundComponent, Component
 from perdure.component.engine import Engine, EngineConfig
