@@ -6,10 +6,10 @@ BIN := $(VENV)/bin
 export PERDURE_CACHE ?= $(HOME)/.cache/perdure
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test unit lint e2e kind-e2e chart examples lock image bench clean
+.PHONY: help demo test test-languages unit lint e2e kind-e2e chart examples lock image bench clean
 
 help:  ## list the targets
-	@awk -F':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(VENV)/.installed: pyproject.toml requirements-dev.lock
 	@echo "== setting up $(VENV)"
@@ -25,6 +25,9 @@ test: $(VENV)/.installed  ## every test that needs no cluster; brings the server
 	@.ci/install-test-tools
 	@$(MAKE) --no-print-directory lint
 	@$(BIN)/python -m pytest tests --ignore=tests/e2e
+
+test-languages: $(VENV)/.installed  ## snapshots of JavaScript and Go guests too (needs npm and Go 1.24)
+	@PERDURE_ALL_GUESTS=1 $(BIN)/python -m pytest -q tests/component/test_snapshots.py
 
 unit: $(VENV)/.installed  ## the tests that take seconds
 	@$(BIN)/python -m pytest -q tests/unit

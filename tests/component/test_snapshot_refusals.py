@@ -7,7 +7,7 @@ import struct
 import pytest
 
 from perdure.component.instance import InstanceLimits
-from perdure.errors import SnapshotRefused
+from perdure.errors import GuestTrapped, SnapshotRefused
 from support.small_components import component, small
 
 TABLE = """
@@ -143,6 +143,13 @@ START = """(module (import "h" "ask" (func $ask (result i32)))
   (func (export "told") (result i32) (i32.add (global.get $g) (i32.load (i32.const 0)))))"""
 
 
+async def test_a_start_function_that_traps_ends_the_instance_as_ever() -> None:
+    async with small(component("(module (func $s unreachable) (start $s))")) as guest:
+        with pytest.raises(GuestTrapped, match="unreachable"):
+            await guest.instance()
+        await guest.snapshots()
+
+
 async def test_restoring_runs_no_start_function() -> None:
     asked = []
 
@@ -170,12 +177,13 @@ async def test_restoring_runs_no_start_function() -> None:
 HIDDEN = """(module
   (global $a (mut i32) (i32.const 1)) (global $b (mut i64) (i64.const 2)) (global $c (mut f32) (f32.const 3))
   (global $d (mut f64) (f64.const 4)) (global $v (mut v128) (v128.const i64x2 5 6)) (global $still i32 (i32.const 9))
-  (memory $m 1) (memory $n 1 3) (memory $w i64 1)
+  (memory $m 1) (memory $n 1 3) (memory $w i64 1) (memory $z 0)
   (func (export "set") (param i32) (param i64) (param f32) (param f64)
     (global.set $a (local.get 0)) (global.set $b (local.get 1)) (global.set $c (f32.reinterpret_i32 (i32.const 0x7fa00001)))
     (global.set $d (local.get 3)) (global.set $v (i64x2.splat (local.get 1)))
     (i64.store $n offset=4000 (i32.const 0) (local.get 1)) (i64.store $w offset=70 (i64.const 0) (local.get 1))
-    (drop (memory.grow $n (i32.const 1))) (i32.store $n (i32.const 131064) (local.get 0)))
+    (drop (memory.grow $n (i32.const 1))) (i32.store $n (i32.const 131064) (local.get 0))
+    (drop (memory.grow $z (i32.const 1))) (i32.store8 $z (i32.const 65535) (local.get 0)))
   (func (export "bits") (result i32) (i32.reinterpret_f32 (global.get $c)))
   (func (export "sum") (result i64)
     (i64.add (i64.add (global.get $b) (i64x2.extract_lane 1 (global.get $v)))
@@ -190,7 +198,7 @@ async def test_state_that_is_not_exported_is_reached_in_every_type() -> None:
         assert all(not memory.pages for memory in first.state.memories)
         await guest.call(instance, "set", 11, 1 << 40, 0.5, -0.25)
         taken = snapshots.capture(instance, parent=first)
-        assert [sorted(memory.pages) for memory in taken.state.memories] == [[], [0, 31], [0]]
+        assert [sorted(memory.pages) for memory in taken.state.memories] == [[], [0, 31], [0], [15]]
         kept = [taken.state.globals[at : at + 16] for at in range(0, len(taken.state.globals), 16)]
         assert kept[0] == struct.pack("<I12x", 11) and kept[3] == struct.pack("<d8x", -0.25)
         assert kept[2] == struct.pack("<I12x", 0x7FA00001), "the payload of a NaN is kept"
