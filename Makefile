@@ -9,7 +9,7 @@ export PERDURE_CACHE ?= $(HOME)/.cache/perdure
 .PHONY: help demo test unit lint e2e kind-e2e chart examples lock image bench clean
 
 help:  ## list the targets
-	@awk -F':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(VENV)/.installed: pyproject.toml requirements-dev.lock
 	@echo "== setting up $(VENV)"

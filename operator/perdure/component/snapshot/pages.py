@@ -38,9 +38,9 @@ def changed_pages(address: int, size: int, initial: int, initial_size: int, *, p
 
     Both sizes are multiples of `PAGE`, and the memory at `address` is not smaller.
     """
-    pages: Iterable[int] = range(size // PAGE)
-    if prefilter and pagemap_is_right():
-        pages = written_pages(address, size)
+    pages: Iterable[int] | None = written_pages(address, size) if prefilter and pagemap_is_right() else None
+    if pages is None:
+        pages = range(size // PAGE)
     end = initial_size // PAGE
     return [
         page
@@ -49,12 +49,16 @@ def changed_pages(address: int, size: int, initial: int, initial_size: int, *, p
     ]
 
 
-def written_pages(address: int, size: int) -> list[int]:
-    """The pages that pagemap does not rule out."""
-    with open(_PAGEMAP, "rb", buffering=0) as file:  # noqa: PTH123 - a descriptor for pread
-        entries = os.pread(file.fileno(), size // PAGE * _ENTRY, address // PAGE * _ENTRY)
-    if len(entries) != size // PAGE * _ENTRY:
-        return list(range(size // PAGE))
+def written_pages(address: int, size: int) -> list[int] | None:
+    """The pages that pagemap does not rule out. None: it cannot be read."""
+    length = size // PAGE * _ENTRY
+    try:
+        with open(_PAGEMAP, "rb", buffering=0) as file:  # noqa: PTH123 - a descriptor for pread
+            entries = os.pread(file.fileno(), length, address // PAGE * _ENTRY)
+    except OSError:
+        return None
+    if len(entries) != length:
+        return None
     own = entries[_ENTRY - 1 :: _ENTRY].translate(_OWN)
     return [page for run in _RUN.finditer(own) for page in range(*run.span())]
 
@@ -77,7 +81,7 @@ def pagemap_is_right() -> bool:
             seen = written_pages(ctypes.addressof(pinned), 3 * PAGE)
             del pinned
             return seen == [2]
-    except (OSError, ValueError):
+    except OSError:
         return False
     finally:
         os.close(file)
