@@ -27,7 +27,7 @@ CONNECTIONS = (1, 64)
 CALLS = {1: 100, 64: 640}
 RAW_CALLS = {1: 500, 64: 2560}
 ROUNDS = 7
-COLUMNS = ("at once", "what", "µs an operation", "p99 ms", "× raw write", "× plain HTTP", "server CPU µs")
+COLUMNS = ("at once", "what", "µs an operation", "p99 ms", "× raw write", "× plain HTTP", "server CPU µs", "rounds")
 NOTE = (
     "Medians of rounds with (least–greatest). µs an operation: a round's time over its operations. Ratios are taken "
     "round by round. Server CPU: processor time of the process that answers HTTP; a store's own server not included."
@@ -114,6 +114,7 @@ def row(tasks: int, name: str, samples: Samples, raw: Samples, plain: Samples) -
         "× raw write": None if samples is raw else ratio(samples.seconds, raw.seconds),
         "× plain HTTP": ratio(samples.seconds, plain.seconds) if "durable" in name else None,
         "server CPU µs": median(samples.processor[name]) * 1e6 if name in samples.processor else None,
+        "rounds": len(samples.seconds),
     }
 
 

@@ -40,7 +40,7 @@ AT_ONCE = (1, 64)
 OPERATIONS = {1: 400, 64: 1920}
 SQLITE_OPERATIONS = {1: 100, 64: 640}
 ROUNDS = 9
-COLUMNS = ("at once", "what", "µs an operation", "× raw write", "CPU µs", "CPU × raw")
+COLUMNS = ("at once", "what", "µs an operation", "× raw write", "CPU µs", "CPU × raw", "rounds")
 NOTE = (
     "µs an operation: a round's time over its operations. CPU: processor time of client and server together, which "
     "other programs on the machine hardly change. Medians with (least–greatest); ratios are taken round by round."
@@ -204,6 +204,7 @@ async def compare(tasks: int, contenders: list[Contender], rounds: int, pids: li
             "× raw write": None if samples is raw else ratio(samples.seconds, raw.seconds),
             "CPU µs": spread([seconds * 1e6 for seconds in processor(samples)]),
             "CPU × raw": None if samples is raw else ratio(processor(samples), raw_processor),
+            "rounds": len(samples.seconds),
         }
         for name, samples in found.items()
     ]

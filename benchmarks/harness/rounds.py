@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 _CALIBRATION_LIMIT = 1 << 20
+_FEWEST = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,17 +85,22 @@ async def interleave(
     *,
     processes: Mapping[str, int] | None = None,
     clock: Callable[[], float] = time.perf_counter,
+    budget: float = 15.0,
 ) -> dict[str, Samples]:
     """Run every contender once a round, after one round of a tenth of the size that does not count.
 
     `processes`: pids by name, whose processor time is told apart. `clock`: seconds; `time.process_time` for work of
-    this process alone, which other load on the machine then hardly touches.
+    this process alone, which other load on the machine then hardly touches. `budget`: no round is begun after so many
+    seconds, but for the first three.
     """
     watched = processes or {}
     found = {contender.name: Samples() for contender in contenders}
     for contender in contenders:
         await contender.run(max(1, contender.count // 10))
+    started = time.perf_counter()
     for turn in range(rounds):
+        if turn >= _FEWEST and time.perf_counter() - started > budget:
+            break
         for index in order(len(contenders), turn):
             contender = contenders[index]
             gc.collect()

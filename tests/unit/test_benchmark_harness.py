@@ -61,6 +61,14 @@ async def test_contenders_take_turns() -> None:
     assert len(found["a"].processor["self"]) == 3 and min(found["a"].processor["self"]) >= 0
 
 
+async def test_a_comparison_ends_with_its_budget() -> None:
+    async def run(times: int) -> None:
+        return None
+
+    found = await interleave([Contender("a", run, 1)], 1000, budget=0)
+    assert len(found["a"].seconds) == 3
+
+
 async def test_a_slow_contender_is_calibrated_to_one_operation() -> None:
     calls: list[int] = []
 
