@@ -114,15 +114,15 @@ def test_a_bucket_at_a_second_redis_is_exactly_once(
     kubectl.wait_ready("counter")
     client = kubectl.client("counter", retries=60)
     replies = []
-    for number in range(60):
-        if number in (20, 40):
+    for number in range(40):
+        if number == 20:
             owner = json.loads(kubectl.client("counter").request("GET", "/v1/instances/a"))["host"]
             kubectl.run("delete", "pod", owner, "--force", "--grace-period=0", "--wait=false")
         replies.append(call(client, "a", "increment", "there", "n", key=f"call-{number}")["ok"])
-    assert replies == list(range(1, 61))
-    assert value(kubectl, "there", "n") == 60
+    assert replies == list(range(1, 41))
+    assert value(kubectl, "there", "n") == 40
     assert call(client, "a", "increment", "here", "n") == {"ok": 1}
-    assert call(client, "a", "calls") == 61
+    assert call(client, "a", "calls") == 41
     # The bucket's configuration acts there, too.
     assert "err" in call(client, "a", "set", "there", "n", [1, 2, 3, 4, 5], key="long")
     pattern = f"*{{{kubectl.namespace}/counter}}*"

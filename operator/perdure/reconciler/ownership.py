@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 
 from perdure.reconciler.api import FIELD_MANAGER, KINDS, Cluster, Object
@@ -26,11 +27,13 @@ async def apply_children(cluster: Cluster, plan: Plan) -> Object:
     if existing is not None and await _autoscaled(cluster, existing):
         plan = dataclasses.replace(plan, set_replicas=False)
     wanted = children(plan)
-    for obj in wanted:
-        await _require_ours(cluster, plan, obj)
-    applied = [await cluster.apply(with_existing_claim(obj, existing)) for obj in wanted]
+    await asyncio.gather(*(_require_ours(cluster, plan, obj) for obj in wanted))
+    # Pods are made from the workload: what they need comes before it.
+    await asyncio.gather(*(cluster.apply(obj) for obj in wanted if obj["kind"] != kind))
+    workload = next(obj for obj in wanted if obj["kind"] == kind)
+    applied = await cluster.apply(with_existing_claim(workload, existing))
     await _prune(cluster, plan, kind)
-    return next(obj for obj in applied if obj["kind"] == kind)
+    return applied
 
 
 async def _require_ours(cluster: Cluster, plan: Plan, obj: Object) -> None:

@@ -1,6 +1,7 @@
 """The queue of Workers to reconcile: each once at a time, triggers that come together become one run.
 
-Failures come back with a growing, bounded delay; a fresh trigger runs at once.
+A trigger that comes while its Worker is being reconciled is about something that this run may not have seen: another
+follows. Failures come back with a growing, bounded delay; a fresh trigger runs at once.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ class _Item:
     due: float
     failures: int = 0
     running: bool = False
-    again: bool = False
+    again: float | None = None
+    """When to run once more, by a trigger that came during the run."""
 
 
 @dataclass(slots=True)
@@ -42,7 +44,7 @@ class WorkQueue:
         if item is None:
             self._items[key] = _Item(due)
         elif item.running:
-            item.again = item.again or delay == 0
+            item.again = due if item.again is None else min(item.again, due)
         else:
             item.due = min(item.due, due)
         self._changed.set()
@@ -75,7 +77,7 @@ class WorkQueue:
 
     async def _one(self, key: Key, item: _Item) -> None:
         loop = asyncio.get_running_loop()
-        item.running, item.again = True, False
+        item.running, item.again = True, None
         try:
             following = await self.handler(key)
             item.failures = 0
@@ -85,10 +87,11 @@ class WorkQueue:
             item.failures = min(item.failures + 1, 16)
         finally:
             item.running = False
-        if item.again:
-            item.due = loop.time()
-        elif following is not None:
-            item.due = loop.time() + following
+        wanted = [
+            due for due in (item.again, None if following is None else loop.time() + following) if due is not None
+        ]
+        if wanted:
+            item.due = min(wanted)
         else:
             del self._items[key]
         self._changed.set()

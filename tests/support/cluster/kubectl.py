@@ -60,7 +60,7 @@ class Kubectl:
         return done.stdout
 
     def apply(self, *documents: Object) -> str:
-        return self.run("apply", "-f", "-", stdin=json.dumps({"apiVersion": "v1", "kind": "List", "items": documents}))
+        return self.run("apply", "-f", "-", stdin="\n---\n".join(map(json.dumps, documents)))
 
     def get(self, kind: str, name: str) -> Object | None:
         return self._read(kind, f"/{name}")

@@ -29,6 +29,7 @@ async def test_the_workload_is_what_comes_back() -> None:
     cluster = MemoryCluster()
     assert (await applied(cluster, plan()))["kind"] == "Deployment"
     assert {f"apply {found['kind']}/{found['metadata']['name']}" for found in children(plan())} == set(cluster.calls)
+    assert cluster.calls[-1] == "apply Deployment/carts", "what pods need is there before they are made"
 
 
 @pytest.mark.parametrize("kind", ["Service", "ConfigMap", "Deployment", "PodDisruptionBudget"])

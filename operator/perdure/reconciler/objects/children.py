@@ -1,4 +1,4 @@
-"""All objects of a Worker, in the order they are applied."""
+"""All objects of a Worker."""
 
 from __future__ import annotations
 
