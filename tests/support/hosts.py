@@ -104,6 +104,8 @@ class HostProcess:
         for _ in range(400):
             try:
                 with urllib.request.urlopen(f"{self.url}/v1/component", timeout=1):
+                    # It is ours that answers, not one that took the port of a host that was killed.
+                    assert self.process.poll() is None, "the port is somebody else's"
                     return
             except (urllib.error.URLError, OSError):
                 assert self.process.poll() is None, "the host ended while it started"
