@@ -24,6 +24,19 @@ def checked_char(code: int) -> str:
     return chr(code)
 
 
+def char_code(char: str) -> int:
+    """The code point of a `char`. Raises `ValueError` for a surrogate, `TypeError` for what is not one character."""
+    code = ord(char)
+    if 0xD800 <= code <= 0xDFFF:
+        raise ValueError(f"{code:#x} is not a Unicode scalar value")
+    return code
+
+
+def out_of_range(number: object, name: str) -> int:
+    """For an integer that its type cannot hold. Raises `OverflowError`."""
+    raise OverflowError(f"{number} does not fit {name}")
+
+
 def flag_names(names: tuple[str, ...], bits: int) -> frozenset[str]:
     """The names whose bits are set; higher bits are ignored, as the ABI says."""
     return frozenset(name for index, name in enumerate(names) if bits >> index & 1)
@@ -67,7 +80,10 @@ class Emitter:
             "Err": Err,
             "Variant": Variant,
             "pack_into": struct.pack_into,
+            "BITS": {False: 0, True: 1},
             "checked_char": checked_char,
+            "char_code": char_code,
+            "out_of_range": out_of_range,
             "flag_names": flag_names,
             "flag_bits": flag_bits,
             "bits_of_f32": bits_of_f32,

@@ -39,9 +39,9 @@ def store(e: Emitter, t: ValueType, value: str, address: str) -> None:
     """Emit the writing of `value` to an absolute, checked address."""
     match t:
         case PrimType("bool"):
-            e.emit(f"RAW[{address}] = 1 if {value} else 0")
+            e.emit(f"RAW[{address}] = BITS[{value}]")
         case PrimType("char"):
-            e.emit(f"{e.writer('I')}(RAW, {address}, ord({value}))")
+            e.emit(f"{e.writer('I')}(RAW, {address}, char_code({value}))")
         case PrimType("string") | ListType():
             pointer, length = _sequence(e, t, value)
             e.emit(f"{e.writer('II')}(RAW, {address}, {pointer}, {length})")
@@ -73,23 +73,19 @@ def store(e: Emitter, t: ValueType, value: str, address: str) -> None:
             _match(e, t, value, arm)
 
 
-def lower_flat(e: Emitter, t: ValueType, value: str) -> list[str]:  # noqa: C901 - one branch a type
+def lower_flat(e: Emitter, t: ValueType, value: str) -> list[str]:
     """Emit what is needed and return expressions of the flat core values (ints unsigned)."""
     match t:
         case PrimType("bool"):
-            return [f"(1 if {value} else 0)"]
+            return [f"BITS[{value}]"]
         case PrimType("char"):
-            return [f"ord({value})"]
+            return [f"char_code({value})"]
         case PrimType("string") | ListType():
             return list(_sequence(e, t, value))
         case PrimType("f32" | "f64" as name):
             return [_number(e, name, value)]
-        case PrimType("s8" | "s16" | "s32"):
-            return [f"({value} & 0xffffffff)"]
-        case PrimType("s64"):
-            return [f"({value} & 0xffffffffffffffff)"]
-        case PrimType():
-            return [value]
+        case PrimType(name):
+            return [_integer(e, name, value)]
         case RecordType() | TupleType():
             whole = e.let(value)
             parts = zip(items_of(t), _parts(t, whole), strict=True)
@@ -124,6 +120,15 @@ def _widen(have: str, want: str, value: str) -> str:
     if have == want or (have, want) == ("i32", "i64"):
         return value
     return f"bits_of_{have}({value})"
+
+
+def _integer(e: Emitter, name: str, value: str) -> str:
+    """An integer as its flat core value; the core type is wider, so that the range is checked here."""
+    number, bits = e.let(value), int(name[1:])
+    if name[0] == "u":
+        return f"({number} if 0 <= {number} < {1 << bits:#x} else out_of_range({number}, {name!r}))"
+    half, mask = 1 << bits - 1, (1 << max(bits, 32)) - 1
+    return f"({number} & {mask:#x} if {-half:#x} <= {number} < {half:#x} else out_of_range({number}, {name!r}))"
 
 
 def _number(e: Emitter, name: str, value: str) -> str:
@@ -188,6 +193,8 @@ def _sequence(e: Emitter, t: ValueType, value: str) -> tuple[str, str]:
         case PrimType("u8"):
             e.emit(f"RAW[{start} : {start} + {length}] = {items}")
         case PrimType(name) if name in FORMAT:
+            if name in ("f32", "f64"):
+                items = f"[x if x == x else NAN for x in {items}]"
             e.emit(f"pack_into(f'<{{{length}}}{FORMAT[name]}', RAW, {start}, *{items})")
         case _:
             item = e.name("item")
