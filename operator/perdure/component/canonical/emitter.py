@@ -75,6 +75,7 @@ class Emitter:
             "Err": Err,
             "Variant": Variant,
             "pack_into": struct.pack_into,
+            "BITS": {False: 0, True: 1},
             "checked_char": checked_char,
             "char_code": char_code,
             "flag_names": flag_names,

@@ -38,7 +38,7 @@ def store(e: Emitter, t: ValueType, value: str, address: str) -> None:
     """Emit the writing of `value` to an absolute, checked address."""
     match t:
         case PrimType("bool"):
-            e.emit(f"RAW[{address}] = 1 if {value} else 0")
+            e.emit(f"RAW[{address}] = BITS[{value}]")
         case PrimType("char"):
             e.emit(f"{e.writer('I')}(RAW, {address}, char_code({value}))")
         case PrimType("string") | ListType():
@@ -76,7 +76,7 @@ def lower_flat(e: Emitter, t: ValueType, value: str) -> list[str]:
     """Emit what is needed and return expressions of the flat core values (ints unsigned)."""
     match t:
         case PrimType("bool"):
-            return [f"(1 if {value} else 0)"]
+            return [f"BITS[{value}]"]
         case PrimType("char"):
             return [f"char_code({value})"]
         case PrimType("string") | ListType():
@@ -195,6 +195,8 @@ def _sequence(e: Emitter, t: ValueType, value: str) -> tuple[str, str]:
         case PrimType("u8"):
             e.emit(f"RAW[{start} : {start} + {length}] = {items}")
         case PrimType(name) if name in FORMAT:
+            if name in ("f32", "f64"):
+                items = f"[x if x == x else NAN for x in {items}]"
             e.emit(f"pack_into(f'<{{{length}}}{FORMAT[name]}', RAW, {start}, *{items})")
         case _:
             item = e.name("item")
