@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from perdure.component import instance
+from perdure.component import allocator as allocation
 from perdure.component.engine import Engine
 
 
@@ -20,4 +20,4 @@ def engine() -> Iterator[Engine]:
 def allocator(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Slow: every allocation is taken for one that needs more than its slices, so all lowering starts anew."""
     if request.param == "slow":
-        monkeypatch.setattr(instance, "PATIENCE", 0)
+        monkeypatch.setattr(allocation, "PATIENCE", 0)

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, cast
 import wasmtime
 
 from perdure.component import capi, fiber
-from perdure.component.context import CallContext, Reallocate
+from perdure.component.allocator import Allocator, no_realloc
+from perdure.component.context import CallContext
 from perdure.component.coreitems import CoreItems
 from perdure.component.entry import Arrays
 from perdure.component.handles import GuestResource, HandleTable
@@ -25,7 +26,7 @@ from perdure.component.lifted import Callee, Lifted
 from perdure.component.memory import Memory, NoMemory
 from perdure.component.plan import CanonOptions, CoreRef, ExportedFunc, HostImport
 from perdure.component.references import ReferenceWatch
-from perdure.component.steps import Steps, Unfinished
+from perdure.component.steps import Steps
 from perdure.component.traps import AbiTrap, HostTrap, guest_trap
 from perdure.component.types import ResourceType
 from perdure.errors import GuestTrapped, InvocationTimeout, TypeMismatch
@@ -36,8 +37,6 @@ if TYPE_CHECKING:
 
 MAX_CALL_DEPTH = 32
 """Calls between components within each other; each takes a fiber."""
-PATIENCE = 4
-"""Slices that the guest's allocator gets before the event loop does."""
 _MISFIT = (KeyError, TypeError, ValueError, OverflowError, AttributeError, IndexError, struct.error)
 
 
@@ -88,7 +87,7 @@ class Instance:
         capi.epoch_yield(self._context, 1)
         self._items = CoreItems(bound.template, bound.linker, self._context)
         self._memories: dict[CoreRef, Memory] = {}
-        self._allocating = Arrays()
+        self._allocator = Allocator(self)
         self._spare = [Arrays()]
 
     # --- for the host
@@ -221,8 +220,13 @@ class Instance:
             return self._rest(future, arrays)
         capi.future_delete(future)
         self._depth -= 1
-        self._check(arrays)
+        self.check(arrays)
         return None
+
+    def finish(self, future: int, arrays: Arrays) -> Steps[None]:
+        """Wait for an entry that has not been polled, or not to its end."""
+        self._depth += 1
+        yield from self._rest(future, arrays)
 
     def _rest(self, future: int, arrays: Arrays) -> Steps[None]:
         try:
@@ -232,7 +236,7 @@ class Instance:
         finally:
             capi.future_delete(future)
             self._depth -= 1
-        self._check(arrays)
+        self.check(arrays)
 
     def destroy(self, resource: ResourceType, representation: int, entering: tuple[int, ...]) -> Steps[None]:
         """Run a guest-defined resource's destructor, if it has one."""
@@ -247,26 +251,8 @@ class Instance:
             self.give_arrays(arrays)
         self.leave_components(entering)
 
-    def _reallocate(self, core: int, old: int, old_size: int, alignment: int, size: int) -> int:
-        arrays = self._allocating
-        arrays.write_reallocation(old, old_size, alignment, size)
-        self.may_leave = False
-        future = capi.call_async(self._context, core, arrays.args, 4, arrays.results, 1, arrays.trap, arrays.error)
-        for _ in range(PATIENCE):
-            if fiber.poll(self.engine, self, future):
-                capi.future_delete(future)
-                self.may_leave = True
-                self._check(arrays)
-                return arrays.read_i32()
-        raise Unfinished(self._still_allocating(future))
-
-    def _still_allocating(self, future: int) -> Steps[int]:
-        self._depth += 1
-        yield from self._rest(future, self._allocating)
-        self.may_leave = True
-        return self._allocating.read_i32()
-
-    def _check(self, arrays: Arrays) -> None:
+    def check(self, arrays: Arrays) -> None:
+        """Raise what ended an entry, if anything did."""
         raised, failure = arrays.raised(), self.failure
         if failure is not None:
             self.failure = None
@@ -323,15 +309,9 @@ class Instance:
             options.encoding,
             self.tables[component_instance],
             self._memory(options.memory),
-            self._allocator(options.realloc),
+            no_realloc if options.realloc is None else self._allocator.of(self.item(options.realloc)),
             transcodes=transcodes,
         )
-
-    def _allocator(self, ref: CoreRef | None) -> Reallocate:
-        if ref is None:
-            return _no_realloc
-        core = self.item(ref)
-        return lambda old, old_size, alignment, size: self._reallocate(core, old, old_size, alignment, size)
 
     def _memory(self, ref: CoreRef | None) -> Memory:
         if ref is None:
@@ -360,7 +340,3 @@ class Instance:
     def restored(self) -> None:
         """A blank instance has been given a state."""
         self.usable = True
-
-
-def _no_realloc(old: int, old_size: int, alignment: int, size: int) -> int:
-    raise AbiTrap("the component gives no realloc for a value that needs memory")
