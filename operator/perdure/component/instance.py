@@ -67,13 +67,13 @@ class Instance:
         self.tables = [HandleTable() for _ in range(count)]
         self.contexts: list[CallContext | None] = [None] * len(bound.imports)
         self.pending: fiber.Pending | None = None
-        self.suspended: list[tuple[Steps[None], int]] = []
+        self.suspended: dict[int, tuple[Steps[None], int]] = {}
         self.failure: BaseException | None = None
         self.may_leave = True
         self.usable = True
         self._busy = False
         self._entered = [False] * count
-        self._depth = 0
+        self.depth = 0
         self._lifted: list[Lifted | None] = [None] * len(bound.callees)
         self._store = wasmtime.Store(self.engine.wasmtime)
         self._store.set_limits(
@@ -181,20 +181,20 @@ class Instance:
 
     def enter(self, core: int, arrays: Arrays, args: int, nargs: int, nresults: int) -> Steps[None]:
         """Run a core function. Raises what ended it."""
-        if self._depth >= MAX_CALL_DEPTH:
+        if self.depth >= MAX_CALL_DEPTH:
             raise AbiTrap(f"calls between components nested deeper than {MAX_CALL_DEPTH}")
         arrays.clear()
         future = capi.call_async(self._context, core, args, nargs, arrays.results, nresults, arrays.trap, arrays.error)
         yield from self._finish(future, arrays)
 
     def _finish(self, future: int, arrays: Arrays) -> Steps[None]:
-        self._depth += 1
+        self.depth += 1
         try:
             while not fiber.poll(self.engine, self, future):
                 yield
         finally:
             capi.future_delete(future)
-            self._depth -= 1
+            self.depth -= 1
         self._check(arrays)
 
     def destroy(self, resource: ResourceType, representation: int, entering: tuple[int, ...]) -> Steps[None]:
