@@ -77,8 +77,8 @@ def abandon(instance: Instance) -> None:
 
     The innermost first: each deletes its fiber before the one it runs on is deleted.
     """
-    while instance.suspended:
-        instance.suspended.pop()[0].close()
+    for level in sorted(instance.suspended, reverse=True):
+        instance.suspended.pop(level)[0].close()
 
 
 def awaited(instance: Instance, coroutine: Coroutine[object, object, object]) -> Steps[object]:
@@ -106,12 +106,11 @@ def poll(engine: Engine, instance: Instance, future: int) -> bool:
 
 
 def _continue(level: int | None) -> bool:
-    """wasmtime asks whether the import that suspended a fiber is over; `level` counts from 1."""
+    """wasmtime asks whether the import that suspended the fiber of this level is over."""
     assert _NOW is not None
     instance = _NOW.current
     assert instance is not None
-    suspended = instance.suspended
-    steps, trap = suspended[(level or 0) - 1]
+    steps, trap = instance.suspended[level or 0]
     try:
         next(steps)
         return False
@@ -119,7 +118,7 @@ def _continue(level: int | None) -> bool:
         pass
     except BaseException as error:  # noqa: BLE001 - it must not unwind through wasmtime; it is raised by the driver
         _trap(instance, error, trap)
-    suspended.pop()
+    del instance.suspended[level or 0]
     return True
 
 
@@ -144,6 +143,8 @@ def _called(
     assert _NOW is not None
     instance = _NOW.current
     assert instance is not None
+    # Of the fibers that run within each other this is the innermost now; the call may start others within it.
+    level = instance.depth
     try:
         call = instance.imports[number or 0]
         if not instance.may_leave and call.leaves:
@@ -153,9 +154,8 @@ def _called(
         _trap(instance, error, trap)
         return
     if steps is not None:
-        suspended = instance.suspended
-        suspended.append((steps, trap))
-        RAW[continuation : continuation + 16] = _CONTINUE.to_bytes(8, "little") + len(suspended).to_bytes(8, "little")
+        instance.suspended[level] = (steps, trap)
+        RAW[continuation : continuation + 16] = _CONTINUE.to_bytes(8, "little") + level.to_bytes(8, "little")
 
 
 def _trap(instance: Instance, error: BaseException, trap: int) -> None:

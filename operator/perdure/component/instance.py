@@ -66,14 +66,14 @@ class Instance:
         self.tables = [HandleTable() for _ in range(count)]
         self.contexts: list[CallContext | None] = [None] * len(bound.imports)
         self.pending: fiber.Pending | None = None
-        self.suspended: list[tuple[Steps[None], int]] = []
+        self.suspended: dict[int, tuple[Steps[None], int]] = {}
         self.failure: BaseException | None = None
         self.may_leave = True
         self.usable = True
         self.references = ReferenceWatch(bound.component.layout.references)
         self._busy = False
         self._entered = [False] * count
-        self._depth = 0
+        self.depth = 0
         self._lifted: list[Lifted | None] = [None] * len(bound.callees)
         self._store = wasmtime.Store(self.engine.wasmtime)
         self._store.set_limits(
@@ -209,23 +209,23 @@ class Instance:
     def enter(self, core: int, arrays: Arrays, args: int, nargs: int, nresults: int) -> Steps[None] | None:
         """Run a core function: None when it has returned, or the steps that are left, to be taken at once. Raises
         what ended it."""
-        if self._depth >= MAX_CALL_DEPTH:
+        if self.depth >= MAX_CALL_DEPTH:
             raise AbiTrap(f"calls between components nested deeper than {MAX_CALL_DEPTH}")
         future = capi.call_async(self._context, core, args, nargs, arrays.results, nresults, arrays.trap, arrays.error)
         return self._polled(future, arrays)
 
     def _polled(self, future: int, arrays: Arrays) -> Steps[None] | None:
-        self._depth += 1
+        self.depth += 1
         if not fiber.poll(self.engine, self, future):
             return self._rest(future, arrays)
         capi.future_delete(future)
-        self._depth -= 1
+        self.depth -= 1
         self.check(arrays)
         return None
 
     def finish(self, future: int, arrays: Arrays) -> Steps[None]:
         """Wait for an entry that has not been polled, or not to its end."""
-        self._depth += 1
+        self.depth += 1
         yield from self._rest(future, arrays)
 
     def _rest(self, future: int, arrays: Arrays) -> Steps[None]:
@@ -235,7 +235,7 @@ class Instance:
                 yield
         finally:
             capi.future_delete(future)
-            self._depth -= 1
+            self.depth -= 1
         self.check(arrays)
 
     def destroy(self, resource: ResourceType, representation: int, entering: tuple[int, ...]) -> Steps[None]:
