@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import struct
 
 import pytest
@@ -172,6 +173,25 @@ async def test_restoring_runs_no_start_function() -> None:
         assert await guest.call(restored, "told") == 3 and len(asked) == 2
         assert snapshots.capture(restored).data == taken.data
         assert taken.state.memories[0].size == 3 << 16
+
+
+async def test_a_start_function_may_be_the_hosts_and_may_wait() -> None:
+    asked = []
+
+    async def ask(context: object) -> None:
+        await asyncio.sleep(0.001)
+        asked.append(context)
+
+    data = component(
+        '(module (import "h" "ask" (func $ask)) (start $ask) (func (export "f") (result i32) (i32.const 3)))',
+        before='(import "ask" (func $ask)) (core func $lowered (canon lower (func $ask)))',
+        imports='(with "h" (instance (export "ask" (func $lowered))))',
+    )
+    async with small(data, ask=ask) as guest:
+        snapshots, instance = await guest.snapshots(), await guest.instance()
+        assert asked == [None] and await guest.call(instance, "f") == 3
+        await snapshots.restore([snapshots.capture(instance).data], None)
+        assert asked == [None]
 
 
 HIDDEN = """(module
