@@ -7,7 +7,7 @@ import random
 
 import pytest
 
-from perdure.component import instance
+from perdure.component import allocator
 from perdure.component.engine import Engine
 from perdure.component.steps import Steps
 from support.components import Running, run
@@ -79,9 +79,9 @@ class Notes:
 def erratic(monkeypatch: pytest.MonkeyPatch) -> None:
     """The guest's allocator answers at once or after some turns of the loop, as chance has it."""
     chance = random.Random(7)
-    answered = instance.Instance._still_allocating
+    answered = allocator.Allocator._still_allocating
 
-    def later(self: instance.Instance, future: int) -> Steps[int]:
+    def later(self: allocator.Allocator, future: int) -> Steps[int]:
         for _ in range(chance.randrange(3)):
             yield
         return (yield from answered(self, future))
@@ -90,8 +90,8 @@ def erratic(monkeypatch: pytest.MonkeyPatch) -> None:
         def __index__(self) -> int:
             return chance.randrange(2)
 
-    monkeypatch.setattr(instance, "PATIENCE", Patience())
-    monkeypatch.setattr(instance.Instance, "_still_allocating", later)
+    monkeypatch.setattr(allocator, "PATIENCE", Patience())
+    monkeypatch.setattr(allocator.Allocator, "_still_allocating", later)
 
 
 async def start(engine: Engine, notes: Notes) -> Running:
