@@ -11,6 +11,7 @@ from wasmtime.component import Component as StockComponent
 
 from perdure.component import capi, fiber
 from perdure.component.cache import CompiledCache
+from perdure.component.canonical.complexity import check_complexity
 from perdure.component.canonical.functions import ExportCode, export_code, import_code
 from perdure.component.coremodule import module_imports
 from perdure.component.decode import decode_component
@@ -19,7 +20,7 @@ from perdure.component.host import HostResource, ImportResolver
 from perdure.component.imports import CoreImport, HostCall, ResourceCall
 from perdure.component.instance import Instance, InstanceLimits
 from perdure.component.link import link
-from perdure.component.plan import Canon, ExportedFunc, HostImport, LinkPlan, ResourceBuiltin
+from perdure.component.plan import Canon, ExportedFunc, HostImport, LinkPlan, Lower, ResourceBuiltin
 from perdure.errors import ComponentError, ComponentUnsupported
 
 
@@ -57,7 +58,7 @@ class Component:
             if len(data) > 1 << 20:
                 say(f"compiling {len(data):,} bytes; this is kept for the next start")
             _validate(data)
-            modules = [wasmtime.Module(engine.wasmtime, module) for module in plan.modules]
+            modules = [_compiled(engine.wasmtime, module) for module in plan.modules]
             cache.save(digest, modules)
         return cls(engine, digest, len(data), plan, modules)
 
@@ -73,8 +74,22 @@ def _validate(data: bytes) -> None:
     try:
         StockComponent(wasmtime.Engine(settings), data)
     except wasmtime.WasmtimeError as error:
-        reason = str(error).strip().splitlines()
-        raise ComponentError(f"not a valid component: {reason[-1].strip() if reason else 'unknown reason'}") from error
+        raise ComponentError(f"not a valid component: {_reason(error)}") from error
+
+
+def _compiled(engine: wasmtime.Engine, module: bytes) -> wasmtime.Module:
+    """The component is valid by now; what still fails is a proposal that the engine has switched off."""
+    try:
+        return wasmtime.Module(engine, module)
+    except wasmtime.WasmtimeError as error:
+        raise ComponentUnsupported(
+            f"a core module uses what Perdure does not support: {_reason(error)}", feature="core module features"
+        ) from error
+
+
+def _reason(error: wasmtime.WasmtimeError) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[-1].strip() if lines else "unknown reason"
 
 
 class BoundComponent:
@@ -82,6 +97,8 @@ class BoundComponent:
 
     def __init__(self, component: Component, resolver: ImportResolver) -> None:
         self.component = component
+        lowered = (canon.func.type for canon in component.plan.canons if isinstance(canon, Lower))
+        check_complexity([*(func.lift.type for func in component.exports), *lowered])
         missing: list[str] = []
         self.imports: list[CoreImport] = []
         for index, canon in enumerate(component.plan.canons):

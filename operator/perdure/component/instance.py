@@ -32,6 +32,10 @@ if TYPE_CHECKING:
 
 _MAX_VALUES = 24
 _NESTED_SECONDS = 5.0
+"""Of `realloc`, post-return and destructors in one call, all of them together: the event loop waits for them."""
+_MAX_MEMORIES = 16
+_MAX_TABLES = 64
+_MAX_TABLE_ELEMENTS = 1 << 18
 _MISFIT = (KeyError, TypeError, ValueError, OverflowError, AttributeError, IndexError, struct.error)
 
 
@@ -79,8 +83,12 @@ class Instance:
         self.usable = True
         self._busy = False
         self._scope = BorrowScope()
+        self._deadline: float | None = None
+        self._nested_left = _NESTED_SECONDS
         self._store = wasmtime.Store(self.engine.wasmtime)
-        self._store.set_limits(memory_size=limits.memory)
+        self._store.set_limits(
+            memory_size=limits.memory, table_elements=_MAX_TABLE_ELEMENTS, tables=_MAX_TABLES, memories=_MAX_MEMORIES
+        )
         self._store.set_epoch_deadline(1)
         self._context = capi.address(self._store._context())
         capi.epoch_yield(self._context, 1)
@@ -96,6 +104,7 @@ class Instance:
     async def start(self, deadline: float | None) -> None:
         """Instantiate the core modules in order; start functions run."""
         self._busy = True
+        self._deadline, self._nested_left = deadline, _NESTED_SECONDS
         try:
             for step in self.bound.component.plan.steps:
                 await self._instantiate(step, deadline)
@@ -117,6 +126,7 @@ class Instance:
         code = self.bound.exports[func.path]
         cx = self._context_for(lift.options, lift.component_instance)
         self._scope = BorrowScope()
+        self._deadline, self._nested_left = deadline, _NESTED_SECONDS
         self._busy = True
         self.usable = False
         try:
@@ -189,17 +199,23 @@ class Instance:
         return self._enter_nested(core, len(values), nresults)
 
     def _enter_nested(self, core: int, nargs: int, nresults: int) -> int:
+        began = time.monotonic()
+        limit = began + self._nested_left
+        if self._deadline is not None:
+            limit = min(limit, self._deadline)
+        if began > limit:
+            raise InvocationTimeout("the guest's allocator or clean-up ran past its time limit")
         out, before = self._inner, self.may_leave
         out.clear()
         self.may_leave = False
         future = capi.call_async(self._context, core, out.args, nargs, out.results, nresults, out.trap, out.error)
         try:
-            limit = time.monotonic() + _NESTED_SECONDS
             while not fiber.poll(self.engine, self, future):
                 if time.monotonic() > limit:
                     raise InvocationTimeout("the guest's allocator or clean-up ran past its time limit")
         finally:
             capi.future_delete(future)
+            self._nested_left -= time.monotonic() - began
             self.may_leave = before
         self._check(out)
         return int.from_bytes(RAW[out.results + VAL_OF : out.results + VAL_OF + 4], "little") if nresults else 0

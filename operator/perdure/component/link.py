@@ -7,7 +7,8 @@ Definitions"). The input has been through wasmtime's validator; an index that is
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import cast
 
 from perdure.component.coremodule import module_imports
@@ -42,6 +43,11 @@ from perdure.component.scopes import (
 from perdure.component.types import FuncType, ResourceType
 from perdure.errors import ComponentError, ComponentUnsupported
 
+# Definitions run once for each instance made of them, so that a small component can ask for any amount of work.
+MAX_INSTANCES = 1_000
+MAX_NESTING = 64
+MAX_DEFINITIONS = 1_000_000
+
 
 def link(definitions: Sequence[d.Definition]) -> LinkPlan:
     """The plan of a whole component. Raises `ComponentError` and `ComponentUnsupported`."""
@@ -63,6 +69,23 @@ class _Linker:
         self._host_imports: dict[tuple[str, str], HostImport] = {}
         self._resources: list[ResourceType] = []
         self._instances = 0
+        self._entered = self._depth = self._work = 0
+
+    @contextmanager
+    def _one_instance(self, definitions: int) -> Iterator[None]:
+        """Bounds instances (component, core and imported ones), their nesting and the definitions they run."""
+        self._entered += 1
+        self._depth += 1
+        self._work += definitions
+        for name, value, limit in (
+            ("instances", self._entered, MAX_INSTANCES),
+            ("instances within one another", self._depth, MAX_NESTING),
+            ("definitions in its instances", self._work, MAX_DEFINITIONS),
+        ):
+            if value > limit:
+                raise ComponentUnsupported(f"the component has more than {limit:,} {name}", feature=f"{limit} {name}")
+        yield
+        self._depth -= 1
 
     def plan(self, exports: InstanceItem) -> LinkPlan:
         return LinkPlan(
@@ -82,17 +105,18 @@ class _Linker:
         scope = Scope(up, self._instances)
         self._instances += 1
         exports: InstanceItem = {}
-        for definition in definitions:
-            match definition:
-                case d.Import(name, kind):
-                    item = args[name] if args is not None else self._extern(kind, scope, "", name)
-                    scope.add(*item)
-                case d.Export(name, ref):
-                    item = scope.item(ref)
-                    scope.add(*item)
-                    exports[name] = item
-                case _:
-                    self._define(definition, scope)
+        with self._one_instance(len(definitions)):
+            for definition in definitions:
+                match definition:
+                    case d.Import(name, kind):
+                        item = args[name] if args is not None else self._extern(kind, scope, "", name)
+                        scope.add(*item)
+                    case d.Export(name, ref):
+                        item = scope.item(ref)
+                        scope.add(*item)
+                        exports[name] = item
+                    case _:
+                        self._define(definition, scope)
         return exports
 
     def _define(self, definition: d.Definition, scope: Scope) -> None:
@@ -141,12 +165,13 @@ class _Linker:
             raise ComponentUnsupported("the component imports core modules", feature="core module imports")
         given = {name: cast("CoreInstanceItem", scope.space("core instance")[at]) for name, at in args}
         imports: list[CoreRef] = []
-        for module_name, name, kind in self._imports_of[index]:
-            source = given[module_name]
-            if isinstance(source, CoreInstanceRef):
-                imports.append(CoreExport(source.number, name, cast("CoreKind", kind)))
-            else:
-                imports.append(source[name])
+        with self._one_instance(len(self._imports_of[index])):
+            for module_name, name, kind in self._imports_of[index]:
+                source = given[module_name]
+                if isinstance(source, CoreInstanceRef):
+                    imports.append(CoreExport(source.number, name, cast("CoreKind", kind)))
+                else:
+                    imports.append(source[name])
         number = len(self._steps)
         self._steps.append(InstantiateModule(number, index, tuple(imports)))
         return CoreInstanceRef(number)
@@ -167,8 +192,8 @@ class _Linker:
                 scope.add(sort, self._core_export(source, sort, name))
             case d.AliasOuter(sort, count, index):
                 outer: Scope | None = scope
-                for _ in range(count):
-                    outer = outer.up if outer is not None else None
+                while count and outer is not None:
+                    outer, count = outer.up, count - 1
                 if outer is None:
                     raise ComponentError("malformed component: an outer alias beyond the outermost component")
                 scope.add(sort, outer.space(sort)[index])
@@ -222,13 +247,14 @@ class _Linker:
             raise ComponentError("malformed component: an instance import without an instance type")
         scope = Scope(closure.scope, -1)
         exports: InstanceItem = {}
-        for declaration in closure.definition.declarations:
-            if isinstance(declaration, d.ExportDecl):
-                item = self._extern(declaration.type, scope, interface, declaration.name)
-                scope.add(*item)
-                exports[declaration.name] = item
-            else:
-                self._define(declaration, scope)
+        with self._one_instance(len(closure.definition.declarations)):
+            for declaration in closure.definition.declarations:
+                if isinstance(declaration, d.ExportDecl):
+                    item = self._extern(declaration.type, scope, interface, declaration.name)
+                    scope.add(*item)
+                    exports[declaration.name] = item
+                else:
+                    self._define(declaration, scope)
         return exports
 
     def _func_type(self, found: object) -> FuncType:

@@ -15,6 +15,9 @@ from perdure.component.traps import AbiTrap
 from perdure.component.types import Err, Ok, Some, Variant
 
 NAN = float("nan")
+MAX_LIFTED = 128 << 20
+"""How much the strings and lists of one crossing may cost the host, in bytes: a guest can make many of a few bytes of
+its memory, by lists whose elements are the same list, or by lists of things that are small to it and not to Python."""
 
 
 def checked_char(code: int) -> str:
@@ -80,6 +83,7 @@ class Emitter:
             "Err": Err,
             "Variant": Variant,
             "pack_into": struct.pack_into,
+            "MAX_LIFTED": MAX_LIFTED,
             "BITS": {False: 0, True: 1},
             "checked_char": checked_char,
             "char_code": char_code,
@@ -93,6 +97,7 @@ class Emitter:
         }
         self._depth = 1
         self._names = 0
+        self._spends = False
 
     def emit(self, line: str) -> None:
         self.lines.append("    " * self._depth + line)
@@ -118,6 +123,13 @@ class Emitter:
         self.emit(f"{name} = {expression}")
         return name
 
+    def spend(self, amount: str) -> None:
+        """Emit the counting of an expression (bytes) against `MAX_LIFTED`."""
+        self._spends = True
+        self.emit(f"budget -= {amount}")
+        with self.block("if budget < 0:"):
+            self.emit("raise AbiTrap(f'the values passed at once would take more than {MAX_LIFTED} bytes')")
+
     def constant(self, value: object, prefix: str) -> str:
         """A name for an object that source cannot spell."""
         for name, known in self.namespace.items():
@@ -141,7 +153,8 @@ class Emitter:
 
     def function(self, name: str, signature: str) -> tuple[Callable[..., object], str]:
         """Compile what was emitted as `def name(signature)`; returns it with its source."""
-        source = f"def {name}({signature}):\n" + "\n".join(self.lines or ["    pass"]) + "\n"
+        lines = ["    budget = MAX_LIFTED", *self.lines] if self._spends else self.lines
+        source = f"def {name}({signature}):\n" + "\n".join(lines or ["    pass"]) + "\n"
         # The source is made from types alone: names of fields and cases enter it as string literals only.
         exec(compile(source, f"<canonical {name}>", "exec"), self.namespace)  # noqa: S102
         function = self.namespace[name]

@@ -75,6 +75,24 @@ def size_and_alignment(t: ValueType) -> tuple[int, int]:
             return align_to(payload_offset(t) + size, alignment), alignment
 
 
+@lru_cache(maxsize=4096)
+def host_cost(t: ValueType) -> int:
+    """About how many bytes a value takes in Python, without the contents of its strings and lists."""
+    match t:
+        case RecordType() | TupleType():
+            return 64 + sum(host_cost(item) for item in items_of(t))
+        case VariantType() | OptionType() | ResultType():
+            return 64 + max([0, *(host_cost(case) for _, case in cases_of(t) if case is not None)])
+        case FlagsType():
+            return 256
+        case PrimType("bool") | EnumType():
+            return 8
+        case PrimType():
+            return 40
+        case _:
+            return 64
+
+
 def items_of(t: RecordType | TupleType) -> tuple[ValueType, ...]:
     """The field types of a record, or the items of a tuple."""
     return tuple(kind for _, kind in t.fields) if isinstance(t, RecordType) else t.items

@@ -14,11 +14,13 @@ from perdure.component.canonical.layout import (
     cases_of,
     discriminant_size,
     flat,
+    host_cost,
     items_of,
     offsets_of,
     payload_offset,
     size_and_alignment,
 )
+from perdure.component.canonical.strings import UTF16_TAG
 from perdure.component.types import (
     BorrowType,
     EnumType,
@@ -46,6 +48,7 @@ FORMAT = {
     "f32": "f",
     "f64": "d",
 }
+MAX_ELIFS = 50
 UNSIGNED = {1: "B", 2: "H", 4: "I"}
 
 
@@ -156,12 +159,13 @@ def _sum(e: Emitter, t: CaseType, discriminant: str, payload: Callable[[ValueTyp
             e.emit(f"raise AbiTrap(f'{{{discriminant}}} is not a case of an enum of {len(cases)}')")
         return f"{t.names!r}[{discriminant}]"
     result = e.name("r")
+    with e.block(f"if {discriminant} >= {len(cases)}:"):
+        e.emit(f"raise AbiTrap(f'{{{discriminant}}} is not a case of a variant of {len(cases)}')")
     for index, (name, case) in enumerate(cases):
-        with e.block(f"{'if' if index == 0 else 'elif'} {discriminant} == {index}:"):
+        # Python's compiler recurses for each `elif`, so that a long chain of them does not compile.
+        with e.block(f"{'elif' if index % MAX_ELIFS else 'if'} {discriminant} == {index}:"):
             value = payload(case) if case is not None else "None"
             e.emit(f"{result} = {_case_value(t, name, value)}")
-    with e.block("else:"):
-        e.emit(f"raise AbiTrap(f'{{{discriminant}}} is not a case of a variant of {len(cases)}')")
     return result
 
 
@@ -175,9 +179,11 @@ def _case_value(t: CaseType, name: str, value: str) -> str:
 
 def _sequence(e: Emitter, t: ValueType, pointer: str, length: str) -> str:
     if not isinstance(t, ListType):
+        e.spend(f"{length} & {UTF16_TAG - 1:#x}")
         return f"cx.lift_string({pointer}, {length})"
     size, alignment = size_and_alignment(t.element)
     start = e.let(f"cx.mem.at({pointer}, {length} * {size}, {alignment})", "a")
+    e.spend(f"{length} * {host_cost(t.element)}" if t.element != PrimType("u8") else length)
     end = f"{start} + {length} * {size}"
     match t.element:
         case PrimType("u8"):

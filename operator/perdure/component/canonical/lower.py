@@ -10,7 +10,6 @@ from collections.abc import Callable
 
 from perdure.component.canonical.emitter import Emitter
 from perdure.component.canonical.layout import (
-    cases_of,
     discriminant_size,
     flat,
     items_of,
@@ -18,7 +17,7 @@ from perdure.component.canonical.layout import (
     payload_offset,
     size_and_alignment,
 )
-from perdure.component.canonical.lift import FORMAT, UNSIGNED
+from perdure.component.canonical.lift import FORMAT, MAX_ELIFS, UNSIGNED
 from perdure.component.types import (
     BorrowType,
     EnumType,
@@ -171,12 +170,15 @@ def _match(
             arm(0, t.ok, f"{whole}.value")
         with e.block(f"elif type({whole}) is Err:"):
             arm(1, t.err, f"{whole}.value")
-    else:
-        for index, (name, case) in enumerate(cases_of(t)):
-            with e.block(f"{'if' if index == 0 else 'elif'} {whole}.case == {name!r}:"):
-                arm(index, case, f"{whole}.value")
-    with e.block("else:"):
+        with e.block("else:"):
+            e.emit(f"raise TypeError(f'{{{whole}!r}} is not a case of the type')")
+        return
+    names = e.constant(frozenset(name for name, _ in t.cases), "cases")
+    with e.block(f"if {whole}.case not in {names}:"):
         e.emit(f"raise TypeError(f'{{{whole}!r}} is not a case of the type')")
+    for index, (name, case) in enumerate(t.cases):
+        with e.block(f"{'elif' if index % MAX_ELIFS else 'if'} {whole}.case == {name!r}:"):
+            arm(index, case, f"{whole}.value")
 
 
 def _sequence(e: Emitter, t: ValueType, value: str) -> tuple[str, str]:

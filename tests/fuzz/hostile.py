@@ -1,0 +1,177 @@
+"""Calls of hostile guests. What may come of one: a value, `GuestTrapped`, `InvocationTimeout`; or `TypeMismatch`, where
+an argument does not fit. After each, a healthy neighbour still answers and its memory is unchanged.
+
+A case is one instance and up to four calls of it; it ends with the first call that fails.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import sys
+import time
+
+from wasmtime import wat2wasm
+
+from fuzz.harness import Fuzzer, Unexpected, main
+from fuzz.hostile_guest import EXPORTS, hostile_component
+from perdure.component.component import BoundComponent, Component
+from perdure.component.engine import Engine, EngineConfig
+from perdure.component.host import HostFunction, HostResource, HostTrap
+from perdure.component.instance import Instance, InstanceLimits
+from perdure.component.plan import ExportedFunc
+from perdure.component.types import FuncType
+from perdure.errors import GuestTrapped, InvocationTimeout, TypeMismatch
+from support.generated.misfits import CannotSpoil, spoiled
+from support.generated.source import Seeded, one_in
+from support.generated.values import canonical, value
+
+GUESTS = 48
+_SECONDS = 0.05
+_SLACK = 0.5
+_LIMITS = InstanceLimits(memory=1 << 20)
+
+_HEALTHY = """
+(component
+  (core module $m
+    (memory (export "memory") 1)
+    (func (export "fill") (local $at i32)
+      (loop $more
+        (i64.store (local.get $at) (i64.mul (i64.extend_i32_u (local.get $at)) (i64.const 0x9E3779B97F4A7C15)))
+        (br_if $more (i32.lt_u (local.tee $at (i32.add (local.get $at) (i32.const 8))) (i32.const 65536)))))
+    (func (export "sum") (result i64) (local $at i32) (local $sum i64)
+      (loop $more
+        (local.set $sum (i64.add (i64.mul (local.get $sum) (i64.const 31)) (i64.load (local.get $at))))
+        (br_if $more (i32.lt_u (local.tee $at (i32.add (local.get $at) (i32.const 8))) (i32.const 65536))))
+      (i64.add (local.get $sum) (i64.extend_i32_u (memory.size)))))
+  (core instance $i (instantiate $m))
+  (func (export "fill") (canon lift (core func $i "fill")))
+  (func (export "sum") (result u64) (canon lift (core func $i "sum"))))
+"""
+
+
+class _Host:
+    """What the imports of a guest do: they check what arrives and answer with drawn values, at once or later."""
+
+    def __init__(self) -> None:
+        self.source = Seeded(0)
+
+    def function(self, interface: str, name: str, type: FuncType) -> HostFunction | None:  # noqa: A002
+        return functools.partial(self._called, type)
+
+    def resource(self, interface: str, name: str) -> HostResource | None:
+        return HostResource(lambda _context, _representation: None)
+
+    def _called(self, type: FuncType, _context: object, *args: object) -> object:  # noqa: A002
+        for (_, kind), arg in zip(type.params, args, strict=True):
+            canonical(kind, arg)
+        if one_in(self.source, 20):
+            raise HostTrap("refused")
+        result = None if type.result is None else value(self.source, type.result)
+        return self._later(result) if one_in(self.source, 3) else result
+
+    async def _later(self, result: object) -> object:
+        await asyncio.sleep(0)
+        return result
+
+
+class HostileFuzzer(Fuzzer):
+    """`GUESTS` guests, each compiled when it is first needed."""
+
+    name = "hostile"
+    slow = 4.0
+    swell_mb = 300.0
+    address_space_mb = 12 << 10
+
+    def __init__(self) -> None:
+        self._runner = asyncio.Runner()
+        self._engine = Engine(EngineConfig(memory_reservation=1 << 26))
+        self._host = _Host()
+        self._guests: dict[int, BoundComponent] = {}
+        self._neighbours: list[Instance] = []
+
+    def close(self) -> None:
+        for neighbour in self._neighbours:
+            neighbour.close()
+        self._engine.close()
+        self._runner.close()
+
+    def data(self, number: int, source: Seeded) -> bytes:
+        return self._binary(number % GUESTS)
+
+    def run(self, number: int, source: Seeded) -> tuple[str, ...]:
+        return self._runner.run(self._case(number % GUESTS, source))
+
+    @functools.cache  # noqa: B019 - as long as the fuzzer
+    def _binary(self, guest: int) -> bytes:
+        return bytes(wat2wasm(hostile_component(Seeded(guest))))
+
+    async def _case(self, guest: int, source: Seeded) -> tuple[str, ...]:
+        bound = self._guests.get(guest)
+        if bound is None:
+            component = await Component.load(self._engine, self._binary(guest))
+            bound = self._guests[guest] = component.bind(self._host)
+        if not self._neighbours:
+            await self._settle()
+        self._host.source = source
+        outcomes = []
+        instance = await bound.instantiate(None, limits=_LIMITS)
+        try:
+            exports = {func.name: func for func in bound.component.exports}
+            spice = (0, 10, 40, 120)[source.integer(0, 3)]
+            await instance.call(exports["seed"], [source.integer(0, 2**64 - 1), spice])
+            while instance.usable and len(outcomes) < 4:
+                outcomes.append(await self._call(instance, exports[f"export{source.integer(0, EXPORTS - 1)}"], source))
+                await self._neighbour_answers(source)
+        finally:
+            instance.close()
+        return tuple(outcomes)
+
+    async def _call(self, instance: Instance, func: ExportedFunc, source: Seeded) -> str:
+        kinds = [kind for _, kind in func.lift.type.params]
+        args = [value(source, kind) for kind in kinds]
+        misfit = one_in(source, 20)
+        if misfit:
+            at = source.integer(0, len(args) - 1)
+            try:
+                args[at] = spoiled(source, kinds[at], args[at])
+            except CannotSpoil:
+                misfit = False
+        deadline = asyncio.get_running_loop().time() + _SECONDS
+        began = time.thread_time()
+        try:
+            result = await instance.call(func, args, deadline=deadline)
+        except GuestTrapped as trap:
+            return f"trapped: {trap.trap}"
+        except InvocationTimeout:
+            if time.thread_time() - began > _SECONDS + _SLACK:
+                raise Unexpected(f"a call with {_SECONDS} s ran {time.thread_time() - began:.1f} s") from None
+            return "timeout"
+        except TypeMismatch:
+            if not misfit:
+                raise
+            return "misfit refused"
+        if misfit:
+            raise Unexpected(f"arguments that do not fit were taken: {kinds} {args}")
+        if func.lift.type.result is not None:
+            canonical(func.lift.type.result, result)
+        return "value"
+
+    async def _settle(self) -> None:
+        component = await Component.load(self._engine, bytes(wat2wasm(_HEALTHY)))
+        bound = component.bind(self._host)
+        self._healthy = {func.name: func for func in component.exports}
+        for _ in range(3):
+            neighbour = await bound.instantiate(None)
+            await neighbour.call(self._healthy["fill"], [])
+            self._neighbours.append(neighbour)
+        self._sum = await self._neighbours[0].call(self._healthy["sum"], [])
+
+    async def _neighbour_answers(self, source: Seeded) -> None:
+        neighbour = self._neighbours[source.integer(0, len(self._neighbours) - 1)]
+        if await neighbour.call(self._healthy["sum"], []) != self._sum:
+            raise Unexpected("the memory of a healthy neighbour has changed")
+
+
+if __name__ == "__main__":
+    sys.exit(main(HostileFuzzer, "fuzz.hostile", (__doc__ or "").partition("\n")[0]))
