@@ -13,6 +13,7 @@ from fuzz.harness import Fuzzer, source_of, supervise
 from fuzz.hostile import HostileFuzzer
 
 
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize(
     ("make", "cases", "wanted"),
     [
@@ -29,6 +30,7 @@ def test_a_slice_of_the_fuzzer_finds_nothing(make: Callable[[], Fuzzer], cases: 
     assert wanted <= set(run.figures.outcomes), "the cases reach no further than they used to"
 
 
+@pytest.mark.timeout(600)
 def test_the_harness_sees_crashes_hangs_and_swelling() -> None:
     run = supervise(ControlFuzzer, ControlFuzzer.__module__, seed=1, cases=13)
     found = {finding.case: finding.what for finding in run.findings}

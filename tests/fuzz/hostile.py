@@ -1,7 +1,7 @@
-"""Calls of hostile guests. What may come of one: a value, `GuestTrapped`, `InvocationTimeout`; or `TypeMismatch`, where
-an argument does not fit. After each, a healthy neighbour still answers and its memory is unchanged.
+"""Calls of hostile guests. What may come of one: a value, `GuestTrapped`, `InvocationTimeout`, what a host function
+raised; or `TypeMismatch`, where an argument does not fit. After each, a healthy neighbour still answers and its memory is unchanged.
 
-A case is one instance and up to four calls of it; it ends with the first call that fails.
+A case is one instance, or three at the same time, and up to four calls of each, to the first that fails.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import asyncio
 import functools
 import sys
 import time
+from collections.abc import Callable, Coroutine
 
 from wasmtime import wat2wasm
 
@@ -50,6 +51,10 @@ _HEALTHY = """
 """
 
 
+class _Odd(Exception):
+    """Raised by host functions: it must reach the caller as it is."""
+
+
 class _Host:
     """What the imports of a guest do: they check what arrives and answer with drawn values, at once or later."""
 
@@ -57,6 +62,8 @@ class _Host:
         self.source = Seeded(0)
 
     def function(self, interface: str, name: str, type: FuncType) -> HostFunction | None:  # noqa: A002
+        if name == "entropy":
+            return lambda _context: self.source.integer(0, 2**64 - 1)
         return functools.partial(self._called, type)
 
     def resource(self, interface: str, name: str) -> HostResource | None:
@@ -65,14 +72,24 @@ class _Host:
     def _called(self, type: FuncType, _context: object, *args: object) -> object:  # noqa: A002
         for (_, kind), arg in zip(type.params, args, strict=True):
             canonical(kind, arg)
-        if one_in(self.source, 20):
-            raise HostTrap("refused")
+        later = one_in(self.source, 3)
+        failure = (HostTrap("refused"), _Odd())[self.source.integer(0, 1)] if one_in(self.source, 20) else None
         result = None if type.result is None else value(self.source, type.result)
-        return self._later(result) if one_in(self.source, 3) else result
-
-    async def _later(self, result: object) -> object:
-        await asyncio.sleep(0)
+        if later:
+            return self._later(result, failure)
+        if failure is not None:
+            raise failure
         return result
+
+    async def _later(self, result: object, failure: Exception | None) -> object:
+        await asyncio.sleep(0)
+        if failure is not None:
+            raise failure
+        return result
+
+
+def _deadline() -> float:
+    return asyncio.get_running_loop().time() + _SECONDS
 
 
 class HostileFuzzer(Fuzzer):
@@ -88,10 +105,10 @@ class HostileFuzzer(Fuzzer):
         self._engine = Engine(EngineConfig(memory_reservation=1 << 26))
         self._host = _Host()
         self._guests: dict[int, BoundComponent] = {}
-        self._neighbours: list[Instance] = []
+        self._neighbours: list[tuple[Instance, asyncio.Lock]] = []
 
     def close(self) -> None:
-        for neighbour in self._neighbours:
+        for neighbour, _ in self._neighbours:
             neighbour.close()
         self._engine.close()
         self._runner.close()
@@ -114,18 +131,32 @@ class HostileFuzzer(Fuzzer):
         if not self._neighbours:
             await self._settle()
         self._host.source = source
+        sessions = [self._session(bound, source) for _ in range(3 if one_in(source, 4) else 1)]
+        outcomes = await asyncio.gather(*sessions)
+        await self._neighbour_answers(source)
+        return tuple(outcome for one in outcomes for outcome in one)
+
+    async def _session(self, bound: BoundComponent, source: Seeded) -> list[str]:
+        """One instance and its calls, to the first that fails."""
+        instance: Instance | None = None
+
+        async def start() -> None:
+            nonlocal instance
+            instance = await bound.instantiate(None, limits=_LIMITS, deadline=_deadline())
+
+        outcome = await self._outcome(start)
+        if instance is None:
+            return [f"at its start: {outcome}"]
+        exports = {func.name: func for func in bound.component.exports}
         outcomes = []
-        instance = await bound.instantiate(None, limits=_LIMITS)
         try:
-            exports = {func.name: func for func in bound.component.exports}
-            spice = (0, 10, 40, 120)[source.integer(0, 3)]
-            await instance.call(exports["seed"], [source.integer(0, 2**64 - 1), spice])
+            await instance.call(exports["seed"], [source.integer(0, 2**64 - 1), (0, 10, 40, 120)[source.integer(0, 3)]])
             while instance.usable and len(outcomes) < 4:
                 outcomes.append(await self._call(instance, exports[f"export{source.integer(0, EXPORTS - 1)}"], source))
                 await self._neighbour_answers(source)
         finally:
             instance.close()
-        return tuple(outcomes)
+        return outcomes
 
     async def _call(self, instance: Instance, func: ExportedFunc, source: Seeded) -> str:
         kinds = [kind for _, kind in func.lift.type.params]
@@ -137,25 +168,48 @@ class HostileFuzzer(Fuzzer):
                 args[at] = spoiled(source, kinds[at], args[at])
             except CannotSpoil:
                 misfit = False
-        deadline = asyncio.get_running_loop().time() + _SECONDS
-        began = time.thread_time()
+
+        async def call() -> None:
+            result = await instance.call(func, args, deadline=_deadline())
+            if misfit:
+                raise Unexpected(f"arguments that do not fit were taken: {kinds} {args}")
+            if func.lift.type.result is not None:
+                canonical(func.lift.type.result, result)
+
+        if one_in(source, 30):
+            return await self._cancelled(call)
         try:
-            result = await instance.call(func, args, deadline=deadline)
-        except GuestTrapped as trap:
-            return f"trapped: {trap.trap}"
-        except InvocationTimeout:
-            if time.thread_time() - began > _SECONDS + _SLACK:
-                raise Unexpected(f"a call with {_SECONDS} s ran {time.thread_time() - began:.1f} s") from None
-            return "timeout"
+            return await self._outcome(call)
         except TypeMismatch:
             if not misfit:
                 raise
             return "misfit refused"
-        if misfit:
-            raise Unexpected(f"arguments that do not fit were taken: {kinds} {args}")
-        if func.lift.type.result is not None:
-            canonical(func.lift.type.result, result)
+
+    async def _outcome(self, run: Callable[[], Coroutine[object, object, None]]) -> str:
+        began = time.thread_time()
+        try:
+            await run()
+        except GuestTrapped as trap:
+            return f"trapped: {trap.trap}"
+        except _Odd:
+            return "host exception"
+        except InvocationTimeout:
+            if time.thread_time() - began > _SECONDS + _SLACK:
+                raise Unexpected(f"a call with {_SECONDS} s ran {time.thread_time() - began:.1f} s") from None
+            return "timeout"
         return "value"
+
+    async def _cancelled(self, run: Callable[[], Coroutine[object, object, None]]) -> str:
+        """Give the call one turn of the loop, then cancel it."""
+        task = asyncio.ensure_future(self._outcome(run))
+        await asyncio.sleep(0)
+        task.cancel()
+        try:
+            return await task
+        except asyncio.CancelledError:
+            return "cancelled"
+        except TypeMismatch:
+            return "misfit refused"
 
     async def _settle(self) -> None:
         component = await Component.load(self._engine, bytes(wat2wasm(_HEALTHY)))
@@ -164,13 +218,14 @@ class HostileFuzzer(Fuzzer):
         for _ in range(3):
             neighbour = await bound.instantiate(None)
             await neighbour.call(self._healthy["fill"], [])
-            self._neighbours.append(neighbour)
-        self._sum = await self._neighbours[0].call(self._healthy["sum"], [])
+            self._neighbours.append((neighbour, asyncio.Lock()))
+        self._sum = await neighbour.call(self._healthy["sum"], [])
 
     async def _neighbour_answers(self, source: Seeded) -> None:
-        neighbour = self._neighbours[source.integer(0, len(self._neighbours) - 1)]
-        if await neighbour.call(self._healthy["sum"], []) != self._sum:
-            raise Unexpected("the memory of a healthy neighbour has changed")
+        neighbour, lock = self._neighbours[source.integer(0, len(self._neighbours) - 1)]
+        async with lock:
+            if await neighbour.call(self._healthy["sum"], []) != self._sum:
+                raise Unexpected("the memory of a healthy neighbour has changed")
 
 
 if __name__ == "__main__":

@@ -57,10 +57,11 @@ _MODULE = """
       (i32.and (local.get $r) (i32.const 255)))
     ;; Mostly a small number or an aligned address, so that what is laid out of it is often almost right.
     (func $likely (result i32) (local $r i32)
-      (local.set $r (call $some (i64.const 7)))
+      (local.set $r (call $some (i64.const 31)))
       (if (i32.eqz (local.get $r)) (then (return (call $wild))))
-      (if (i32.lt_u (local.get $r) (i32.const 3)) (then (return (call $some (i64.const 0x3ff8)))))
-      (call $some (i64.const 3)))
+      (if (i32.lt_u (local.get $r) (i32.const 6)) (then (return (call $some (i64.const 0x3ff8)))))
+      (if (i32.lt_u (local.get $r) (i32.const 12)) (then (return (call $some (i64.const 3)))))
+      (call $some (i64.const 1)))
     ;; Pointer and length, over and over: every list is long, and its elements are the same list.
     (func $mirror (local $at i32)
       (loop $more
@@ -119,11 +120,19 @@ _MODULE = """
       (if (i32.gt_u (global.get $next) (i32.const 60000)) (then (global.set $next (i32.const 16384))))
       (global.set $last (local.get $at))
       (local.get $at))
+    (func (export "begin") (local $entropy i64)
+      (local.set $entropy (call_indirect (result i64) (i32.const 7)))
+      (global.set $state (i64.or (local.get $entropy) (i64.const 1)))
+      (if (i64.eqz (i64.and (local.get $entropy) (i64.const 7))) (then
+        (global.set $spice (i32.const 128))
+        (call $act) (call $act) (call $act) (call $act))))
     (func (export "dtor") (param i32) (call $act))
     (func (export "seed") (param i64 i32)
       (global.set $state (i64.or (local.get 0) (i64.const 1)))
       (call $fill (i32.const 0) (i32.const 4096))
       (if (i32.eqz (call $some (i64.const 15))) (then (call $mirror)))
+      (drop (call_indirect (param i32) (result i32) (i32.const 7) (i32.const 5)))
+      (drop (call_indirect (param i32) (result i32) (i32.const 9) (i32.const 5)))
       (global.set $spice (local.get 1)))
 {functions})
 """
@@ -155,12 +164,14 @@ class _Function:
 
 
 def _function(s: Source, taken: tuple[ValueType, ...], given: tuple[ValueType, ...]) -> _Function:
+    if one_in(s, 2):
+        taken = given = ()  # so that what is behind the handles is reached as well
     result = None if one_in(s, 6) else value_type(s, handles=given)
     return _Function(signature(s, handles=taken), result)
 
 
 def hostile_component(s: Source) -> str:
-    """Imports `import0…2` and the resource `held`; exports `export0…2`, `seed` and the resource `made`."""
+    """Imports `entropy`, `import0…2` and the resource `held`; its start function may misbehave as well; exports `export0…2`, `seed` and the resource `made`."""
     types = TypeText()
     encoding = pick(s, ENCODINGS)
     imports = [_function(s, (OwnType(_HOST), BorrowType(_HOST)), (OwnType(_HOST),)) for _ in range(IMPORTS)]
@@ -182,11 +193,13 @@ def hostile_component(s: Source) -> str:
         "(core func $core4 (canon resource.drop $made-here))",
         "(core func $core5 (canon resource.new $made-here))",
         "(core func $core6 (canon resource.rep $made-here))",
+        "(core func $core7 (canon lower (func $entropy)))",
     ]
     kinds = [
         *(_signature(*one.core(lowered=True)[:2]) for one in imports),
         *["(param i32)"] * 2,
         *["(param i32) (result i32)"] * 2,
+        "(result i64)",
     ]
     slots = len(kinds)
     given = " ".join(f'(export "f{n}" (func $core{n}))' for n in range(slots))
@@ -194,6 +207,7 @@ def hostile_component(s: Source) -> str:
         [
             "(component",
             '  (import "held" (type $held (sub resource)))',
+            '  (import "entropy" (func $entropy (result u64)))',
             *types.lines[:shared],
             *imported,
             _MODULE.format(
@@ -209,9 +223,10 @@ def hostile_component(s: Source) -> str:
             *(f"  {element}" for element in elements),
             "  (core module $fix",
             f'    (import "" "table" (table {slots} funcref))',
+            '    (import "" "begin" (func $begin)) (start $begin)',
             *(f'    (import "" "f{n}" (func $f{n} {kind}))' for n, kind in enumerate(kinds)),
             f"    (elem (i32.const 0) func {' '.join(f'$f{n}' for n in range(slots))}))",
-            f'  (core instance (instantiate $fix (with "" (instance (export "table" (table $guest "table")) {given}))))',
+            f'  (core instance (instantiate $fix (with "" (instance (export "table" (table $guest "table")) (export "begin" (func $guest "begin")) {given}))))',
             *(_lift(n, one, text, options) for n, (one, text) in enumerate(zip(exports, exported, strict=True))),
             '  (func (export "seed") (param "state" u64) (param "spice" u32) (canon lift (core func $guest "seed"))))',
         ]
@@ -232,8 +247,9 @@ def _caller(number: int, one: _Function) -> str:
 def _exporter(number: int, one: _Function) -> str:
     params, results, pointer = one.core(lowered=False)
     value = "" if not results else "(call $place)" if pointer else _WILD[results[0]]
+    more = f"(if (i32.eqz (call $some (i64.const 1))) (then (call $import{number % IMPORTS})))"
     post = f'    (func (export "post{number}") {_signature(results, [])} (call $act))'
-    return f'    (func (export "export{number}") {_signature(params, results)} (call $act) {value})\n{post}'
+    return f'    (func (export "export{number}") {_signature(params, results)} (call $act) {more} {value})\n{post}'
 
 
 def _lift(number: int, one: _Function, text: str, options: str) -> str:

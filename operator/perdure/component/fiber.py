@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, cast
 from perdure.component import capi
 from perdure.component.capi import RAW
 from perdure.component.imports import CoreImport
-from perdure.component.traps import AbiTrap
+from perdure.component.traps import AbiTrap, HostTrap, guest_trap
 from perdure.errors import InvocationTimeout
 
 if TYPE_CHECKING:
@@ -48,7 +48,8 @@ _NOW: Engine | None = None
 
 
 async def drive(instance: Instance, future: int, deadline: float | None) -> None:
-    """Run a call's future to its end. Raises `InvocationTimeout`, and whatever a host coroutine raises."""
+    """Run a call's future to its end. Raises `InvocationTimeout`, `GuestTrapped` for a host coroutine's `HostTrap`, and
+    whatever else a host coroutine raises."""
     engine = instance.engine
     limit = asyncio.timeout_at(deadline)
     try:
@@ -58,7 +59,10 @@ async def drive(instance: Instance, future: int, deadline: float | None) -> None
                 if pending is None or pending.done:
                     await asyncio.sleep(0)
                     continue
-                pending.value = await pending.coroutine
+                try:
+                    pending.value = await pending.coroutine
+                except HostTrap as trap:
+                    raise guest_trap(trap) from trap
                 pending.done = True
     except TimeoutError:
         if limit.expired():
