@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 export PERDURE_CACHE ?= $(HOME)/.cache/perdure
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test unit lint e2e kind-e2e chart examples lock image bench clean
+.PHONY: help demo test unit lint e2e kind-e2e chart examples lock image bench fuzz clean
 
 help:  ## list the targets
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -56,6 +56,14 @@ image:  ## build the image (docker or buildah)
 bench: $(VENV)/.installed  ## ratios, side by side in one run
 	@VENV=$(VENV) .ci/install-test-tools
 	@for bench in benchmarks/*.py; do echo "== $$bench"; $(BIN)/python $$bench || exit 1; done
+
+FUZZ_SEED ?= 1
+FUZZ_DECODER ?= 100000
+FUZZ_HOSTILE ?= 20000
+FUZZ_DIFFERENTIAL ?= 2000
+fuzz: $(VENV)/.installed  ## fuzz the component runtime ($$FUZZ_SEED, $$FUZZ_DECODER cases …; docs/fuzzing.md)
+	@cd tests && for run in "decoder $(FUZZ_DECODER)" "hostile $(FUZZ_HOSTILE)" "differential $(FUZZ_DIFFERENTIAL)"; do \
+	  set -- $$run; nice $(abspath $(BIN))/python -m fuzz.$$1 --cases $$2 --seed $(FUZZ_SEED) --out ../fuzz-findings || exit 1; done
 
 lock: $(VENV)/.installed  ## pin every dependency, with hashes
 	@$(BIN)/python -m pip install --quiet uv

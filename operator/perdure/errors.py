@@ -151,6 +151,10 @@ class Fenced(PerdureError):
     retryable = True
 
 
+class HostLeaving(Fenced):
+    """This host is ending and takes no more calls from its peers: they run them themselves."""
+
+
 class InvocationTimeout(PerdureError):
     """The invocation ran past its limit; its buffered effects were discarded."""
 

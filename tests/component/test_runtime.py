@@ -14,7 +14,7 @@ from wasmtime import wat2wasm
 from perdure.component.component import BoundComponent, Component
 from perdure.component.decode import decode_component
 from perdure.component.engine import Engine, EngineConfig
-from perdure.component.host import HostFunction, HostResource
+from perdure.component.host import HostFunction, HostResource, HostTrap
 from perdure.component.instance import Instance, InstanceLimits
 from perdure.component.link import link
 from perdure.component.types import FuncType
@@ -196,6 +196,21 @@ async def test_host_exceptions_and_cancellation_arrive_unchanged(engine: Engine)
     with pytest.raises(asyncio.CancelledError):
         await task
     assert not instance.usable
+
+
+@pytest.mark.parametrize("waits", [False, True])
+async def test_a_host_function_may_end_the_call_with_a_trap(engine: Engine, waits: bool) -> None:
+    def refuse(ctx: object, text: str) -> int:
+        raise HostTrap("not today")
+
+    async def refuse_later(ctx: object, text: str) -> int:
+        await asyncio.sleep(0)
+        raise HostTrap("not today")
+
+    instance, call = await instantiate(engine, wat(), call=refuse_later if waits else refuse)
+    with pytest.raises(GuestTrapped, match="not today") as caught:
+        await call("relay", "x")  # type: ignore[misc]
+    assert caught.value.trap == "host-refused" and not instance.usable
 
 
 async def test_misfits_are_refused_before_the_guest_runs(engine: Engine) -> None:

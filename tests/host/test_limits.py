@@ -156,6 +156,28 @@ async def test_a_host_that_is_told_to_end(grace: str, wanted: int | None, tmp_pa
         host.stop()
 
 
+async def test_a_host_that_is_ending_sends_its_peers_calls_back(tmp_path: Path) -> None:
+    """So that new hosts take over at once, with their configuration."""
+    host = HostProcess(write_manifest(tmp_path, "30s"), tmp_path / "data")
+    host.start(options=("--grace", "10"))
+    url = f"{host.url}/v1/instances/b/functions/counted"
+    try:
+        async with aiohttp.ClientSession() as session:
+            call = asyncio.ensure_future(Client(host.url, session).call("a", "sleep", 1500))
+            async with session.post(url, json=[], headers={"Perdure-Forwarded": "peer"}) as reply:
+                assert reply.status == 200
+            host.kill(signal.SIGTERM)
+            await asyncio.sleep(0.5)
+            async with session.post(url, json=[], headers={"Perdure-Forwarded": "peer"}) as reply:
+                assert (reply.status, reply.headers["Perdure-Leaving"]) == (503, "true")
+            # The control: whoever asks directly is answered to the end.
+            async with session.post(url, json=[]) as reply:
+                assert reply.status == 200
+            assert await call == (200, 1)
+    finally:
+        host.stop()
+
+
 def test_logs_are_json_lines_with_what_the_guest_says(tmp_path: Path) -> None:
     """In a pod: one object a line, the guest's own lines with its instance; no arguments, no results."""
     manifest = write_manifest(tmp_path)

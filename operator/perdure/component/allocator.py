@@ -1,7 +1,7 @@
 """The guest's allocator (`realloc` of the canonical options) as lowering calls it.
 
 Nearly always it answers at once. One that does not, after `PATIENCE` slices, cuts the lowering short (`Unfinished`);
-then it runs on while others do. It may not call out meanwhile.
+then it runs on while others do. So does the last of many that together took as long. It may not call out meanwhile.
 """
 
 from __future__ import annotations
@@ -44,13 +44,21 @@ class Allocator:
                 capi.future_delete(future)
                 instance.may_leave = True
                 instance.check(arrays)
-                return arrays.read_i32()
+                pointer = arrays.read_i32()
+                if instance.engine.slices > PATIENCE:
+                    raise Unfinished(_after_a_turn(pointer))
+                return pointer
         raise Unfinished(self._still_allocating(future))
 
     def _still_allocating(self, future: int) -> Steps[int]:
         yield from self._instance.finish(future, self._arrays)
         self._instance.may_leave = True
         return self._arrays.read_i32()
+
+
+def _after_a_turn(pointer: int) -> Steps[int]:
+    yield
+    return pointer
 
 
 def no_realloc(old: int, old_size: int, alignment: int, size: int) -> int:

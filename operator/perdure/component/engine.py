@@ -43,6 +43,8 @@ class Engine:
         self.config = config or EngineConfig()
         self.wasmtime = wasmtime.Engine(self._settings())
         self.current: Instance | None = None
+        self.ticks = 0
+        self._turn = 0
         self._running = 0
         self._ran = False
         self._parked = False
@@ -73,6 +75,15 @@ class Engine:
         """The guest has returned or waits for the host."""
         self._running -= 1
 
+    def turned(self) -> None:
+        """The event loop has just had its turn."""
+        self._turn = self.ticks
+
+    @property
+    def slices(self) -> int:
+        """How many slices of time have passed since then, as far as guests ran meanwhile."""
+        return self.ticks - self._turn
+
     def _tick(self) -> None:
         # It rests only after a tick without a guest: to wake it costs a guest's entry more than the entry itself.
         stop = threading.Event()
@@ -84,6 +95,7 @@ class Engine:
             self._wake.clear()
             self._ran = False
             stop.wait(self.config.epoch_tick)
+            self.ticks += 1
             self.wasmtime.increment_epoch()
 
     def close(self) -> None:

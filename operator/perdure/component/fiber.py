@@ -58,6 +58,7 @@ async def drive(instance: Instance, steps: Steps[T], deadline: float | None) -> 
                 else:
                     pending.value = await pending.coroutine
                     pending.done = True
+                instance.engine.turned()
                 try:
                     next(steps)
                 except StopIteration as end:

@@ -132,6 +132,7 @@ class Instance:
             raise RuntimeError("the instance is running a call" if self._busy else "the instance is not usable")
         self._busy = True
         self.usable = False
+        self.engine.turned()
         try:
             try:
                 # Most calls never wait; they need neither a timer nor a turn of the event loop.
@@ -142,7 +143,7 @@ class Instance:
                 value = await fiber.drive(self, steps, deadline)
             self.usable = True
             return value
-        except AbiTrap as trap:
+        except (AbiTrap, HostTrap) as trap:
             raise guest_trap(trap) from trap
         finally:
             if self.suspended:

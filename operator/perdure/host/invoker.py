@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from perdure.component.plan import ExportedFunc
 from perdure.durable.instance import Invocation, InvocationResult
 from perdure.durable.store import HostRecord
-from perdure.errors import Fenced, ProviderUnavailable
+from perdure.errors import Fenced, HostLeaving, ProviderUnavailable
 from perdure.host.instances import InstanceTable
 from perdure.host.membership import Membership
 from perdure.host.metrics import HostMetrics
@@ -57,6 +57,7 @@ class Invoker:
 
     async def invoke(self, call: Call) -> InvocationResult | ForwardedReply:
         """Raises errors of `perdure.errors`. Runs for `limits.invocationTimeout` at most, queueing included."""
+        self._require_staying(call)
         deadline = asyncio.get_running_loop().time() + self._timeout
         may_forward = not call.forwarded
         for _ in range(_ATTEMPTS):
@@ -74,7 +75,13 @@ class Invoker:
             except Fenced:
                 # Nothing was applied: the commit checks the token first. Look again whose instance it is.
                 log.info("fenced", extra={"fields": {"instance": call.instance}})
+                self._require_staying(call)
         raise ProviderUnavailable(f"instance {call.instance!r} keeps moving between hosts; try again")
+
+    def _require_staying(self, call: Call) -> None:
+        """A host that is ending leaves instances to those that asked it, for they stay."""
+        if call.forwarded and self._membership.leaving:
+            raise HostLeaving("this host is ending; the host that was asked runs the call")
 
     async def _forward(self, call: Call, peer: HostRecord, deadline: float) -> ForwardedReply:
         headers = {"Content-Type": "application/json"}

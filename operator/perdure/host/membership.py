@@ -33,6 +33,11 @@ class Membership:
         """The hosts that may be sent work, this one included unless it is leaving."""
         return self._hosts
 
+    @property
+    def leaving(self) -> bool:
+        """This host has withdrawn; others may not have noticed yet."""
+        return self._leaving
+
     async def announce(self) -> None:
         """One announcement. Raises what the store raises."""
         if self._leaving:

@@ -17,6 +17,8 @@ from perdure.durable.store import HostRecord
 from perdure.errors import InvocationTimeout, ProviderUnavailable, TooLarge
 
 FORWARDED = "Perdure-Forwarded"
+LEAVING = "Perdure-Leaving"
+"""On the refusal of a host that is ending. It has run nothing."""
 _MAX_REPLY = 64 * 1024 * 1024
 
 
@@ -58,6 +60,8 @@ class Peers:
             async with self._get_session().post(
                 peer.url + path, data=io.BytesIO(body), headers={**headers, FORWARDED: self._me}, timeout=timeout
             ) as reply:
+                if LEAVING in reply.headers:
+                    raise PeerUnreachable(str(peer.host))
                 data = await _whole(reply, peer.host)
                 kept = {name: reply.headers[name] for name in _PASSED_ON if name in reply.headers}
                 return ForwardedReply(reply.status, data, reply.content_type, kept)

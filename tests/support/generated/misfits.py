@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from perdure.component.types import (
+    BorrowType,
     EnumType,
     Err,
     FlagsType,
     ListType,
     Ok,
     OptionType,
+    OwnType,
     PrimType,
     RecordType,
     ResultType,
@@ -21,8 +23,15 @@ from perdure.component.types import (
 from support.generated.source import Source, one_in, pick
 
 
+class CannotSpoil(Exception):
+    """Every value fits: a handle of the host's."""
+
+
 def spoiled(s: Source, t: ValueType, v: object) -> object:
-    """A copy of `v` in which one part does not fit `t`: this one, or a part of it where it has parts."""
+    """A copy of `v` in which one part does not fit `t`: this one, or a part of it where it has parts.
+
+    Raises `CannotSpoil`.
+    """
     match t, v:
         case PrimType(name), _:
             return _leaf(s, name)
@@ -61,6 +70,10 @@ def spoiled(s: Source, t: ValueType, v: object) -> object:
         case ResultType(ok, err), Ok(payload) | Err(payload):
             side = ok if isinstance(v, Ok) else err
             return pick(s, (None, 7)) if side is None else type(v)(spoiled(s, side, payload))
+        case OwnType(resource) | BorrowType(resource), _:
+            if resource.interface is not None:
+                raise CannotSpoil
+            return pick(s, ("text", None, 7))
     raise AssertionError(t)
 
 

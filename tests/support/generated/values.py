@@ -5,13 +5,16 @@ from __future__ import annotations
 import math
 import struct
 
+from perdure.component.handles import GuestResource
 from perdure.component.types import (
+    BorrowType,
     EnumType,
     Err,
     FlagsType,
     ListType,
     Ok,
     OptionType,
+    OwnType,
     PrimType,
     RecordType,
     ResultType,
@@ -49,10 +52,11 @@ def _names(s: Source, count: int) -> tuple[str, ...]:
 
 
 class _Budget:
-    """Bounds the number of parts of one type."""
+    """Bounds the number of parts of one type. `handles`: handle types that may be drawn as well."""
 
-    def __init__(self, parts: int) -> None:
+    def __init__(self, parts: int, handles: tuple[ValueType, ...] = ()) -> None:
         self.parts = parts
+        self.handles = handles
 
     def width(self, s: Source, low: int, high: int) -> int:
         count = s.integer(low, max(low, min(high, self.parts)))
@@ -60,21 +64,23 @@ class _Budget:
         return count
 
 
-def value_type(s: Source, parts: int = 24) -> ValueType:
-    """A type without handles, of at most about `parts` parts (names of enums and flags not counted)."""
-    return _type(s, 0, _Budget(parts))
+def value_type(s: Source, parts: int = 24, handles: tuple[ValueType, ...] = ()) -> ValueType:
+    """A type of at most about `parts` parts (names of enums and flags not counted)."""
+    return _type(s, 0, _Budget(parts, handles))
 
 
-def signature(s: Source) -> tuple[ValueType, ...]:
+def signature(s: Source, handles: tuple[ValueType, ...] = ()) -> tuple[ValueType, ...]:
     """Parameter types of a function: one or several, at times so many that they are spilled to memory."""
     if one_in(s, 3):
-        return (value_type(s),)
-    budget = _Budget(40 if one_in(s, 3) else 16)
+        return (value_type(s, handles=handles),)
+    budget = _Budget(40 if one_in(s, 3) else 16, handles)
     return tuple(_type(s, 1, budget) for _ in range(s.integer(1, 20 if one_in(s, 4) else 5)))
 
 
 def _type(s: Source, depth: int, budget: _Budget) -> ValueType:
     if depth >= _MAX_DEPTH or budget.parts <= 0 or one_in(s, 3):
+        if budget.handles and one_in(s, 3):
+            return pick(s, budget.handles)
         return PrimType(pick(s, LEAVES))
     kind = s.integer(0, 9)
     if kind == 0:
@@ -142,6 +148,12 @@ def value(s: Source, t: ValueType) -> object:
         case ResultType(ok, err):
             make, side = (Ok, ok) if s.integer(0, 1) == 0 else (Err, err)
             return make(None if side is None else value(s, side))
+        case OwnType(resource) | BorrowType(resource):
+            # A host's resource is any object; of a guest's, the host holds the representation.
+            number = s.integer(0, 9)
+            return (
+                f"host resource {number}" if resource.interface is not None else GuestResource(resource, number, None)
+            )
     raise AssertionError(t)
 
 
@@ -229,6 +241,9 @@ def canonical(t: ValueType, v: object) -> object:
             assert type(v) in (Ok, Err), (t, v)
             assert isinstance(v, Ok | Err)
             return (type(v), _payload(ok if isinstance(v, Ok) else err, v.value))
+        case OwnType(resource) | BorrowType(resource):
+            assert (type(v) is GuestResource) is (resource.interface is None), (t, v)
+            return v
     raise AssertionError(t)
 
 

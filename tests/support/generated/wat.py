@@ -12,10 +12,12 @@ from dataclasses import dataclass, field
 
 from perdure.component.plan import StringEncoding
 from perdure.component.types import (
+    BorrowType,
     EnumType,
     FlagsType,
     ListType,
     OptionType,
+    OwnType,
     PrimType,
     RecordType,
     ResultType,
@@ -65,9 +67,14 @@ the heap, which begins at `HEAP`. Below it, the number of post-returns."""
 
 @dataclass
 class TypeText:
-    """Type definitions, for types that the text format wants to be named, and references to them."""
+    """Type definitions, for types that the text format wants to be named, and references to them.
+
+    A resource is referred to by its name as an identifier; whoever uses one defines it.
+    """
 
     lines: list[str] = field(default_factory=list)
+    exported: bool = False
+    """Whether the types are named by exports; else by imports, which functions that are imported need."""
     _known: dict[ValueType, str] = field(default_factory=dict)
 
     def ref(self, t: ValueType) -> str:
@@ -81,6 +88,8 @@ class TypeText:
                 return f"(option {self.ref(some)})"
             case TupleType(items):
                 return f"(tuple {' '.join(self.ref(item) for item in items)})"
+            case OwnType(resource) | BorrowType(resource):
+                return f"({'own' if isinstance(t, OwnType) else 'borrow'} ${resource.name})"
             case ResultType(ok, err):
                 sides = ["" if ok is None else f" {self.ref(ok)}", "" if err is None else f" (error {self.ref(err)})"]
                 return f"(result{''.join(sides)})"
@@ -103,7 +112,12 @@ class TypeText:
             case _:
                 raise AssertionError(t)
         name = f"t{len(self.lines)}"
-        self.lines.append(f'  (type ${name}-raw ({body}))\n  (import "{name}" (type ${name} (eq ${name}-raw)))')
+        named = (
+            f'(export ${name} "{name}" (type ${name}-raw))'
+            if self.exported
+            else f'(import "{name}" (type ${name} (eq ${name}-raw)))'
+        )
+        self.lines.append(f"  (type ${name}-raw ({body}))\n  {named}")
         return f"${name}"
 
 

@@ -7,7 +7,8 @@ import math
 
 from aiohttp import web
 
-from perdure.errors import GuestTrapped, Overloaded, PerdureError, ProviderUnavailable, TypeMismatch
+from perdure.errors import GuestTrapped, HostLeaving, Overloaded, PerdureError, ProviderUnavailable, TypeMismatch
+from perdure.host.peers import LEAVING
 
 CONTENT_TYPE = "application/problem+json"
 
@@ -31,6 +32,8 @@ def problem(error: PerdureError) -> web.Response:
         headers["Retry-After"] = str(max(1, math.ceil(error.retry_after)))
     elif error.retryable and error.http_status == 503:
         headers["Retry-After"] = "1"
+    if isinstance(error, HostLeaving):
+        headers[LEAVING] = "true"
     return web.Response(
         body=json.dumps(document).encode(),
         status=error.http_status,

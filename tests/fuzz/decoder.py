@@ -1,0 +1,116 @@
+"""Decoder, linker and everything that a component passes on its way to an instance, fed with spoiled components.
+
+What may happen: a `ComponentError`, or a plan. A sample of the plans is shown to wasmtime's validator; what is valid
+must load, bind (or be refused by name), and start (or trap). A sample of the refusals is shown to it as well: a valid
+component may be called unsupported, never malformed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+
+import wasmtime
+from wasmtime.component import Component as StockComponent
+
+from fuzz.bombs import bomb
+from fuzz.corpus import corpus
+from fuzz.grammar import component_of
+from fuzz.harness import Fuzzer, Unexpected, main
+from fuzz.mutations import Material, mutate
+from perdure.component.component import Component
+from perdure.component.decode import decode_component
+from perdure.component.engine import Engine, EngineConfig
+from perdure.component.host import HostFunction, HostResource, HostTrap
+from perdure.component.instance import InstanceLimits
+from perdure.component.link import link
+from perdure.component.types import FuncType
+from perdure.errors import ComponentError, ComponentUnsupported, GuestTrapped, InvocationTimeout
+from support.generated.source import Seeded, one_in
+
+_SECONDS = 0.3
+
+
+class _Anything:
+    """Provides every import; each function ends the guest's call."""
+
+    def function(self, interface: str, name: str, type: FuncType) -> HostFunction | None:  # noqa: A002
+        return _refuse
+
+    def resource(self, interface: str, name: str) -> HostResource | None:
+        return HostResource()
+
+
+def _refuse(*_args: object) -> object:
+    raise HostTrap("not here")
+
+
+class DecoderFuzzer(Fuzzer):
+    """`address_space_mb` bounds what a case can allocate."""
+
+    name = "decoder"
+    address_space_mb = 8 << 10
+
+    def __init__(self) -> None:
+        self._materials = [Material(data) for data in corpus()]
+        self._runner = asyncio.Runner()
+        self._engine = Engine(EngineConfig(memory_reservation=1 << 24))
+        settings = wasmtime.Config()
+        settings.cranelift_opt_level = "none"
+        self._validator = wasmtime.Engine(settings)
+
+    def close(self) -> None:
+        self._engine.close()
+        self._runner.close()
+
+    def data(self, number: int, source: Seeded) -> bytes:
+        if one_in(source, 50):
+            return bomb(source)
+        if one_in(source, 4):
+            return component_of(source)
+        return mutate(source, self._materials)
+
+    def run(self, number: int, source: Seeded) -> tuple[str, ...]:
+        data = self.data(number, source)
+        return (self._outcome(data, source),)
+
+    def _outcome(self, data: bytes, source: Seeded) -> str:
+        try:
+            link(decode_component(data))
+        except ComponentUnsupported:
+            return "unsupported"
+        except ComponentError as error:
+            if one_in(source, 50) and self._is_valid(data):
+                raise Unexpected(f"a valid component is called malformed: {error}") from error
+            return "refused"
+        return self._runner.run(self._load(data)) if one_in(source, 8) else "planned"
+
+    def _is_valid(self, data: bytes) -> bool:
+        try:
+            StockComponent(self._validator, data)
+        except wasmtime.WasmtimeError:
+            return False
+        return True
+
+    async def _load(self, data: bytes) -> str:
+        try:
+            component = await Component.load(self._engine, data)
+        except ComponentError as error:
+            if not isinstance(error, ComponentUnsupported) and self._is_valid(data):
+                raise Unexpected(f"a valid component does not load: {error}") from error
+            return "planned, but not valid"
+        try:
+            bound = component.bind(_Anything())
+        except ComponentUnsupported:
+            return "valid, unsupported"
+        deadline = asyncio.get_running_loop().time() + _SECONDS
+        try:
+            instance = await bound.instantiate(None, limits=InstanceLimits(memory=1 << 24), deadline=deadline)
+        except (GuestTrapped, InvocationTimeout):
+            return "valid, trapped at its start"
+        instance.close()
+        return "valid, started"
+
+
+if __name__ == "__main__":
+    sys.exit(main(DecoderFuzzer, "fuzz.decoder", (__doc__ or "").partition("\n")[0]))
