@@ -113,16 +113,30 @@ def test_a_bucket_at_a_second_redis_is_exactly_once(
     kubectl.apply(worker(replicas=2, **spec))
     kubectl.wait_ready("counter")
     client = kubectl.client("counter", retries=60)
+
+    def owner() -> str:
+        return str(json.loads(kubectl.client("counter").request("GET", "/v1/instances/a"))["host"])
+
+    def taken_over() -> bool:
+        call(client, "a", "calls", key=uuid.uuid4().hex)
+        return owner() not in killed
+
+    killed: list[str] = []
     replies = []
     for number in range(40):
-        if number == 20:
-            owner = json.loads(kubectl.client("counter").request("GET", "/v1/instances/a"))["host"]
-            kubectl.run("delete", "pod", owner, "--force", "--grace-period=0", "--wait=false")
+        if number == 15:
+            killed.append(owner())
+            kubectl.run("delete", "pod", killed[-1], "--force", "--grace-period=0", "--wait=false")
+        if number == 30:  # a killed pod answers for a moment longer
+            eventually(taken_over, "another host has taken over")
         replies.append(call(client, "a", "increment", "there", "n", key=f"call-{number}")["ok"])
     assert replies == list(range(1, 41))
     assert value(kubectl, "there", "n") == 40
-    assert call(client, "a", "increment", "here", "n") == {"ok": 1}
-    assert call(client, "a", "calls") == 41
+    # A repeat after the takeover gets its first answer and writes nothing.
+    assert call(client, "a", "increment", "there", "n", key="call-5") == {"ok": 6}
+    assert value(kubectl, "there", "n") == 40
+    assert call(client, "a", "increment", "here", "n", key="here") == {"ok": 1}
+    assert call(client, "a", "calls", key="last") == 41
     # The bucket's configuration acts there, too.
     assert "err" in call(client, "a", "set", "there", "n", [1, 2, 3, 4, 5], key="long")
     pattern = f"*{{{kubectl.namespace}/counter}}*"

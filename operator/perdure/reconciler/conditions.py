@@ -59,7 +59,7 @@ class Facts:
     """What one reconcile saw. Where there is no error there is None.
 
     `refusal`: (code, sentence) that a host of the present generation left when it ended. `waiting`: why a pod does
-    not start.
+    not start. `stopping`: hosts of a former configuration that finish their calls.
     """
 
     spec_error: str | None = None
@@ -72,6 +72,7 @@ class Facts:
     ready: int = 0
     updated: int = 0
     total: int = 0
+    stopping: int = 0
     refusal: tuple[str, str] | None = None
     waiting: str | None = None
 
@@ -123,6 +124,9 @@ def _progressing(facts: Facts) -> Verdict:
     if blocked:
         return Verdict("Progressing", "False", Reason.BLOCKED, blocked)
     if facts.updated == facts.desired == facts.ready == facts.total:
+        if facts.stopping:
+            message = f"{facts.stopping} hosts of a former configuration finish their calls"
+            return Verdict("Progressing", "True", Reason.ROLLING_OUT, message)
         return Verdict("Progressing", "False", Reason.UP_TO_DATE, "all hosts run the present configuration")
     message = facts.waiting or f"{facts.updated} of {facts.desired} hosts run the present configuration"
     return Verdict("Progressing", "True", Reason.ROLLING_OUT, message)

@@ -13,11 +13,13 @@ _NOISE = ("ContainerCreating", "PodInitializing")
 
 @dataclass(frozen=True, slots=True)
 class Pods:
-    """`current`: pods with the present configuration. See `conditions.Facts` for the rest."""
+    """`current`: pods with the present configuration. `stopping`: hosts with a former one that go and still answer. See
+    `conditions.Facts` for the rest."""
 
     total: int
     ready: int
     current: int
+    stopping: int
     refusal: tuple[str, str] | None
     waiting: str | None
     silent: str | None
@@ -26,20 +28,35 @@ class Pods:
 
 def observe(pods: Iterable[Object], checksum: str) -> Pods:
     """Pods that are going do not count, nor those that have ended for good (evicted ones stay in the list)."""
-    alive = [pod for pod in pods if not (pod["metadata"].get("deletionTimestamp") or _has_ended(pod))]
-    current = [pod for pod in alive if pod["metadata"].get("annotations", {}).get(CHECKSUM) == checksum]
+    running = [pod for pod in pods if not _has_ended(pod)]
+    alive = [pod for pod in running if not _is_going(pod)]
+    current = [pod for pod in alive if _checksum(pod) == checksum]
+    stopping = [pod for pod in running if _is_going(pod) and _runs(pod) and _checksum(pod) != checksum]
     waiting = next((reason for pod in current if (reason := _waiting(pod)) is not None), None)
     refusal = next((found for pod in current if (found := _refusal(pod)) is not None), None)
     silent = next((address for pod in current if (address := _silent(pod)) is not None), None)
-    return Pods(len(alive), sum(map(_is_ready, alive)), len(current), refusal, waiting, silent)
+    return Pods(len(alive), sum(map(_is_ready, alive)), len(current), len(stopping), refusal, waiting, silent)
 
 
 def _has_ended(pod: Object) -> bool:
     return pod.get("status", {}).get("phase") in ("Failed", "Succeeded")
 
 
+def _is_going(pod: Object) -> bool:
+    return bool(pod["metadata"].get("deletionTimestamp"))
+
+
+def _checksum(pod: Object) -> str | None:
+    found: str | None = pod["metadata"].get("annotations", {}).get(CHECKSUM)
+    return found
+
+
+def _runs(pod: Object) -> bool:
+    return "running" in _host_status(pod).get("state", {})
+
+
 def _silent(pod: Object) -> str | None:
-    if _is_ready(pod) or "running" not in _host_status(pod).get("state", {}):
+    if _is_ready(pod) or not _runs(pod):
         return None
     address = pod["status"].get("podIP")
     return str(address) if address else None

@@ -114,6 +114,7 @@ class Reconciler:
             ready=pods.ready,
             updated=pods.current,
             total=pods.total,
+            stopping=pods.stopping,
             refusal=refusal,
             waiting=pods.waiting,
         )

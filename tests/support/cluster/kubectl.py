@@ -19,6 +19,8 @@ from perdure.cli.client import Client
 from support.servers import free_port
 
 Object = dict[str, Any]
+_LONGEST_CALL = 12.0
+"""Seconds; more than an invocation may take. The API server's connection to a pod that was killed just hangs."""
 _RESOURCES = {
     "worker": ("apis/perdure.dev/v1alpha1", "workers", True),
     "kvp": ("apis/perdure.dev/v1alpha1", "keyvalueproviders", False),
@@ -131,10 +133,12 @@ class Kubectl:
 
     def client(self, worker: str, *, retries: int = 30) -> Client:
         """The Worker's Service, through the API server: what kube-proxy would choose, from anywhere."""
-        return Client(f"{self.proxy}/api/v1/namespaces/{self.namespace}/services/{worker}:http/proxy", retries=retries)
+        url = f"{self.proxy}/api/v1/namespaces/{self.namespace}/services/{worker}:http/proxy"
+        return Client(url, timeout=_LONGEST_CALL, retries=retries)
 
     def pod_client(self, pod: str, port: int = 8080) -> Client:
-        return Client(f"{self.proxy}/api/v1/namespaces/{self.namespace}/pods/{pod}:{port}/proxy", retries=10)
+        url = f"{self.proxy}/api/v1/namespaces/{self.namespace}/pods/{pod}:{port}/proxy"
+        return Client(url, timeout=_LONGEST_CALL, retries=10)
 
 
 def call(client: Client, instance: str, function: str, *arguments: object, key: str | None = None) -> Any:

@@ -88,6 +88,8 @@ def test_what_is_blocked_says_so_while_what_runs_runs_on(cause: tuple[dict[str, 
         ({"ready": 0, "refusal": ("bad-manifest", "spec.env: no")}, "Available",
          ("False", "HostsNotReady", "spec.env: no")),
         ({"updated": 1}, "Progressing", ("True", "RollingOut", "1 of 3 hosts run the present configuration")),
+        ({"stopping": 1}, "Progressing",
+         ("True", "RollingOut", "1 hosts of a former configuration finish their calls")),
         ({"total": 4}, "Progressing", ("True", "RollingOut", "3 of 3 hosts run the present configuration")),
         ({"spec_error": "bad"}, "ComponentResolved", ("Unknown", "InvalidSpec", "bad")),
         ({"spec_error": "bad"}, "ProviderReady", ("Unknown", "InvalidSpec", "bad")),
@@ -185,6 +187,14 @@ def test_pods_that_go_or_have_ended_do_not_count() -> None:
     going["metadata"]["deletionTimestamp"] = "now"
     seen = observe([pod("a", ready=True), pod("b", current=False, ready=True), going, pod("c", phase="Failed")], "now")
     assert (seen.total, seen.ready, seen.current) == (2, 2, 1)
+
+
+def test_a_host_of_a_former_configuration_counts_until_it_answers_no_more() -> None:
+    running, ended = host(state={"running": {}}), host(state={"terminated": {}})
+    pods = [pod("a", current=False, **running), pod("b", current=False, **ended), pod("c", **running)]
+    for each in pods:
+        each["metadata"]["deletionTimestamp"] = "now"
+    assert observe(pods, "now").stopping == 1, "one that has ended, and one that is merely scaled away, do not"
 
 
 @pytest.mark.parametrize(
