@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import os
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -27,10 +28,15 @@ CONNECTIONS = (1, 64)
 CALLS = {1: 100, 64: 640}
 RAW_CALLS = {1: 500, 64: 2560}
 ROUNDS = 7
-COLUMNS = ("at once", "what", "µs an operation", "p99 ms", "× raw write", "× plain HTTP", "server CPU µs", "rounds")
+COLUMNS = (
+    *("at once", "what", "µs an operation", "p99 ms", "× raw", "× HTTP"),
+    *("server CPU µs", "CPU × raw", "CPU × HTTP", "rounds"),
+)
 NOTE = (
-    "Medians of rounds with (least–greatest). µs an operation: a round's time over its operations. Ratios are taken "
-    "round by round. Server CPU: processor time of the process that answers HTTP; a store's own server not included."
+    "Medians of rounds with (least–greatest); ratios are taken round by round. µs an operation: a round's time over "
+    "its operations. × raw, × HTTP: against the first line and against plain HTTP. Server CPU: processor time of the "
+    "process that answers HTTP. CPU × raw, CPU × HTTP: processor time of client, that process and the store's server "
+    "together, which other programs on the machine change less."
 )
 
 
@@ -60,7 +66,9 @@ async def over_redis(policy: str, rounds: int) -> Table:
                         contenders.append(
                             Contender(f"raw SET, pipelines of {tasks}", raw.set_pipelined, RAW_CALLS[tasks])
                         )
-                    table.rows.extend(await compare(tasks, contenders, [Target("", host)], plain, rounds))
+                    assert server.process is not None
+                    store = server.process.pid
+                    table.rows.extend(await compare(tasks, contenders, [Target("", host)], plain, rounds, store))
     return table
 
 
@@ -83,39 +91,53 @@ async def over_local_stores(rounds: int) -> Table:
 
 
 async def compare(
-    tasks: int, raw: Sequence[Contender], targets: Sequence[Target], plain: tuple[str, int], rounds: int
+    tasks: int,
+    raw: Sequence[Contender],
+    targets: Sequence[Target],
+    plain: tuple[str, int],
+    rounds: int,
+    store: int | None = None,
 ) -> list[Mapping[str, Cell]]:
-    """Rows of one interleaved comparison; the first of `raw` is what the others are measured by."""
+    """Rows of one interleaved comparison; the first of `raw` is what the others are measured by. `store`: the pid of
+    the store's server."""
     url, pid = plain
-    contenders, processes = list(raw), {}
     floor = "plain HTTP, nothing done"
+    contenders, servers, callers = list(raw), {floor: pid}, []
     async with client_session(tasks) as session:
         contenders.append(Contender(floor, Caller(url, session, tasks, ARGUMENTS, keyed=True).run, CALLS[tasks]))
-        processes[floor] = pid
-        callers = []
         for target in targets:
             for keyed, label in ((True, "durable set"), (False, "durable set, no key")):
                 caller = Caller(target.host.url, session, tasks, ARGUMENTS, keyed)
                 contenders.append(Contender(target.name + label, caller.run, CALLS[tasks]))
-                processes[target.name + label] = target.pid
+                servers[target.name + label] = target.pid
                 callers.append(caller)
-        found = await interleave(contenders, rounds, processes=processes)
+        shared = {"client": os.getpid(), **({} if store is None else {"store": store})}
+        found = await interleave(contenders, rounds, processes={**servers, **shared})
         for caller in callers:
             caller.require_durable()
-    return [row(tasks, name, samples, found[raw[0].name], found[floor]) for name, samples in found.items()]
+    work = {name: together(samples, [name, *shared]) for name, samples in found.items()}
+    first = raw[0].name
+    return [
+        {
+            "at once": tasks,
+            "what": name,
+            "µs an operation": spread([seconds * 1e6 for seconds in samples.seconds]),
+            "p99 ms": percentile(samples.latencies, 99) * 1e3 if samples.latencies else None,
+            "× raw": None if name == first else ratio(samples.seconds, found[first].seconds),
+            "× HTTP": ratio(samples.seconds, found[floor].seconds) if "durable" in name else None,
+            "server CPU µs": median(samples.processor[name]) * 1e6 if name in servers else None,
+            "CPU × raw": None if name == first else ratio(work[name], work[first]),
+            "CPU × HTTP": ratio(work[name], work[floor]) if "durable" in name else None,
+            "rounds": len(samples.seconds),
+        }
+        for name, samples in found.items()
+    ]
 
 
-def row(tasks: int, name: str, samples: Samples, raw: Samples, plain: Samples) -> Mapping[str, Cell]:
-    return {
-        "at once": tasks,
-        "what": name,
-        "µs an operation": spread([seconds * 1e6 for seconds in samples.seconds]),
-        "p99 ms": percentile(samples.latencies, 99) * 1e3 if samples.latencies else None,
-        "× raw write": None if samples is raw else ratio(samples.seconds, raw.seconds),
-        "× plain HTTP": ratio(samples.seconds, plain.seconds) if "durable" in name else None,
-        "server CPU µs": median(samples.processor[name]) * 1e6 if name in samples.processor else None,
-        "rounds": len(samples.seconds),
-    }
+def together(samples: Samples, processes: Sequence[str]) -> list[float]:
+    """Processor seconds an operation of those of `processes` that were watched, by round."""
+    watched = [samples.processor[name] for name in processes if name in samples.processor]
+    return [sum(parts) for parts in zip(*watched, strict=True)]
 
 
 async def benchmark(options: Options) -> list[Table]:
