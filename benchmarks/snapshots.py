@@ -25,18 +25,8 @@ from support.state_guests import CODEC, LANGUAGES, MissingTool, World, built_sta
 RUNS = 20
 CALLS = [("count", []), ("remember", ["key", "value" * 20]), ("churn", [200]), ("stamp", []), ("hold", ["note"])] * 20
 COLUMNS = (
-    "guest",
-    "MB",
-    "pages",
-    "memory",
-    "pages",
-    "full",
-    "delta",
-    "capture",
-    "(no pagemap)",
-    "delta",
-    "restore",
-    "blank",
+    *("guest", "memory, MB", "pages changed", "memory, B", "pages, B", "full, B", "delta, B"),
+    *("capture, ms", "without pagemap", "delta, ms", "restore, ms", "blank, ms"),
 )
 
 

@@ -78,14 +78,18 @@ def read_globals(instance: Instance, items: Sequence[CoreExport]) -> bytes:
     return b"".join(parts)
 
 
-def write_globals(instance: Instance, items: Sequence[CoreExport], values: bytes) -> None:
-    """What `read_globals` read. The type is the global's own."""
+def write_globals(instance: Instance, items: Sequence[CoreExport], values: bytes, present: bytes) -> None:
+    """Set those of `values`, which `read_globals` read, that differ from the `present` ones."""
     value = (ctypes.c_ubyte * VAL_SIZE)()
     at = ctypes.addressof(value)
     for number, item in enumerate(items):
+        span = slice(number * GLOBAL_SIZE, (number + 1) * GLOBAL_SIZE)
+        if values[span] == present[span]:
+            continue
         reference = instance.item(item)
+        # Reading it first gives the value its type.
         capi.global_get(instance.context, reference, at)
-        RAW[at + VAL_OF : at + VAL_OF + GLOBAL_SIZE] = values[number * GLOBAL_SIZE : (number + 1) * GLOBAL_SIZE]
+        RAW[at + VAL_OF : at + VAL_OF + GLOBAL_SIZE] = values[span]
         error = capi.global_set(instance.context, reference, at)
         if error:
             raise capi.take_error(error)

@@ -10,7 +10,7 @@ from perdure.component.handles import Handle
 from perdure.component.plan import CoreExport
 from perdure.component.snapshot.codec import ResourceCodec
 from perdure.component.snapshot.content import State, malformed
-from perdure.component.snapshot.image import place, write_globals
+from perdure.component.snapshot.image import InitialImage, place, write_globals
 from perdure.component.snapshot.pages import write_pages
 from perdure.errors import SnapshotError
 
@@ -18,13 +18,16 @@ if TYPE_CHECKING:
     from perdure.component.instance import Instance
 
 
-def write_state(instance: Instance, state: State, codec: ResourceCodec) -> None:
-    """`instance` is blank, and of the component that `state` is of. Raises `SnapshotError`; then close it."""
+def write_state(instance: Instance, state: State, initial: InitialImage, codec: ResourceCodec) -> None:
+    """`instance` is blank, and of the component that `state` and `initial` are of.
+
+    Raises `SnapshotError`; the instance is then to be closed.
+    """
     layout = instance.bound.component.layout
     resources = instance.bound.component.plan.resources
     for item, memory in zip(layout.memories, state.memories, strict=True):
         write_pages(_grown(instance, item, memory.size), memory.pages)
-    write_globals(instance, layout.globals, state.globals)
+    write_globals(instance, layout.globals, state.globals, initial.globals)
     for table, saved in zip(instance.tables, state.tables, strict=True):
         handles = []
         for one in saved.handles:

@@ -114,7 +114,7 @@ class Snapshots:
         snapshot = self.read(chain, limits=limits)
         instance = await self._bound.blank(context, limits=limits)
         try:
-            write_state(instance, snapshot.state, codec or NoHostResources())
+            write_state(instance, snapshot.state, self._initial, codec or NoHostResources())
         except BaseException:
             instance.close()
             raise
