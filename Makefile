@@ -3,6 +3,7 @@ SHELL := /bin/bash
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+export PATH := $(abspath $(BIN)):$(PATH)
 export PERDURE_CACHE ?= $(HOME)/.cache/perdure
 
 .DEFAULT_GOAL := help
