@@ -1,6 +1,7 @@
 # The commands of the README. `make demo` and `make test` do all of their own set-up.
 SHELL := /bin/bash
-PYTHON ?= python3
+# Found before the virtual environment comes first in PATH.
+PYTHON := $(or $(PYTHON),$(shell command -v python3))
 VENV ?= .venv
 BIN := $(VENV)/bin
 export PATH := $(abspath $(BIN)):$(PATH)
