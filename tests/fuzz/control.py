@@ -29,7 +29,7 @@ class ControlFuzzer(Fuzzer):
         if number == 7:
             raise KeyError("seven")
         if number == 9:
-            len(b"x" * (700 << 20))
+            len(b"x" * (200 << 20))
         if number == 11:
             began = time.process_time()
             while time.process_time() - began < 0.6:

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 PATIENCE = 4
 """Slices that the guest's allocator gets before the event loop does."""
+_TURN = 4
+"""Slices after which a call's many allocations together let the event loop turn."""
 
 
 class Allocator:
@@ -45,7 +47,7 @@ class Allocator:
                 instance.may_leave = True
                 instance.check(arrays)
                 pointer = arrays.read_i32()
-                if instance.engine.slices > PATIENCE:
+                if instance.engine.slices > _TURN:
                     raise Unfinished(_after_a_turn(pointer))
                 return pointer
         raise Unfinished(self._still_allocating(future))

@@ -200,12 +200,7 @@ class _Linker:
                 source = cast("CoreInstanceItem", scope.space("core instance")[index])
                 scope.add(sort, self._core_export(source, sort, name))
             case d.AliasOuter(sort, count, index):
-                outer: Scope | None = scope
-                for _ in range(count):
-                    outer = outer.up if outer is not None else None
-                if outer is None:
-                    raise ComponentError("malformed component: an outer alias beyond the outermost component")
-                scope.add(sort, outer.space(sort)[index])
+                scope.add(sort, scope.outer(count).space(sort)[index])
 
     def _canon(self, definition: d.CanonLift | d.CanonLower | d.CanonResource, scope: Scope) -> None:
         canon: Canon

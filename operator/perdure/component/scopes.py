@@ -8,6 +8,7 @@ from typing import TypeAlias
 from perdure.component.decode import definitions as d
 from perdure.component.plan import CoreRef, HostImport, Lift
 from perdure.component.types import FuncType, ResourceType, ValueType
+from perdure.errors import ComponentError
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +58,15 @@ class Scope:
 
     def space(self, sort: str) -> list[object]:
         return self.spaces.setdefault(sort, [])
+
+    def outer(self, count: int) -> Scope:
+        """The scope `count` levels further out. Raises `ComponentError` where there is none."""
+        found, left = self, count
+        while left:
+            if found.up is None:
+                raise ComponentError("malformed component: an outer alias beyond the outermost component")
+            found, left = found.up, left - 1
+        return found
 
     def add(self, sort: str, value: object) -> None:
         self.space(sort).append(value)

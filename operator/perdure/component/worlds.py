@@ -142,7 +142,7 @@ class _WorldReader:
                 scope.add(sort, None if sort.startswith("core") else exports[name][1])
             case d.AliasOuter(sort, count, index):
                 if not sort.startswith("core"):
-                    scope.add(sort, _outer(scope, count).space(sort)[index])
+                    scope.add(sort, scope.outer(count).space(sort)[index])
             case d.TypeDef(d.ResourceDef()):
                 scope.add("type", ResourceType(None, "resource", 0))
             case d.TypeDef(kind):
@@ -294,13 +294,4 @@ class _WorldReader:
 def _func_type(found: object) -> FuncType | Unsupported:
     if not isinstance(found, (FuncType, Unsupported)):
         raise ComponentError("malformed component: a function type was expected")
-    return found
-
-
-def _outer(scope: Scope, count: int) -> Scope:
-    found: Scope | None = scope
-    for _ in range(count):
-        found = found.up if found is not None else None
-    if found is None:
-        raise ComponentError("malformed component: an outer alias beyond the outermost component")
     return found
