@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -28,3 +29,13 @@ def counter() -> Path:
     with Engine(EngineConfig(cache_dir=COMPILED)) as engine, asyncio.Runner() as runner:
         runner.run(Component.load(engine, path.read_bytes()))
     return path
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """How many tests ran in each layer."""
+    ended = [report for kind in ("passed", "failed") for report in terminalreporter.stats.get(kind, [])]
+    layers = Counter(report.nodeid.split("/")[1] for report in ended if report.when == "call" and "/" in report.nodeid)
+    if layers:
+        terminalreporter.write_line(
+            "by layer: " + ", ".join(f"{name} {count}" for name, count in sorted(layers.items()))
+        )
