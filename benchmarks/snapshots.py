@@ -20,7 +20,7 @@ sys.path.append(str(ROOT / "tests"))
 
 from perdure.component.capi import RAW  # noqa: E402
 from perdure.component.snapshot.image import place  # noqa: E402
-from support.state_guests import CODEC, LANGUAGES, MissingTool, World, built_state_guest, loaded  # noqa: E402
+from support.state_guests import CODEC, LANGUAGES, World, loaded, state_guest  # noqa: E402
 
 RUNS = 20
 CALLS = [("count", []), ("remember", ["key", "value" * 20]), ("churn", [200]), ("stamp", []), ("hold", ["note"])] * 20
@@ -82,12 +82,7 @@ async def measured(component: Path) -> list[str]:
 def main() -> None:
     print("| " + " | ".join(COLUMNS) + " |\n" + "|---" * len(COLUMNS) + "|")
     for language in sys.argv[1:] or LANGUAGES:
-        try:
-            component = built_state_guest(language)
-        except MissingTool as missing:
-            print(f"| {language} | not measured: {missing} |")
-            continue
-        print("| " + " | ".join([language, *asyncio.run(measured(component))]) + " |", flush=True)
+        print("| " + " | ".join([language, *asyncio.run(measured(state_guest(language)))]) + " |", flush=True)
 
 
 if __name__ == "__main__":
