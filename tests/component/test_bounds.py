@@ -14,6 +14,7 @@ from perdure.component.decode import decode_component
 from perdure.component.engine import Engine
 from perdure.component.instance import Instance, InstanceLimits
 from perdure.component.link import link
+from perdure.component.traps import MAX_NAME
 from perdure.component.types import Variant
 from perdure.errors import ComponentError, ComponentUnsupported, GuestTrapped, InvocationTimeout
 from support.generated.ours import Host, OurComponent
@@ -63,6 +64,26 @@ def _imported(depth: int, names: str) -> bytes:
 def test_a_small_binary_cannot_ask_for_much_work(data: bytes, said: str) -> None:
     with pytest.raises(ComponentError, match=said):
         link(decode_component(data))
+
+
+def _nested(depth: int) -> bytes:
+    data = component()
+    for _ in range(depth):
+        data = component(section(4, data))
+    return data
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        pytest.param(_nested(60), "components within one another more than 32 deep", id="components"),
+        pytest.param(component(types(b"\x42\x01\x01" * 80 + b"\x42\0")), "types within one another more than 64", id="types"),
+        pytest.param(component(section(3, b"\x01" + b"\x50\x01\x01" * 80 + b"\x50\0")), "core types", id="core types"),
+    ],
+)  # fmt: skip
+def test_nesting_beyond_measure_is_refused_by_name(data: bytes, said: str) -> None:
+    with pytest.raises(ComponentUnsupported, match=said):
+        decode_component(data)
 
 
 def _returns(kind: str, named: str = "") -> bytes:
@@ -195,3 +216,14 @@ async def test_tables_and_memories_are_bounded(engine: Engine) -> None:
     )
     with pytest.raises(GuestTrapped, match="memory count"):
         await many.instantiate(InstanceLimits(memory=1 << 20))
+
+
+async def test_names_in_a_trap_are_cut(engine: Engine) -> None:
+    name = "f" * 90_000
+    text = f"""(component (core module $m (func ${name} (unreachable)) (func (export "f") (call ${name})))
+      (core instance $i (instantiate $m)) (func (export "f") (canon lift (core func $i "f"))))"""
+    ours = await OurComponent.load(engine, bytes(wat2wasm(text)), {})
+    instance = await ours.instantiate()
+    with pytest.raises(GuestTrapped) as caught:
+        await ours.call(instance, "f", ())
+    assert caught.value.frames[0] == "f" * MAX_NAME and len(caught.value.detail) < 1000

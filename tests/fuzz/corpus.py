@@ -81,6 +81,17 @@ _HAND = (
       (core module $n (import "a" "g" (global (mut i64))) (import "a" "t" (table 2 funcref)) (import "a" "m" (memory 1)))
       (core instance (instantiate $n (with "a" (instance $i))))
       (func (export "f") (param "a" u64) (param "b" f32) (param "c" f64) (param "d" char) (result s64) (canon lift (core func $i "f"))))""",
+    # Core imports and types of later proposals: tags, typed references, 64-bit tables and memories.
+    """(component
+      (core module $a (type $f (func)) (tag (export "t") (param i32)) (global (export "g") (ref null $f) (ref.null $f))
+        (table (export "b") i64 1 (ref null $f)) (memory (export "m") i64 1))
+      (core instance $a (instantiate $a))
+      (core module $b (type $f (func)) (import "a" "t" (tag (param i32))) (import "a" "g" (global (ref null $f)))
+        (import "a" "b" (table i64 1 (ref null $f))) (import "a" "m" (memory i64 1)))
+      (core instance (instantiate $b (with "a" (instance $a))))
+      (core type (module (type (func)) (import "a" "b" (tag (type 0))) (export "c" (global (ref func)))))
+      (core type (func (param (ref null extern)) (result i32)))
+      (import "f" (func async (param "a" u8))) (type (stream u8)) (type (future)))""",
     # An interface of every kind of type.
     """(component
       (import "x:y/types" (instance

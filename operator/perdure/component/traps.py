@@ -9,6 +9,8 @@ from wasmtime import Trap, WasmtimeError
 from perdure.errors import GuestTrapped
 
 MAX_FRAMES = 32
+MAX_NAME = 200
+"""Characters of a function's name, and of a reason: both can hold what the guest's binary says, at any length."""
 _OTHER_KINDS = {
     "thrown Wasm exception": "uncaught-exception",
     "count too high": "limit-exceeded",
@@ -52,15 +54,15 @@ def _trap_kind(error: Exception) -> str:
 def _reason(error: Exception) -> str:
     match = re.search(r"wasm trap: (.+)", str(error))
     if match:
-        return match.group(1).splitlines()[0]
+        return match.group(1).splitlines()[0][:MAX_NAME]
     lines = str(error).strip().splitlines()
-    return lines[-1].strip() if lines else type(error).__name__
+    return lines[-1].strip()[:MAX_NAME] if lines else type(error).__name__
 
 
 def _frame_names(error: Exception) -> list[str]:
     if isinstance(error, (Trap, WasmtimeError)):
         frames = getattr(error, "frames", None)
         if frames:
-            return [frame.func_name or f"function {frame.func_index}" for frame in frames[:MAX_FRAMES]]
+            return [(frame.func_name or f"function {frame.func_index}")[:MAX_NAME] for frame in frames[:MAX_FRAMES]]
     found = re.findall(r"^\s*\d+:\s+0x[0-9a-f]+ - (.+)$", str(error), re.MULTILINE)
-    return [name.strip() for name in found[:MAX_FRAMES]]
+    return [name.strip()[:MAX_NAME] for name in found[:MAX_FRAMES]]

@@ -34,6 +34,12 @@ class Reader:
         """An error that names the offset."""
         return ComponentError(f"malformed component: {what} at byte {self.position:#x}")
 
+    def too_deep(self, what: str, limit: int) -> ComponentUnsupported:
+        """For nesting that the format allows and nobody writes."""
+        return ComponentUnsupported(
+            f"the component has {what} more than {limit} deep", feature=f"{what} over {limit} deep"
+        )
+
     def refuse(self, detail: str, feature: str) -> None:
         """Raise `ComponentUnsupported`, or note it where refusals are collected."""
         refusal = ComponentUnsupported(detail, feature=feature)

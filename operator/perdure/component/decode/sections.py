@@ -50,7 +50,7 @@ def decode_component(data: bytes, refusals: list[ComponentUnsupported] | None = 
 
 def _component(r: Reader, depth: int) -> tuple[d.Definition, ...]:
     if depth > _MAX_DEPTH:
-        raise r.fail("components nested too deeply")
+        raise r.too_deep("components within one another", _MAX_DEPTH)
     if r.take(4) != _MAGIC or r.take(4) != _COMPONENT:
         raise r.fail("unknown version of the component format")
     definitions: list[d.Definition] = []

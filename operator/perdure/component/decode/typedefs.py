@@ -150,7 +150,9 @@ def skip_core_type(r: Reader, depth: int = 0) -> d.CoreTypeDef:
         r.vector(_skip_core_value_type)
     elif form in _GC_TYPES:
         raise ComponentUnsupported("the component declares garbage-collected core types", feature="GC types")
-    elif form == 0x50 and depth < _MAX_DEPTH:
+    elif form == 0x50:
+        if depth >= _MAX_DEPTH:
+            raise r.too_deep("core types within one another", _MAX_DEPTH)
         r.vector(lambda s: _skip_module_declaration(s, depth + 1))
     else:
         raise r.fail(f"unsupported core type {form:#x}")
@@ -235,7 +237,7 @@ def declaration(r: Reader, depth: int) -> d.Definition:
 def def_type(r: Reader, depth: int = 0) -> d.DefType:  # noqa: C901 - one branch a form of the grammar
     """`deftype`. Nesting is bounded."""
     if depth > _MAX_DEPTH:
-        raise r.fail("types nested too deeply")
+        raise r.too_deep("types within one another", _MAX_DEPTH)
     form = r.byte()
     if form in PRIMITIVES:
         return d.PrimDef(PRIMITIVES[form])
