@@ -9,9 +9,12 @@ import wasmtime
 from wasmtime import wat2wasm
 from wasmtime.component import Component as StockComponent
 
+from fuzz.binary import component, core_module, extern, name, section, types, vec
 from perdure.component.component import Component
+from perdure.component.decode import decode_component
 from perdure.component.engine import Engine
-from perdure.errors import ComponentUnsupported
+from perdure.component.link import link
+from perdure.errors import ComponentError, ComponentUnsupported
 from support.generated.ours import Host
 
 
@@ -62,8 +65,8 @@ _FUNC = "(type $f (func))"
     ],
 )
 async def test_what_is_harmless_runs(engine: Engine, text: str) -> None:
-    component = await Component.load(engine, _binary(text))
-    instance = await component.bind(Host({})).instantiate(None)
+    loaded = await Component.load(engine, _binary(text))
+    instance = await loaded.bind(Host({})).instantiate(None)
     instance.close()
 
 
@@ -83,3 +86,21 @@ async def test_what_is_harmless_runs(engine: Engine, text: str) -> None:
 async def test_what_is_not_supported_is_named(engine: Engine, text: str, said: str) -> None:
     with pytest.raises(ComponentUnsupported, match=said):
         await Component.load(engine, _binary(text))
+
+
+_FUNC_AS_INSTANCE = component(
+    types(b"\x40\0\x01\0"),
+    section(10, vec([extern("f") + b"\x01\0"])),
+    section(5, vec([b"\x01" + vec([extern("f") + b"\x01\0"])])),
+    section(6, vec([b"\x05\0\0" + name("f"), b"\x01\0\x01" + name("x")])),
+)
+_CORE_AS_INSTANCE = component(
+    core_module(), section(2, vec([b"\0\0\0"])), section(6, vec([b"\x05\x01\0" + name("x"), b"\x01\0\0" + name("x")]))
+)
+
+
+@pytest.mark.parametrize("data", [_FUNC_AS_INSTANCE, _CORE_AS_INSTANCE], ids=["a function", "a core export"])
+def test_an_alias_as_another_sort_is_malformed(data: bytes) -> None:
+    """Linking comes before wasmtime's validator: it must see for itself."""
+    with pytest.raises(ComponentError, match="as instance"):
+        link(decode_component(data))

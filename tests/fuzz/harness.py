@@ -7,13 +7,13 @@ one case for too long, the case is known; it is saved, and another child goes on
 from __future__ import annotations
 
 import argparse
+import faulthandler
 import json
 import mmap
 import os
 import random
 import resource
 import signal
-import struct
 import subprocess
 import sys
 import tempfile
@@ -22,15 +22,19 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from support.generated.source import Seeded
 
 TESTS = Path(__file__).resolve().parents[1]
-_STATE = struct.Struct("<Qd")
+_STATE = 16
+"""Bytes shared with the child: the number of the case it is at, and when it began it, in nanoseconds. Each is written
+in one piece, which `struct.pack_into` does not promise."""
 _EVERY = 2.0
-_START = 120.0
+_START = 120_000_000_000
+_PROGRESS = 60.0
+_KILLED = "crash: SIGKILL"
 
 
 @dataclass
@@ -98,14 +102,14 @@ def source_of(seed: int, number: int) -> Seeded:
 
 
 def work(
-    fuzzer: Fuzzer, seed: int, first: int, last: int, state: mmap.mmap, say: Callable[[dict[str, object]], None]
+    fuzzer: Fuzzer, seed: int, first: int, last: int, state: memoryview, say: Callable[[dict[str, object]], None]
 ) -> None:
     """Cases `first` to `last` (exclusive). Findings and figures go to `say`."""
     figures = Figures()
     said = time.monotonic()
     peak = _peak_mb()
     for number in range(first, last):
-        _STATE.pack_into(state, 0, number, time.monotonic())
+        state[0], state[1] = number, time.monotonic_ns()
         began = time.process_time()
         try:
             figures.outcomes.update(fuzzer.run(number, source_of(seed, number)))
@@ -201,7 +205,15 @@ def supervise(
     for worker in workers:
         worker.start()
     for worker in workers:
-        worker.join()
+        while worker.is_alive():
+            worker.join(_PROGRESS)
+            if worker.is_alive():
+                seconds = time.monotonic() - began
+                print(
+                    f"  {run.figures.cases:,} cases after {seconds:.0f} s, {len(run.findings)} findings",
+                    file=sys.stderr,
+                    flush=True,
+                )
     run.seconds = time.monotonic() - began
     return run
 
@@ -210,30 +222,32 @@ def _job(
     make: Callable[[], Fuzzer], module: str, run: Run, lock: threading.Lock, first: int, last: int, most: int
 ) -> None:
     fuzzer = make()
+    killed = -1
     try:
         while first < last and len(run.findings) < most:
             died = _child(fuzzer, module, run, lock, first, last)
             if died is None:
                 return
-            number, why = died
+            if died.what == _KILLED and died.case != killed:
+                first = killed = died.case  # no case can do that; somebody else may have: once more
+                continue
             with lock:
-                run.findings.append(Finding(number, why, "", fuzzer.data(number, source_of(run.seed, number))))
+                run.findings.append(replace(died, data=fuzzer.data(died.case, source_of(run.seed, died.case))))
                 run.figures.cases += 1
-                run.figures.outcomes[why] += 1
-            first = number + 1
+                run.figures.outcomes[died.what.partition(":")[0]] += 1
+            first = died.case + 1
     finally:
         fuzzer.close()
 
 
-def _child(
-    fuzzer: Fuzzer, module: str, run: Run, lock: threading.Lock, first: int, last: int
-) -> tuple[int, str] | None:
+def _child(fuzzer: Fuzzer, module: str, run: Run, lock: threading.Lock, first: int, last: int) -> Finding | None:
     """One child. Returns the case at which it died, and how; None when it came to its end."""
     with tempfile.NamedTemporaryFile() as shared:
-        shared.write(bytes(_STATE.size))
+        shared.write(bytes(_STATE))
         shared.flush()
-        state = mmap.mmap(shared.fileno(), _STATE.size)
-        _STATE.pack_into(state, 0, first, time.monotonic() + _START)  # it has not begun: its start-up is not a hang
+        mapped = mmap.mmap(shared.fileno(), _STATE)
+        state = memoryview(mapped).cast("Q")
+        state[0], state[1] = first, time.monotonic_ns() + _START  # it has not begun: its start-up is not a hang
         child = subprocess.Popen(
             [
                 sys.executable,
@@ -276,25 +290,27 @@ def _child(
             child.stdout.close()
             if child.stderr:
                 child.stderr.close()
-        number = _STATE.unpack_from(state)[0]
-        state.close()
+        number = state[0]
+        state.release()
+        mapped.close()
     if code == 0:
         return None
     with lock:
         run.figures.cases += number - first - said  # those since it last spoke
+    story = errors[0].strip()[-6000:] if errors else ""
     if hung.is_set():
-        return number, f"hang: more than {fuzzer.hang:.0f} s"
-    how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
-    return number, f"crash: {how} {errors[0].strip()[-300:] if errors else ''}"
+        return Finding(number, f"hang: more than {fuzzer.hang:.0f} s", story)
+    return Finding(number, f"crash: {signal.Signals(-code).name}" if code < 0 else f"crash: exit code {code}", story)
 
 
 def _watch(
-    child: subprocess.Popen[str], state: mmap.mmap, limit: float, hung: threading.Event, done: threading.Event
+    child: subprocess.Popen[str], state: memoryview, limit: float, hung: threading.Event, done: threading.Event
 ) -> None:
     while not done.wait(0.5):
-        _, since = _STATE.unpack_from(state)
-        if time.monotonic() - since > limit:
+        if time.monotonic_ns() - state[1] > limit * 1e9:
             hung.set()
+            child.send_signal(signal.SIGUSR1)  # it writes where it is
+            done.wait(1.0)
             child.kill()
             return
 
@@ -361,6 +377,8 @@ def keep(run: Run, finding: Finding, directory: Path) -> None:
 
 
 def _worker(make: Callable[[], Fuzzer], args: argparse.Namespace) -> int:
+    faulthandler.enable()
+    faulthandler.register(signal.SIGUSR1)
     fuzzer = make()
     if fuzzer.address_space_mb is not None:
         limit = fuzzer.address_space_mb << 20
@@ -371,6 +389,6 @@ def _worker(make: Callable[[], Fuzzer], args: argparse.Namespace) -> int:
         sys.stdout.flush()
 
     with open(args.worker, "r+b") as shared:
-        state = mmap.mmap(shared.fileno(), _STATE.size)
+        state = memoryview(mmap.mmap(shared.fileno(), _STATE)).cast("Q")
         work(fuzzer, args.seed, args.first, args.first + args.cases, state, say)
     return 0

@@ -195,8 +195,13 @@ class _Linker:
     def _alias(self, definition: d.AliasExport | d.AliasCoreExport | d.AliasOuter, scope: Scope) -> None:
         match definition:
             case d.AliasExport(sort, index, name):
-                scope.add(sort, cast("InstanceItem", scope.space("instance")[index])[name][1])
+                found, item = cast("InstanceItem", scope.space("instance")[index])[name]
+                if found != sort:
+                    raise ComponentError(f"malformed component: an alias of {name!r} as {sort}, which is {found}")
+                scope.add(sort, item)
             case d.AliasCoreExport(sort, index, name):
+                if not sort.startswith("core "):
+                    raise ComponentError(f"malformed component: an alias of a core export as {sort}")
                 source = cast("CoreInstanceItem", scope.space("core instance")[index])
                 scope.add(sort, self._core_export(source, sort, name))
             case d.AliasOuter(sort, count, index):

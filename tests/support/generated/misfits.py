@@ -65,6 +65,8 @@ def spoiled(s: Source, t: ValueType, v: object) -> object:
         case OptionType(some), _:
             if isinstance(v, Some):
                 return Some(spoiled(s, some, v.value))
+            if isinstance(some, OwnType | BorrowType):
+                raise CannotSpoil
             inner = object() if v is None else spoiled(s, some, v)
             return object() if inner is None else inner
         case ResultType(ok, err), Ok(payload) | Err(payload):
