@@ -73,9 +73,9 @@ async def test_what_is_harmless_runs(engine: Engine, text: str) -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("(component (core type (struct (field i32))))", "GC"),
-        ("(component (core rec (type (struct)) (type (array i8))))", "GC"),
-        ("(component (core type (sub (func))))", "GC"),
+        ("(component (core type (struct (field i32))))", "garbage-collected"),
+        ("(component (core rec (type (struct)) (type (array i8))))", "garbage-collected"),
+        ("(component (core type (sub (func))))", "garbage-collected"),
         ('(component (import "m" (core module (import "a" "b" (func)))))', "core module"),
         ("(component (core func (canon backpressure.inc)))", "backpressure"),
         ("(component (core func (canon context.get i32 0)))", "context.get"),
