@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 
 import pytest
 from wasmtime import wat2wasm
 
-from fuzz.binary import component, core_module, extern, leb, section, types, vec
+from fuzz.binary import component, core_module, extern, leb, name, section, types, vec
+from perdure.component.about import about_component
 from perdure.component.component import Component
 from perdure.component.decode import decode_component
 from perdure.component.engine import Engine
@@ -16,6 +18,7 @@ from perdure.component.instance import Instance, InstanceLimits
 from perdure.component.link import link
 from perdure.component.traps import MAX_NAME
 from perdure.component.types import Variant
+from perdure.component.wit_world import format_world
 from perdure.errors import ComponentError, ComponentUnsupported, GuestTrapped, InvocationTimeout
 from support.generated.ours import Host, OurComponent
 
@@ -49,9 +52,28 @@ def _imported(depth: int, names: str) -> bytes:
     return component(types(*items), section(10, vec([extern("x:y/z") + b"\x05" + leb(depth)])))
 
 
+def _held(depth: int, names: str, fill: str = "") -> bytes:
+    """An exported instance that holds the one before it under each of the names, down to one with a function."""
+    function = types(b"\x40\0\x01\0") + section(10, vec([extern("f") + b"\x01\0"]))
+    inner = (vec(extern(one + fill) + b"\x05" + leb(index) for one in names) for index in range(depth))
+    instances = section(5, vec([b"\x01" + vec([extern("f") + b"\x01\0"]), *(b"\x01" + one for one in inner)]))
+    return component(function, instances, section(11, vec([extern("x") + b"\x05" + leb(depth) + b"\0"])))
+
+
+def _wide(imports: int, instances: int) -> bytes:
+    """A core module of many imports, instantiated many times."""
+    module = core_module(section(1, vec([b"\x60\0\0"])), section(2, vec([name("a") + name("b") + b"\0\0"] * imports)))
+    given = b"\0\x01" + vec([name("a") + b"\x12\0"])
+    return component(core_module(), module, section(2, vec([_INSTANTIATE, *[given] * instances])))
+
+
 @pytest.mark.parametrize(
     ("data", "said"),
     [
+        pytest.param(_held(30, "ab"), "more than", id="exported instances double"),
+        pytest.param(_held(500, "a"), "more than", id="exported instances nest"),
+        pytest.param(_held(17, "ab", "x" * 4000), "characters", id="paths grow"),
+        pytest.param(_wide(30_000, 9_000), "more than", id="core imports times instances"),
         pytest.param(_doubling(component(), 31), "more than", id="instances double"),
         pytest.param(_doubling(component(core_module(), section(2, vec([_INSTANTIATE]))), 31), "more than", id="modules double"),
         pytest.param(_itself(), "more than", id="instantiates itself"),
@@ -64,6 +86,8 @@ def _imported(depth: int, names: str) -> bytes:
 def test_a_small_binary_cannot_ask_for_much_work(data: bytes, said: str) -> None:
     with pytest.raises(ComponentError, match=said):
         link(decode_component(data))
+    with contextlib.suppress(ComponentError):  # describing it may go further, but comes to an end as well
+        format_world(about_component(data).world)
 
 
 def _nested(depth: int) -> bytes:

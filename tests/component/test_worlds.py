@@ -235,7 +235,7 @@ def test_components_that_unfold_without_end_are_refused() -> None:
         f"(component $c{n + 1} (alias outer 1 $c{n} (component $x)) (instance (instantiate $x)) (instance (instantiate $x)))"
         for n in range(24)
     )
-    with pytest.raises(ComponentUnsupported, match="definitions"):
+    with pytest.raises(ComponentUnsupported, match="instances"):
         of(f"(component (component $c0) {doubling} (instance (instantiate $c24)))")
     tuples = "".join(f"(type $t{n + 1} (tuple $t{n} $t{n}))" for n in range(40))
     with pytest.raises(ComponentUnsupported, match="parts"):

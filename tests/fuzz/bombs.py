@@ -13,6 +13,7 @@ from support.generated.source import Source, pick
 _U8 = b"\x7d"
 _DEPTHS = (2, 10, 19, 21, 33, 65, 99, 101, 300, 3000)
 _WIDTHS = (2, 31, 33, 257, 999, 1001, 4000, 9999, 10001)
+_MOST = 4 << 20
 _COUNTS = (1 << 16, 1 << 20, 1 << 25, 1 << 28, (1 << 32) - 1, 1 << 32, 1 << 40)
 
 
@@ -135,6 +136,16 @@ def _modules_that_double(s: Source) -> bytes:
     return inner
 
 
+def _wide_modules(s: Source) -> bytes:
+    """A core module of many imports, instantiated many times."""
+    one = name("a") + name("b") + b"\0\0"
+    imports = section(2, vec([one] * pick(s, (10, 1000, 30_000))))
+    empty, given = core_module(), b"\0\x01" + vec([name("a") + b"\x12\0"])
+    count = pick(s, (10, 1000, 9_000))
+    module = core_module(section(1, vec([b"\x60\0\0"])), imports)
+    return component(empty, module, section(2, vec([b"\0\0\0", *[given] * count])))
+
+
 def _instantiates_itself(s: Source) -> bytes:
     """The inner component takes itself from the outer one, by a number that its own definition has not reached."""
     count = leb(pick(s, (1, 2)))
@@ -148,16 +159,20 @@ def _far_outside(s: Source) -> bytes:
 
 def _aliases(s: Source) -> bytes:
     """Many definitions of the same thing."""
-    count = pick(s, (100, 10_000, 100_000))
+    count = pick(s, (100, 3_000, 30_000))
     return component(types(b"\x70" + _U8), section(6, vec([b"\x03\x02\0\0"] * count)))
 
 
 def _exports_of_exports(s: Source) -> bytes:
-    """Each instance holds the one before twice."""
-    depth = pick(s, (5, 20, 60, 500))
-    twice = (vec([extern("a") + b"\x05" + leb(index), extern("b") + b"\x05" + leb(index)]) for index in range(depth))
-    items = [b"\x01" + vec([]), *(b"\x01" + both for both in twice)]
-    return component(section(5, vec(items)), section(11, vec([extern("x") + b"\x05" + leb(depth) + b"\0"])))
+    """Each instance holds the one before once or twice; names may be long."""
+    depth = pick(s, (5, 17, 20, 60, 500))
+    fill = "x" * pick(s, (0, 0, 4000, 90_000))
+    held = pick(s, (("a",), ("a", "b")))
+    inner = (vec(extern(one + fill) + b"\x05" + leb(index) for one in held) for index in range(depth))
+    function = types(b"\x40\0\x01\0") + section(10, vec([extern("f") + b"\x01\0"]))
+    items = [b"\x01" + vec([extern("f") + b"\x01\0"]), *(b"\x01" + one for one in inner)]
+    exported = section(11, vec([extern("x") + b"\x05" + leb(depth) + b"\0"]))
+    return component(function, section(5, vec(items)), exported)[:_MOST]
 
 
 def _imported_instances_that_double(s: Source) -> bytes:
@@ -172,7 +187,7 @@ def _imported_instances_that_double(s: Source) -> bytes:
 
 _BOMBS: tuple[Callable[[Source], bytes], ...] = (
     _count, _count, _count, _chain, _doubling, _wide, _nested_components, _nested_types, _nested_core_types,
-    _instances_that_double, _modules_that_double, _instantiates_itself, _imported_instances_that_double, _far_outside, _aliases, _exports_of_exports,
+    _instances_that_double, _modules_that_double, _wide_modules, _instantiates_itself, _imported_instances_that_double, _far_outside, _aliases, _exports_of_exports,
 )  # fmt: skip
 
 

@@ -1,6 +1,6 @@
 """Decoder, linker and everything that a component passes on its way to an instance, fed with spoiled components.
 
-What may happen: a `ComponentError`, or a plan. A sample of the plans is shown to wasmtime's validator; what is valid
+What may happen: a `ComponentError`, or a plan; the same where it is only to be described. A sample of the plans is shown to wasmtime's validator; what is valid
 must load, bind (or be refused by name), and start (or trap). A sample of the refusals is shown to it as well: a valid
 component may be called unsupported, never malformed.
 """
@@ -18,13 +18,16 @@ from fuzz.corpus import corpus
 from fuzz.grammar import component_of
 from fuzz.harness import Fuzzer, Unexpected, main
 from fuzz.mutations import Material, mutate
+from perdure.component.about import about_component
 from perdure.component.component import Component
+from perdure.component.coremodule import read_module
 from perdure.component.decode import decode_component
 from perdure.component.engine import Engine, EngineConfig
 from perdure.component.host import HostFunction, HostResource, HostTrap
 from perdure.component.instance import InstanceLimits
 from perdure.component.link import link
 from perdure.component.types import FuncType
+from perdure.component.wit_world import format_world
 from perdure.errors import ComponentError, ComponentUnsupported, GuestTrapped, InvocationTimeout
 from support.generated.source import Seeded, one_in
 
@@ -75,8 +78,11 @@ class DecoderFuzzer(Fuzzer):
         return (self._outcome(data, source),)
 
     def _outcome(self, data: bytes, source: Seeded) -> str:
+        if one_in(source, 4):
+            self._read(data)
         try:
-            link(decode_component(data))
+            for module in link(decode_component(data)).modules:
+                read_module(module)
         except ComponentUnsupported:
             return "unsupported"
         except ComponentError as error:
@@ -84,6 +90,14 @@ class DecoderFuzzer(Fuzzer):
                 raise Unexpected(f"a valid component is called malformed: {error}") from error
             return "refused"
         return self._runner.run(self._load(data)) if one_in(source, 8) else "planned"
+
+    def _read(self, data: bytes) -> None:
+        """What `perdure inspect` makes of it: text, or a `ComponentError`."""
+        try:
+            about = about_component(data)
+        except ComponentError:
+            return
+        format_world(about.world)
 
     def _is_valid(self, data: bytes) -> bool:
         try:

@@ -73,7 +73,7 @@ class Fuzzer:
     """What a fuzzer provides. One object lives in each child process."""
 
     name: str
-    slow: float = 2.0
+    slow: float = 3.0
     """Processor seconds beyond which a case is a finding."""
     hang: float = 60.0
     """Wall seconds at one case after which the child is killed."""

@@ -175,12 +175,10 @@ def hostile_component(s: Source) -> str:
     types = TypeText()
     encoding = pick(s, ENCODINGS)
     imports = [_function(s, (OwnType(_HOST), BorrowType(_HOST)), (OwnType(_HOST),)) for _ in range(IMPORTS)]
+    # A host hands in what it was given; most guests are not asked for resources of their own.
+    own = (OwnType(_GUEST), BorrowType(_GUEST)) if one_in(s, 4) else ()
     exports = [
-        _function(
-            s,
-            (OwnType(_HOST), BorrowType(_HOST), OwnType(_GUEST), BorrowType(_GUEST)),
-            (OwnType(_HOST), OwnType(_GUEST)),
-        )
+        _function(s, (OwnType(_HOST), BorrowType(_HOST), *own), (OwnType(_HOST), OwnType(_GUEST)))
         for _ in range(EXPORTS)
     ]
     imported = [f'  (import "import{n}" (func $import{n} {one.text(types)}))' for n, one in enumerate(imports)]

@@ -8,7 +8,7 @@ Definitions"). It runs before wasmtime's validator has seen the component: what 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TypeVar, cast
+from typing import TypeVar, cast, get_args
 
 from perdure.component.coremodule import module_imports
 from perdure.component.decode import definitions as d
@@ -38,6 +38,7 @@ from perdure.component.scopes import (
     Scope,
     TypeClosure,
     Unsupported,
+    export_path,
 )
 from perdure.component.types import FuncType, ResourceType
 from perdure.errors import ComponentError, ComponentUnsupported
@@ -46,9 +47,11 @@ T = TypeVar("T")
 
 MAX_DEFINITIONS = 200_000
 """Definitions carried out, those of a nested component once for each instance of it."""
-MAX_CORE_INSTANCES = 10_000
+MAX_INSTANCES = 5_000
+"""Instances made, imported and exported; one that is exported by several others counts for each."""
 MAX_DEPTH = 100
 """Instances within instances."""
+_CORE_EXPORTS = frozenset(f"core {kind}" for kind in get_args(CoreKind))
 
 
 def link(definitions: Sequence[d.Definition]) -> LinkPlan:
@@ -72,6 +75,7 @@ class _Linker:
         self._resources: list[ResourceType] = []
         self._parents: list[int | None] = []
         self._types = TypeResolver()
+        self._unfolded = 0
         self._carried_out = 0
         self._depth = 0
 
@@ -111,6 +115,8 @@ class _Linker:
 
     def _carried(self, definitions: Iterable[T]) -> Iterator[T]:
         """Each definition, or export, of an instance, within bounds."""
+        self._unfolded += 1
+        self._bounded(self._unfolded, MAX_INSTANCES, "instances")
         self._depth += 1
         self._bounded(self._depth, MAX_DEPTH, "instances within each other")
         for definition in definitions:
@@ -174,14 +180,13 @@ class _Linker:
             raise ComponentUnsupported("the component imports core modules", feature="core module imports")
         given = {name: cast("CoreInstanceItem", scope.space("core instance")[at]) for name, at in args}
         imports: list[CoreRef] = []
-        for module_name, name, kind in self._imports_of[index]:
+        for module_name, name, kind in self._carried(self._imports_of[index]):
             source = given[module_name]
             if isinstance(source, CoreInstanceRef):
                 imports.append(CoreExport(source.number, name, cast("CoreKind", kind)))
             else:
                 imports.append(source[name])
         number = len(self._steps)
-        self._bounded(number + 1, MAX_CORE_INSTANCES, "core instances")
         self._steps.append(InstantiateModule(number, index, tuple(imports)))
         return CoreInstanceRef(number)
 
@@ -200,7 +205,7 @@ class _Linker:
                     raise ComponentError(f"malformed component: an alias of {name!r} as {sort}, which is {found}")
                 scope.add(sort, item)
             case d.AliasCoreExport(sort, index, name):
-                if not sort.startswith("core "):
+                if sort not in _CORE_EXPORTS:
                     raise ComponentError(f"malformed component: an alias of a core export as {sort}")
                 source = cast("CoreInstanceItem", scope.space("core instance")[index])
                 scope.add(sort, self._core_export(source, sort, name))
@@ -247,7 +252,7 @@ class _Linker:
                 self._resources.append(resource)
                 return ("type", resource)
             case "instance":
-                return ("instance", self._imported_instance(found, f"{interface}.{name}" if interface else name))
+                return ("instance", self._imported_instance(found, export_path(interface, name)))
             case _:
                 raise ComponentError(f"malformed component: an import of a {kind.kind}")
 
@@ -287,7 +292,7 @@ class _Linker:
                 found.append(ExportedFunc(interface, name, cast("FuncItem", value)))
             elif sort == "instance":
                 inner = cast("InstanceItem", value)
-                found += self._exported(inner, f"{interface}.{name}" if interface else name)
+                found += self._exported(inner, export_path(interface, name))
         return found
 
 

@@ -8,7 +8,21 @@ from typing import TypeAlias
 from perdure.component.decode import definitions as d
 from perdure.component.plan import CoreRef, HostImport, Lift
 from perdure.component.types import FuncType, ResourceType, ValueType
-from perdure.errors import ComponentError
+from perdure.errors import ComponentError, ComponentUnsupported
+
+MAX_PATH = 4_096
+"""Characters of an exported instance's path: paths are written out, one for each place that an instance is found at."""
+
+
+def export_path(outer: str, name: str) -> str:
+    """The path of an instance exported by the one at `outer` ("": the component). Raises `ComponentUnsupported`."""
+    path = f"{outer}.{name}" if outer else name
+    if len(path) > MAX_PATH:
+        raise ComponentUnsupported(
+            f"the component exports an instance under a name of more than {MAX_PATH} characters: {path[:60]}…",
+            feature="long names",
+        )
+    return path
 
 
 @dataclass(frozen=True, slots=True)

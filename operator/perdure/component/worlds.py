@@ -17,7 +17,7 @@ from typing import cast
 from perdure.component.decode import definitions as d
 from perdure.component.deftypes import TypeResolver
 from perdure.component.interfaces import Function, Interface, NamedType, TypeDefinition, TypeName, TypeNames, World
-from perdure.component.scopes import ComponentClosure, InstanceItem, Item, Scope, TypeClosure, Unsupported
+from perdure.component.scopes import ComponentClosure, InstanceItem, Item, Scope, TypeClosure, Unsupported, export_path
 from perdure.component.types import (
     FuncType,
     ResourceType,
@@ -26,6 +26,8 @@ from perdure.errors import ComponentError, ComponentUnsupported
 
 MAX_DEFINITIONS = 200_000
 """Definitions read, those of a nested component once for each instance of it."""
+MAX_INSTANCES = 5_000
+"""Instances made, imported and exported; one that is exported by several others counts for each."""
 MAX_DEPTH = 100
 """Instances within instances, and types within types; a named type within another does not count."""
 MAX_PARTS = 200_000
@@ -88,6 +90,7 @@ class _WorldReader:
     # Knows how large a type without a name is, written out.
     types: TypeResolver = field(default_factory=TypeResolver)
     read: int = 0
+    instances: int = 0
     depth: int = 0
     parts: int = 0
 
@@ -124,12 +127,7 @@ class _WorldReader:
         return exports
 
     def _define(self, definition: d.Definition, scope: Scope) -> None:
-        self.read += 1
-        if self.read > MAX_DEFINITIONS:
-            raise ComponentUnsupported(
-                f"the component has more than {MAX_DEFINITIONS} definitions, those of each instance counted",
-                feature="unbounded instantiation",
-            )
+        self._another()
         match definition:
             case d.ComponentDef():
                 scope.add("component", ComponentClosure(definition, scope))
@@ -222,7 +220,20 @@ class _WorldReader:
                 f"the component's functions mention more than {MAX_PARTS:,} types", feature="very large types"
             )
 
+    def _another(self) -> None:
+        self.read += 1
+        if self.read > MAX_DEFINITIONS:
+            raise ComponentUnsupported(
+                f"the component has more than {MAX_DEFINITIONS} definitions, those of each instance counted",
+                feature="unbounded instantiation",
+            )
+
     def _deeper(self) -> None:
+        self.instances += 1
+        if self.instances > MAX_INSTANCES:
+            raise ComponentUnsupported(
+                f"the component has more than {MAX_INSTANCES} instances", feature="unbounded instantiation"
+            )
         self.depth += 1
         if self.depth > MAX_DEPTH:
             raise ComponentUnsupported(
@@ -248,9 +259,12 @@ class _WorldReader:
 
     def _interfaces(self, name: str, exports: InstanceItem) -> Iterator[Interface]:
         """The interfaces among `exports`, the inner ones first; what is left goes into one of this name."""
+        self._deeper()
         for inner, (sort, value) in exports.items():
+            self._another()
             if sort == "instance":
-                yield from self._interfaces(f"{name}.{inner}" if name else inner, cast("InstanceItem", value))
+                yield from self._interfaces(export_path(name, inner), cast("InstanceItem", value))
+        self.depth -= 1
         types = tuple(
             self._type_definition(TypeName(name, inner), value)
             for inner, (sort, value) in exports.items()
