@@ -18,18 +18,10 @@ from pathlib import Path
 from harness.raw import RawRedis, RawSqlite, raw_redis
 from harness.report import Cell, Options, Table, main, progress
 from harness.rounds import Contender, Samples, interleave, ratio, spread, spread_over
+from perdure.durable.effects import BucketAddress, Put, Scope
 from perdure.durable.journal import Entry, Event, encode_entry
-from perdure.durable.store import (
-    BucketAddress,
-    Commit,
-    CommitOutcome,
-    OwnerToken,
-    Put,
-    Scope,
-    Store,
-    StoredResult,
-    WorkerId,
-)
+from perdure.durable.records import Commit, CommitOutcome, OwnerToken, StoredResult, WorkerId
+from perdure.durable.store import Store
 from perdure.providers.redis import RedisConfig, RedisStore
 from perdure.providers.sqlite import SqliteStore
 from support.servers import redis_server

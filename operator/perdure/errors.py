@@ -10,7 +10,12 @@ PerdureError
 ├── Overloaded                     429 overloaded
 ├── GuestTrapped                   500 guest-trapped
 ├── Quarantined                    503 quarantined
+│   └── ReplayDiverged             503 quarantined
+├── Interrupted                    409 interrupted
+├── InvocationCancelled            409 cancelled
+├── NoSuchInvocation               404 no-such-invocation
 ├── ProviderUnavailable            503 provider-unavailable
+│   └── LostWrites                 503 lost-writes
 ├── InvocationTimeout              504 timeout
 ├── Fenced                         503 fenced            (internal: retried by the host)
 ├── ManifestError                  400 bad-manifest
@@ -131,6 +136,27 @@ class ReplayDiverged(Quarantined):
     """Replay met another call than the journal holds; both sides are named in `detail`."""
 
 
+class Interrupted(PerdureError):
+    """Somebody interrupted the instance; it runs again after `resume`."""
+
+    code = "interrupted"
+    http_status = 409
+
+
+class InvocationCancelled(PerdureError):
+    """The pending call was cancelled before anything of it was durable."""
+
+    code = "cancelled"
+    http_status = 409
+
+
+class NoSuchInvocation(PerdureError):
+    """No call is known under this key: it was never accepted, or its result is past its retention."""
+
+    code = "no-such-invocation"
+    http_status = 404
+
+
 class ProviderUnavailable(PerdureError):
     """The store did not answer, or refuses writes. `retry_after` in seconds."""
 
@@ -141,6 +167,12 @@ class ProviderUnavailable(PerdureError):
     def __init__(self, detail: str, *, retry_after: float = 1.0) -> None:
         super().__init__(detail)
         self.retry_after = retry_after
+
+
+class LostWrites(ProviderUnavailable):
+    """The store holds less than it acknowledged: a failover to a replica that lagged behind, or an old backup."""
+
+    code = "lost-writes"
 
 
 class Fenced(PerdureError):

@@ -12,10 +12,11 @@ from typing_extensions import override
 
 from perdure.component.component import BoundComponent, Component
 from perdure.component.engine import Engine, EngineConfig
+from perdure.durable.effects import BucketAddress, Scope
 from perdure.durable.environment import EngineEnvironment
 from perdure.durable.instance import DurableInstance, Invocation, InvocationResult
 from perdure.durable.policy import BucketCatalog, BucketPolicy
-from perdure.durable.store import BucketAddress, OwnerToken, Scope, WorkerId
+from perdure.durable.records import OwnerToken, WorkerId
 from perdure.errors import Fenced
 from perdure.host.app import guest_interfaces
 from perdure.providers.memory import MemoryStore, MemoryWorld

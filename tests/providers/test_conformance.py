@@ -9,19 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from perdure.durable.store import (
-    BucketAddress,
-    Commit,
-    CommitOutcome,
-    ForeignApply,
-    HostRecord,
-    Put,
-    Remove,
-    Scope,
-    Store,
-    StoredResult,
-    WorkerId,
-)
+from perdure.durable.effects import BucketAddress, Put, Remove, Scope
+from perdure.durable.records import Commit, CommitOutcome, ForeignApply, HostRecord, StoredResult, WorkerId
+from perdure.durable.store import Store
 from perdure.errors import Fenced, InternalError
 from perdure.providers.memory import MemoryStore, MemoryWorld
 from perdure.providers.redis import RedisConfig, RedisStore

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from perdure.durable.store import HostRecord
+from perdure.durable.records import HostRecord
 from perdure.host.routing import preferred_host
 
 SOURCE = Path(__file__).resolve().parents[2] / "operator" / "perdure"

@@ -10,7 +10,8 @@ import asyncio
 
 from perdure.durable.faultpoint import Point, reach
 from perdure.durable.observer import Hooks
-from perdure.durable.store import Commit, CommitOutcome, Store
+from perdure.durable.records import Commit, CommitOutcome
+from perdure.durable.store import Store
 from perdure.errors import Fenced, PerdureError, ProviderUnavailable
 
 _FIRST_DELAY = 0.05

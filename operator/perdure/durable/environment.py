@@ -11,7 +11,8 @@ from perdure.component.instance import InstanceLimits
 from perdure.component.pool import InstancePool
 from perdure.durable.observer import Hooks
 from perdure.durable.policy import BucketCatalog
-from perdure.durable.store import Store, WorkerId
+from perdure.durable.records import WorkerId
+from perdure.durable.store import Store
 
 LogSink = Callable[[str, str, bytes], None]
 """(instance, "stdout" or "stderr", what the guest wrote). Not called on replay."""

@@ -10,8 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from perdure.durable.effects import BucketAddress, Effect, Put, Remove, Scope
 from perdure.durable.journal import Entry, ForeignPut
-from perdure.durable.store import BucketAddress, Effect, ForeignApply, Put, Remove, Scope, Store, WorkerId
+from perdure.durable.records import ForeignApply, WorkerId
+from perdure.durable.store import Store
 from perdure.errors import ProviderUnavailable
 
 

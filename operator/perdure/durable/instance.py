@@ -24,8 +24,8 @@ from perdure.durable.foreign import apply_entry, origin_of, to_entry
 from perdure.durable.journal import Entry, Event, call_fingerprint, decode_entry, encode_entry
 from perdure.durable.overlay import Overlay
 from perdure.durable.recorder import JournalRecorder
+from perdure.durable.records import Claim, Commit, StoredResult
 from perdure.durable.replay import Guest, decode_arguments, replay_entries, require_component, start_events
-from perdure.durable.store import Claim, Commit, StoredResult
 from perdure.errors import Fenced, GuestTrapped, IdempotencyConflict, InvocationTimeout, PerdureError
 from perdure.wasi.state import WasiState
 

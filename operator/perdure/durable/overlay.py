@@ -8,8 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
+from perdure.durable.effects import BucketAddress, Effect, Put, Remove
 from perdure.durable.policy import BucketPolicy
-from perdure.durable.store import BucketAddress, Effect, Put, Remove
 from perdure.keyvalue.bucket import LimitExceeded
 
 MAX_BUFFERED = 64 << 20

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from perdure.durable.store import BucketAddress, Scope
+from perdure.durable.effects import BucketAddress, Scope
 from perdure.keyvalue.bucket import NoSuchBucket
 
 DEFAULT_MAX_KEY_BYTES = 1024

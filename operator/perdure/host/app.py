@@ -25,7 +25,8 @@ from perdure.component.pool import InstancePool
 from perdure.component.types import FuncType
 from perdure.durable.environment import EngineEnvironment
 from perdure.durable.instance import DurableInstance
-from perdure.durable.store import HostRecord, Store
+from perdure.durable.records import HostRecord
+from perdure.durable.store import Store
 from perdure.errors import PerdureError
 from perdure.host.components import fetch_component
 from perdure.host.config import HostConfig, catalog_of

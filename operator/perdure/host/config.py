@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from perdure.durable.effects import Scope
 from perdure.durable.policy import BucketCatalog, BucketPolicy
-from perdure.durable.store import Scope, WorkerId
+from perdure.durable.records import WorkerId
 from perdure.errors import ManifestError
 from perdure.manifests.base import Metadata
 from perdure.manifests.effective import EffectiveConfig, resolve

@@ -11,7 +11,7 @@ from perdure.component.interfaces import Function, Interface
 from perdure.component.plan import ExportedFunc
 from perdure.component.wit_text import format_func, format_type
 from perdure.component.wit_world import function_text
-from perdure.durable.store import ProviderInfo
+from perdure.durable.records import ProviderInfo
 from perdure.host.config import HostConfig
 from perdure.keyvalue.generations import generations
 

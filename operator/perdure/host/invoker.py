@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from perdure.component.plan import ExportedFunc
 from perdure.durable.instance import Invocation, InvocationResult
-from perdure.durable.store import HostRecord
+from perdure.durable.records import HostRecord
 from perdure.errors import Fenced, HostLeaving, ProviderUnavailable
 from perdure.host.instances import InstanceTable
 from perdure.host.membership import Membership

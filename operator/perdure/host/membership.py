@@ -10,7 +10,8 @@ from __future__ import annotations
 import asyncio
 import logging
 
-from perdure.durable.store import HostRecord, Store
+from perdure.durable.records import HostRecord
+from perdure.durable.store import Store
 from perdure.errors import PerdureError
 
 log = logging.getLogger(__name__)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import aiohttp
 
-from perdure.durable.store import HostRecord
+from perdure.durable.records import HostRecord
 from perdure.errors import InvocationTimeout, ProviderUnavailable, TooLarge
 
 FORWARDED = "Perdure-Forwarded"

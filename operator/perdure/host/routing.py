@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 
-from perdure.durable.store import HostRecord
+from perdure.durable.records import HostRecord
 
 
 def preferred_host(instance: str, hosts: Sequence[HostRecord]) -> HostRecord | None:

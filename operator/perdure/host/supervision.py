@@ -6,7 +6,8 @@ import asyncio
 import logging
 from collections.abc import Mapping
 
-from perdure.durable.store import ProviderInfo, Store
+from perdure.durable.records import ProviderInfo
+from perdure.durable.store import Store
 from perdure.errors import PerdureError
 from perdure.host.metrics import HostMetrics
 

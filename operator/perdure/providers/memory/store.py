@@ -6,12 +6,11 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from perdure.durable.store import (
-    BucketAddress,
+from perdure.durable.effects import BucketAddress, Effect, Put, Scope
+from perdure.durable.records import (
     Claim,
     Commit,
     CommitOutcome,
-    Effect,
     ForeignApply,
     HostRecord,
     InstanceInfo,
@@ -19,8 +18,6 @@ from perdure.durable.store import (
     KeyPage,
     OwnerToken,
     ProviderInfo,
-    Put,
-    Scope,
     StoredResult,
     WorkerId,
 )

@@ -20,7 +20,8 @@ from __future__ import annotations
 
 from urllib.parse import quote
 
-from perdure.durable.store import BucketAddress, Scope, WorkerId
+from perdure.durable.effects import BucketAddress, Scope
+from perdure.durable.records import WorkerId
 
 
 def encode(text: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from perdure.durable.store import ProviderInfo
+from perdure.durable.records import ProviderInfo
 from perdure.errors import PerdureError, ProviderUnavailable
 from perdure.providers.redis.client import RedisClient
 

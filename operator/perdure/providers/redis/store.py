@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import cast
 
-from perdure.durable.store import (
-    BucketAddress,
+from perdure.durable.effects import BucketAddress, Effect, Put
+from perdure.durable.records import (
     Claim,
     Commit,
     CommitOutcome,
-    Effect,
     ForeignApply,
     HostRecord,
     InstanceInfo,
@@ -18,7 +17,6 @@ from perdure.durable.store import (
     KeyPage,
     OwnerToken,
     ProviderInfo,
-    Put,
     StoredResult,
     WorkerId,
 )

@@ -6,19 +6,8 @@ import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from perdure.durable.store import (
-    BucketAddress,
-    Claim,
-    Commit,
-    CommitOutcome,
-    Effect,
-    ForeignApply,
-    HostRecord,
-    OwnerToken,
-    Put,
-    Scope,
-    WorkerId,
-)
+from perdure.durable.effects import BucketAddress, Effect, Put, Scope
+from perdure.durable.records import Claim, Commit, CommitOutcome, ForeignApply, HostRecord, OwnerToken, WorkerId
 from perdure.errors import Fenced, InternalError
 
 _PRUNED_PER_COMMIT = 100

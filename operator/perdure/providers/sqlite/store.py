@@ -11,8 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
-from perdure.durable.store import (
-    BucketAddress,
+from perdure.durable.effects import BucketAddress
+from perdure.durable.records import (
     Claim,
     Commit,
     CommitOutcome,
