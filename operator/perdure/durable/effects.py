@@ -127,19 +127,21 @@ def encode_outcomes(outcomes: Iterable[Outcome]) -> bytes:
     """
     parts: list[bytes] = []
     for outcome in outcomes:
-        match outcome:
-            case Counted(value):
-                letter, data = b"i", b"%d" % value
-            case Swapped():
-                letter, data = b"s", b""
-            case Conflict(None):
-                letter, data = b"m", b""
-            case Conflict(current):
-                letter, data = b"c", current
-            case Refused(reason):
-                letter, data = b"e", reason.encode()
+        letter, data = _encoded(outcome)
         parts.append(_LENGTH.pack(letter, len(data)) + data)
     return b"".join(parts)
+
+
+def _encoded(outcome: Outcome) -> tuple[bytes, bytes]:
+    match outcome:
+        case Counted(value):
+            return b"i", b"%d" % value
+        case Swapped():
+            return b"s", b""
+        case Conflict(current):
+            return (b"m", b"") if current is None else (b"c", current)
+        case Refused(reason):
+            return b"e", reason.encode()
 
 
 def decode_outcomes(data: bytes) -> list[Outcome]:

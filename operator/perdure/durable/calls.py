@@ -1,0 +1,83 @@
+"""What the engine keeps in a Store's opaque fields: a pending call, an attempt's failure, a halt, a failed result."""
+
+from __future__ import annotations
+
+import enum
+from typing import TypeVar
+
+import msgspec
+
+from perdure.errors import InternalError
+
+_FAILED = b"\x00"
+T = TypeVar("T", bound=msgspec.Struct)
+
+
+class CallPayload(msgspec.Struct, frozen=True, array_like=True):
+    """A pending call. `function`: its full path; `arguments`: the canonical JSON array; `accepted_ms`: when."""
+
+    function: str
+    arguments: bytes
+    accepted_ms: int
+
+
+class FailedAttempt(msgspec.Struct, frozen=True, array_like=True):
+    """Why an attempt failed: a stable error code, words, and when (wall-clock ms)."""
+
+    code: str
+    detail: str
+    at_ms: int
+
+
+class HaltState(enum.StrEnum):
+    """QUARANTINED: the engine stopped it. INTERRUPTED: somebody asked for that."""
+
+    QUARANTINED = "Quarantined"
+    INTERRUPTED = "Interrupted"
+
+
+class Halt(msgspec.Struct, frozen=True, array_like=True):
+    """Why an instance must not run. `key`: the pending call that is out of attempts, if that is why."""
+
+    state: HaltState
+    reason: str
+    at_ms: int
+    key: str | None = None
+
+
+def encode(value: CallPayload | FailedAttempt | Halt) -> bytes:
+    return msgspec.msgpack.encode(value)
+
+
+def decode_call(data: bytes) -> CallPayload:
+    """Raises `InternalError`."""
+    return _decode(data, CallPayload)
+
+
+def decode_failure(data: bytes) -> FailedAttempt | None:
+    """None for b"": no attempt has failed yet."""
+    return _decode(data, FailedAttempt) if data else None
+
+
+def decode_halt(data: bytes) -> Halt:
+    return _decode(data, Halt)
+
+
+def failed_result(code: str, detail: str) -> bytes:
+    """The stored body of a call that was given up. Bodies of others are JSON, which begins with no zero byte."""
+    return _FAILED + msgspec.json.encode({"code": code, "detail": detail})
+
+
+def failure_of(body: bytes) -> tuple[str, str] | None:
+    """(code, detail) of a stored body that is a failure, None of a result."""
+    if not body.startswith(_FAILED):
+        return None
+    found = msgspec.json.decode(body[1:], type=dict[str, str])
+    return found["code"], found["detail"]
+
+
+def _decode(data: bytes, kind: type[T]) -> T:
+    try:
+        return msgspec.msgpack.decode(data, type=kind)
+    except msgspec.DecodeError as error:
+        raise InternalError(f"the store holds a {kind.__name__} that cannot be read: {error}") from error
