@@ -7,45 +7,70 @@ applies it now or recognises it. So an unknown outcome never becomes a double ef
 from __future__ import annotations
 
 import asyncio
+import random
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
 
 from perdure.durable.faultpoint import Point, reach
 from perdure.durable.observer import Hooks
-from perdure.durable.records import Commit, CommitOutcome
+from perdure.durable.records import Commit, Committed
 from perdure.durable.store import Store
-from perdure.errors import Fenced, PerdureError, ProviderUnavailable
+from perdure.errors import Fenced, LostWrites, Overloaded, PerdureError, ProviderUnavailable
 
 _FIRST_DELAY = 0.05
 _LONGEST_DELAY = 1.0
 _ATTEMPTS = 20
+T = TypeVar("T")
 
 
-async def commit_surely(store: Store, commit: Commit, hooks: Hooks, provider: str, deadline: float) -> CommitOutcome:
-    """Raises `Fenced`, or `ProviderUnavailable` when the outcome is still unknown at `deadline` (loop time)."""
+async def commit_surely(store: Store, commit: Commit, hooks: Hooks, provider: str, deadline: float) -> Committed:
+    """Raises `Fenced`, `LostWrites`, or `ProviderUnavailable` when the outcome is still unknown at `deadline` (loop
+    time)."""
+
+    async def send() -> Committed:
+        reach(Point.COMMIT_BEFORE)
+        committed = await store.commit(commit)
+        reach(Point.COMMIT_AFTER)
+        return committed
+
+    try:
+        committed = await persist(send, hooks, provider, deadline)
+    except Fenced:
+        hooks.commit("fenced")
+        raise
+    except LostWrites:
+        hooks.commit("lost")
+        raise
+    except ProviderUnavailable as error:
+        hooks.commit("failed")
+        raise ProviderUnavailable(
+            f"whether the call was carried out is unknown, the provider {provider!r} did not answer "
+            f"({error.detail}); repeat it with the same Idempotency-Key",
+            retry_after=error.retry_after,
+        ) from error
+    except PerdureError:
+        hooks.commit("failed")
+        raise
+    hooks.commit(committed.status.value)
+    return committed
+
+
+async def persist(send: Callable[[], Awaitable[T]], hooks: Hooks, provider: str, deadline: float) -> T:
+    """Repeat what may be repeated until the store answers; many callers do not return in step.
+
+    Raises `ProviderUnavailable` or `Overloaded` at `deadline`, and other errors of `send` at once.
+    """
     loop = asyncio.get_running_loop()
     delay = _FIRST_DELAY
     for attempt in range(_ATTEMPTS):
         try:
-            reach(Point.COMMIT_BEFORE)
-            outcome = await store.commit(commit)
-            reach(Point.COMMIT_AFTER)
-        except Fenced:
-            hooks.commit("fenced")
+            return await send()
+        except LostWrites:
             raise
-        except ProviderUnavailable as error:
+        except (ProviderUnavailable, Overloaded) as error:
             hooks.provider_error(provider, error.code)
             if attempt == _ATTEMPTS - 1 or loop.time() + delay > deadline:
-                hooks.commit("failed")
-                raise ProviderUnavailable(
-                    f"whether the call was carried out is unknown, the provider {provider!r} did not answer "
-                    f"({error.detail}); repeat it with the same Idempotency-Key",
-                    retry_after=error.retry_after,
-                ) from error
-            await asyncio.sleep(delay)
+                raise
+            await asyncio.sleep(delay * random.uniform(0.5, 1.0))  # noqa: S311 - jitter
             delay = min(delay * 2, _LONGEST_DELAY)
-        except PerdureError:
-            hooks.commit("failed")
-            raise
-        else:
-            hooks.commit(outcome.value)
-            return outcome
     raise AssertionError("the loop above returns or raises")

@@ -10,14 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from perdure.durable.effects import BucketAddress, Effect, Put, Remove, Scope
-from perdure.durable.journal import Entry, ForeignPut
+from perdure.durable.effects import BucketAddress, Effect, Increment, Outcome, Put, Remove, Scope, Swap
+from perdure.durable.journal import Entry, ForeignWrite
 from perdure.durable.records import ForeignApply, WorkerId
 from perdure.durable.store import Store
 from perdure.errors import ProviderUnavailable
 
 
-def to_entry(effects: Mapping[str, Sequence[Effect]]) -> dict[str, list[ForeignPut]]:
+def to_entry(effects: Mapping[str, Sequence[Effect]]) -> dict[str, list[ForeignWrite]]:
     """Effects by provider as an entry carries them."""
     return {provider: [_packed(effect) for effect in found] for provider, found in effects.items()}
 
@@ -28,8 +28,11 @@ def origin_of(worker: WorkerId, instance: str, life: str) -> str:
     return f"{life}@{len(worker.namespace)}:{worker.namespace}/{len(worker.name)}:{worker.name}/{instance}"
 
 
-async def apply_entry(entry: Entry, origin: str, instance: str, stores: Mapping[str, Store]) -> None:
-    """Apply an entry's foreign effects, as often as it takes. Raises `ProviderUnavailable`."""
+async def apply_entry(
+    entry: Entry, origin: str, instance: str, stores: Mapping[str, Store]
+) -> dict[str, list[Outcome]]:
+    """Apply an entry's foreign effects; the outcomes of atomic ones by provider. Raises `ProviderUnavailable`."""
+    outcomes: dict[str, list[Outcome]] = {}
     for provider, packed in entry.foreign.items():
         store = stores.get(provider)
         if store is None:
@@ -37,17 +40,31 @@ async def apply_entry(entry: Entry, origin: str, instance: str, stores: Mapping[
                 f"instance {instance!r} has effects to apply at provider {provider!r}, which the manifest "
                 "does not name any more"
             )
-        await store.apply_foreign(ForeignApply(origin, entry.sequence, [_unpacked(effect) for effect in packed]))
+        effects = [_unpacked(effect) for effect in packed]
+        outcomes[provider] = (await store.apply_foreign(ForeignApply(origin, entry.sequence, effects))).outcomes
+    return outcomes
 
 
-def _packed(effect: Effect) -> ForeignPut:
+def _packed(effect: Effect) -> ForeignWrite:
     bucket = effect.bucket
-    value, ttl = (effect.value, effect.ttl_ms) if isinstance(effect, Put) else (None, None)
-    return ForeignPut(bucket.scope.value, bucket.name, bucket.instance, effect.key, value, ttl)
+    place = (bucket.scope.value, bucket.name, bucket.instance, effect.key)
+    match effect:
+        case Put():
+            return ForeignWrite(*place, effect.value, effect.ttl_ms)
+        case Remove():
+            return ForeignWrite(*place, None, None)
+        case Increment():
+            return ForeignWrite(*place, None, effect.ttl_ms, delta=effect.delta)
+        case Swap():
+            return ForeignWrite(*place, effect.value, effect.ttl_ms, swaps=True, expected=effect.expected)
 
 
-def _unpacked(packed: ForeignPut) -> Effect:
+def _unpacked(packed: ForeignWrite) -> Effect:
     address = BucketAddress(Scope(packed.scope), packed.bucket, packed.instance)
+    if packed.delta is not None:
+        return Increment(address, packed.key, packed.delta, packed.ttl_ms)
     if packed.value is None:
         return Remove(address, packed.key)
+    if packed.swaps:
+        return Swap(address, packed.key, packed.expected, packed.value, packed.ttl_ms)
     return Put(address, packed.key, packed.value, packed.ttl_ms)

@@ -13,10 +13,19 @@ class Hooks:
         """The guest made a recorded call, e.g. `keyvalue.get`."""
 
     def commit(self, outcome: str) -> None:
-        """A commit was answered: applied, duplicate, fenced, failed."""
+        """A commit was answered: applied, duplicate, key-used, cancelled, fenced, lost, failed."""
 
     def replay(self, entries: int, seconds: float) -> None:
-        """An instance was rebuilt from that many journal entries."""
+        """An instance was rebuilt from that many journal entries, and its snapshot if it has one."""
+
+    def snapshot(self, outcome: str, size: int, seconds: float) -> None:
+        """A snapshot of that many bytes was taken: kept, refused, failed. `seconds`: the loop was held up."""
+
+    def attempt(self, outcome: str) -> None:
+        """An attempt of an asynchronous call ended: succeeded, retried, quarantined, cancelled."""
+
+    def updated(self, outcome: str) -> None:
+        """An instance met another component: restarted, migrated, pinned, failed."""
 
     def provider_error(self, provider: str, code: str) -> None:
         """A provider answered with an error."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Awaitable, Callable, Sequence
 
 from perdure.component.traps import HostTrap
@@ -13,47 +14,84 @@ from perdure.wasi.recorder import Plain
 MAX_EVENTS = 1_000_000
 
 
+def _nothing() -> None:
+    return None
+
+
 class JournalRecorder:
     """Live: calls run and become `events`. After `replay(events)`: results come from there, in order, until
-    `finish_replay`. Implements `perdure.wasi.recorder.Recorder`."""
+    `finish_replay`. Implements `perdure.wasi.recorder.Recorder`.
+
+    `waited`: seconds that live calls took, so that a guest's own time can be told from the clock's.
+    """
 
     def __init__(self, hooks: Hooks) -> None:
         self._hooks = hooks
         self._recorded: Sequence[Event] | None = None
         self._position = 0
         self._what = ""
+        self._gates: frozenset[int] = frozenset()
+        self._passed: Callable[[], None] = _nothing
+        self._goes_on = False
         self.events: list[Event] = []
+        self.waited = 0.0
 
     @property
     def replaying(self) -> bool:
-        return self._recorded is not None
+        if self._recorded is None:
+            return False
+        return not (self._goes_on and self._position == len(self._recorded))
 
     def live(self) -> None:
         """Begin a new recording."""
         self._recorded = None
         self.events = []
+        self.waited = 0.0
 
-    def replay(self, recorded: Sequence[Event], what: str) -> None:
-        """Serve `recorded` from now on; `what` names the journal entry in errors."""
+    def take(self) -> list[Event]:
+        """What was recorded since the last gate; the next recording begins."""
+        taken, self.events = self.events, []
+        return taken
+
+    def replay(
+        self,
+        recorded: Sequence[Event],
+        what: str,
+        *,
+        gates: frozenset[int] = frozenset(),
+        passed: Callable[[], None] = _nothing,
+        goes_on: bool = False,
+    ) -> None:
+        """Serve `recorded` from now on; `what` names the journal entry in errors.
+
+        `gates`: before the events at these positions a gate was passed, and `passed` is called there again.
+        `goes_on`: the invocation did not end in the journal; after its last event it is live, past a gate.
+        """
         self._recorded = recorded
         self._position = 0
         self._what = what
+        self._gates = gates
+        self._passed = passed
+        self._goes_on = goes_on
 
     def finish_replay(self) -> None:
         """The replayed call has ended: raise `ReplayDiverged` unless it consumed every event."""
         recorded = self._recorded or ()
-        if self._position != len(recorded):
+        if self._recorded is not None and self._position != len(recorded):
             left = recorded[self._position].call
             raise ReplayDiverged(
                 f"{self._what}: the journal continues with {left} (call {self._position + 1} of {len(recorded)}), "
                 "but the guest made no further call"
             )
-        self.live()
+        if self._goes_on:
+            self._go_on()
+        else:
+            self.live()
 
     def record(self, call: str, args: tuple[Plain, ...], produce: Callable[[], Plain]) -> Plain:
         """See `Recorder.record`."""
         fingerprint = fingerprint_of(call, args)
-        if self._recorded is not None:
+        if self._serves():
             return self._next(call, fingerprint)
         self._hooks.host_call(call)
         return self._keep(call, fingerprint, produce())
@@ -61,10 +99,28 @@ class JournalRecorder:
     async def record_async(self, call: str, args: tuple[Plain, ...], produce: Callable[[], Awaitable[Plain]]) -> Plain:
         """The same for a call that waits."""
         fingerprint = fingerprint_of(call, args)
-        if self._recorded is not None:
+        if self._serves():
             return self._next(call, fingerprint)
         self._hooks.host_call(call)
-        return self._keep(call, fingerprint, await produce())
+        begun = time.perf_counter()
+        try:
+            return self._keep(call, fingerprint, await produce())
+        finally:
+            self.waited += time.perf_counter() - begun
+
+    def _serves(self) -> bool:
+        if self._recorded is None:
+            return False
+        if self._goes_on and self._position == len(self._recorded):
+            self._go_on()
+            return False
+        return True
+
+    def _go_on(self) -> None:
+        """The journal's part of an unfinished invocation is over."""
+        self._goes_on = False
+        self._passed()
+        self.live()
 
     def _keep(self, call: str, fingerprint: bytes, result: Plain) -> Plain:
         if len(self.events) >= MAX_EVENTS:
@@ -75,6 +131,8 @@ class JournalRecorder:
     def _next(self, call: str, fingerprint: bytes) -> Plain:
         assert self._recorded is not None
         position = self._position
+        if position in self._gates:
+            self._passed()
         if position >= len(self._recorded):
             raise ReplayDiverged(f"{self._what}: the guest calls {call}, but the journal has no further call")
         event = self._recorded[position]
