@@ -9,7 +9,6 @@ from pydantic import Field, field_validator, model_validator
 
 from perdure.manifests.base import Bytes, Metadata, Milliseconds, Model
 
-
 Kind = Literal["redis", "postgres", "sqlite", "memory"]
 _KINDS: tuple[Kind, ...] = get_args(Kind)
 
