@@ -9,6 +9,7 @@ PerdureError
 ├── TooLarge                       413 too-large
 ├── Overloaded                     429 overloaded
 ├── GuestTrapped                   500 guest-trapped
+├── AsyncCallFailed                500 call-failed
 ├── Quarantined                    503 quarantined
 │   └── ReplayDiverged             503 quarantined
 ├── Interrupted                    409 interrupted
@@ -123,6 +124,18 @@ class GuestTrapped(PerdureError):
         self.trap = trap
         self.frames = frames
         self.stderr = stderr
+        # Parts of the call that earlier gates made durable; they stay.
+        self.parts = 0
+
+
+class AsyncCallFailed(PerdureError):
+    """The result stored under this key is a failure: the asynchronous call was given up. `cause`: its error's code."""
+
+    code = "call-failed"
+
+    def __init__(self, detail: str, *, cause: str) -> None:
+        super().__init__(detail)
+        self.cause = cause
 
 
 class Quarantined(PerdureError):

@@ -44,7 +44,7 @@ class InstancePool:
     """Keeps up to `size` instances of a component ready while `run` runs. For one event loop."""
 
     def __init__(self, bound: BoundComponent, limits: InstanceLimits, *, size: int) -> None:
-        self._bound = bound
+        self.bound = bound
         self.limits = limits
         self._size = size
         self._ready: deque[Instance] = deque()
@@ -58,7 +58,7 @@ class InstancePool:
         """A fresh instance for `context`, from the pool where one is ready. Raises as `BoundComponent.instantiate`."""
         if not self._ready:
             self._missed += 1
-            return await self._bound.instantiate(context, limits=self.limits, deadline=deadline)
+            return await self.bound.instantiate(context, limits=self.limits, deadline=deadline)
         instance = self._ready.popleft()
         self._taken += 1
         self._wanted.set()
@@ -71,7 +71,7 @@ class InstancePool:
         while self._size > 0:
             while len(self._ready) < self._size:
                 try:
-                    made = await self._bound.instantiate(_Nobody(), limits=self.limits, deadline=deadline)
+                    made = await self.bound.instantiate(_Nobody(), limits=self.limits, deadline=deadline)
                 except GuestTrapped as error:
                     log.debug("no instances are kept ready: %s", error.detail)
                     return

@@ -8,9 +8,12 @@ change the past.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import cast
 
+from perdure.durable.effects import Conflict, Counted, Increment, Outcome, Refused, Swap, Swapped
+from perdure.durable.gates import Gates
+from perdure.durable.journal import Gate, fingerprint_of
 from perdure.durable.overlay import Overlay, place_of
 from perdure.durable.policy import BucketCatalog, BucketPolicy
 from perdure.durable.recorder import JournalRecorder
@@ -20,6 +23,10 @@ from perdure.keyvalue.bucket import AccessDenied, BucketError, LimitExceeded, No
 from perdure.wasi.recorder import Plain
 
 _OWN_WRITE = True
+_REASONS = {
+    "not-a-counter": "the value is not a counter (a decimal number of 64 bits with a sign)",
+    "overflow": "the counter would not fit 64 bits with a sign",
+}
 _KINDS: dict[str, type[BucketError]] = {
     "no-such-bucket": NoSuchBucket,
     "access-denied": AccessDenied,
@@ -38,6 +45,7 @@ class InstanceBuckets:
         stores: Mapping[str, Store],
         recorder: JournalRecorder,
         overlay: Overlay,
+        gates: Gates,
         on_error: Callable[[str, str], None],
     ) -> None:
         self.instance = instance
@@ -45,10 +53,15 @@ class InstanceBuckets:
         self.stores = stores
         self.recorder = recorder
         self.overlay = overlay
+        self.gates = gates
         self.on_error = on_error
 
     def open(self, name: str) -> InstanceBucket:
         _raise(self.recorder.record("keyvalue.open", (name,), lambda: _refusal(lambda: self.catalog.find(name))))
+        return self.reopen(name)
+
+    def reopen(self, name: str) -> InstanceBucket:
+        """A bucket that was open when a snapshot was taken; nothing is recorded."""
         try:
             policy = self.catalog.find(name)
         except NoSuchBucket:
@@ -104,25 +117,63 @@ class InstanceBucket:
             _raise(found["refused"])
         return bool(found)
 
-    def set_many(self, items: Sequence[tuple[str, bytes]]) -> None:
+    def set_many(self, items: Sequence[tuple[str, bytes]]) -> Awaitable[None] | None:
         digests: list[Plain] = [[key, hashlib.blake2b(value, digest_size=8).digest()] for key, value in items]
-        _raise(
-            self._host.recorder.record(
-                "keyvalue.set", (self.name, digests), lambda: _refusal(lambda: self._check_writes(items))
-            )
-        )
-        for key, value in items:
-            self._host.overlay.put(self._place, key, value, self._policy.ttl_ms)
 
-    def delete_many(self, keys: Sequence[str]) -> None:
-        writes = [(key, b"") for key in keys]
-        _raise(
-            self._host.recorder.record(
-                "keyvalue.delete", (self.name, list(keys)), lambda: _refusal(lambda: self._check_writes(writes))
+        def write() -> Awaitable[None] | None:
+            self._recorded("keyvalue.set", digests, items)
+            for key, value in items:
+                self._host.overlay.put(self._place, key, value, self._policy.ttl_ms)
+            return self._host.gates.after_write()
+
+        return self._host.gates.before_write(sum(len(value) for _, value in items), write)
+
+    def delete_many(self, keys: Sequence[str]) -> Awaitable[None] | None:
+        def write() -> Awaitable[None] | None:
+            self._recorded("keyvalue.delete", list(keys), [(key, b"") for key in keys])
+            for key in keys:
+                self._host.overlay.put(self._place, key, None, None)
+            return self._host.gates.after_write()
+
+        return self._host.gates.before_write(0, write)
+
+    async def increment(self, key: str, delta: int) -> int:
+        address = self._policy.address(self._host.instance)
+        found = await self._atomic(
+            "keyvalue.increment", (self.name, key, delta), Increment(address, key, delta, self._policy.ttl_ms), 0
+        )
+        assert isinstance(found, int)
+        return found
+
+    async def swap(self, key: str, expected: bytes | None, value: bytes) -> bool:
+        address = self._policy.address(self._host.instance)
+        return bool(
+            await self._atomic(
+                "keyvalue.swap",
+                (self.name, key, expected, value),
+                Swap(address, key, expected, value, self._policy.ttl_ms),
+                len(value),
             )
         )
-        for key in keys:
-            self._host.overlay.put(self._place, key, None, None)
+
+    async def _atomic(self, call: str, args: tuple[Plain, ...], effect: Increment | Swap, size: int) -> Plain:
+        """Carried out by the store within a gate of its own, its outcome recorded."""
+        gate = Gate(call, fingerprint_of(call, args), self._policy.provider)
+
+        async def run() -> Plain:
+            refused = _refusal(lambda: self._check_writes([(effect.key, bytes(size))]))
+            if refused is not None:
+                return {"refused": refused}
+            outcome = await self._host.gates.atomic(effect, gate)
+            return plain_outcome(outcome)
+
+        found = await self._host.recorder.record_async(call, args, run)
+        if isinstance(found, dict):
+            _raise(found["refused"])
+        return found
+
+    def _recorded(self, call: str, what: list[Plain], items: Sequence[tuple[str, bytes]]) -> None:
+        _raise(self._host.recorder.record(call, (self.name, what), lambda: _refusal(lambda: self._check_writes(items))))
 
     async def keys(self, cursor: str | None, limit: int) -> tuple[list[str], str | None]:
         async def page() -> Plain:
@@ -195,6 +246,19 @@ def _refusal(check: Callable[[], object]) -> Plain:
         kind = next(name for name, known in _KINDS.items() if isinstance(error, known))
         return [kind, str(error)]
     return None
+
+
+def plain_outcome(outcome: Outcome) -> Plain:
+    """An atomic effect's outcome as an event keeps it."""
+    match outcome:
+        case Counted(value):
+            return value
+        case Swapped():
+            return True
+        case Conflict():
+            return False
+        case Refused(reason):
+            return {"refused": ["other", _REASONS.get(reason, reason)]}
 
 
 def _raise(refusal: Plain) -> None:

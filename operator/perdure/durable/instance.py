@@ -1,35 +1,48 @@
-"""One durable instance in this host's memory: claim, replay, invoke with one commit each.
+"""One durable instance in this host's memory: claim, recover, invoke with one commit each, keep snapshots.
 
-Invariant: while `usable`, memory equals the journal's replay and the token was ours at the last commit. Whatever
-breaks that (trap, timeout, cancellation, fencing, unknown outcome) makes the object unusable; the next invocation
-opens a new one from the store. Crash before the commit: nothing happened. Crash after: the result is stored.
+Invariant: while `usable`, memory equals what recovery from the store would give, and the token was ours at the last
+commit. Whatever breaks that (trap, timeout, cancellation, fencing, unknown outcome) makes the object unusable; the
+next invocation opens a new one from the store. Crash before the commit: nothing happened. Crash after: the result is
+stored.
 """
 
 from __future__ import annotations
 
-import asyncio
-import json
 import secrets
 import time
+from collections import OrderedDict
 from dataclasses import dataclass
 
-from perdure.component.component import BoundComponent
 from perdure.component.plan import ExportedFunc
-from perdure.component.wit_json import to_json
-from perdure.durable.buckets import InstanceBuckets
-from perdure.durable.commits import commit_surely
+from perdure.component.snapshot import Snapshot
+from perdure.durable.calls import Halt, HaltState, decode_halt, failure_of
+from perdure.durable.components import Code, ComponentLibrary
 from perdure.durable.environment import EngineEnvironment
 from perdure.durable.faultpoint import Point, reach
-from perdure.durable.foreign import apply_entry, origin_of, to_entry
-from perdure.durable.journal import Entry, Event, call_fingerprint, decode_entry, encode_entry
-from perdure.durable.overlay import Overlay
-from perdure.durable.recorder import JournalRecorder
-from perdure.durable.records import Claim, Commit, StoredResult
-from perdure.durable.replay import Guest, decode_arguments, replay_entries, require_component, start_events
-from perdure.errors import Fenced, GuestTrapped, IdempotencyConflict, InvocationTimeout, PerdureError
-from perdure.wasi.state import WasiState
+from perdure.durable.journal import call_fingerprint
+from perdure.durable.records import Claim, OwnerToken, SnapshotWrite
+from perdure.durable.recovery import recover
+from perdure.durable.replay import Recorded
+from perdure.durable.runner import Runner
+from perdure.durable.snapshots import WHOLE_UP_TO, Taken
+from perdure.durable.writer import InstanceWriter, KeyUsed, Running
+from perdure.errors import (
+    AsyncCallFailed,
+    Fenced,
+    GuestTrapped,
+    IdempotencyConflict,
+    Interrupted,
+    InvocationTimeout,
+    NoSuchFunction,
+    PerdureError,
+    Quarantined,
+    SnapshotRefused,
+    TypeMismatch,
+)
 
-_COMMIT_GRACE = 5.0
+_KEYS = 10_000
+ENDS_THE_CALL = (GuestTrapped, InvocationTimeout, TypeMismatch, NoSuchFunction)
+"""Errors after which the call will not go on: what it left in parts is abandoned."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,96 +63,71 @@ class InvocationResult:
     stored: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class GuestContext:
-    """What host functions get: `ctx.wasi` and `ctx.keyvalue`."""
-
-    wasi: WasiState
-    keyvalue: InstanceBuckets
-
-
 class DurableInstance:
     """Made by `open`. One invocation at a time; the caller sees to that."""
 
-    def __init__(self, name: str, bound: BoundComponent, environment: EngineEnvironment, claim: Claim) -> None:
+    def __init__(self, name: str, environment: EngineEnvironment, writer: InstanceWriter, runner: Runner) -> None:
         self.name = name
         self.usable = True
-        self._bound = bound
         self._environment = environment
-        self._token = claim.token
-        self._origin = origin_of(environment.worker, name, claim.life)
-        self._sequence = claim.sequence
-        self._keys: set[str] = set()
-        self._start: list[Event] | None = None
-        self._guest: Guest | None = None
-        self._overlay = Overlay()
-        self._recorder = JournalRecorder(environment.hooks)
-        self._context = GuestContext(
-            WasiState(
-                recorder=self._recorder,
-                wall_ns=environment.wall_ns,
-                monotonic_ns=environment.monotonic_ns,
-                entropy=environment.entropy,
-                environment=environment.variables,
-                arguments=(name,),
-                sink=lambda stream, data: environment.log(name, stream, data),
-            ),
-            InstanceBuckets(
-                name,
-                environment.catalog,
-                environment.stores,
-                self._recorder,
-                self._overlay,
-                environment.hooks.provider_error,
-            ),
-        )
+        self._writer = writer
+        self._runner = runner
+        # Keys that are known to be used: a hint that spares a run, not what safety rests on.
+        self._keys: OrderedDict[str, None] = OrderedDict()
+        self._snapshot: Snapshot | None = None
+        self._snapshot_sequence: int | None = None
+        self._chain = 0
+        self._refused = False
 
     @classmethod
     async def open(
-        cls, name: str, bound: BoundComponent, environment: EngineEnvironment, *, deadline: float
+        cls, name: str, library: ComponentLibrary, environment: EngineEnvironment, *, deadline: float
     ) -> DurableInstance:
-        """Claim the instance and rebuild its memory.
+        """Claim the instance and rebuild its memory; an invocation that had not ended is finished.
 
-        Raises `ProviderUnavailable`, `Quarantined` (with what is wrong), `InvocationTimeout`.
+        Raises `ProviderUnavailable`, `LostWrites`, `Quarantined` (with what is wrong), `Interrupted`,
+        `InvocationTimeout`, `Fenced`.
         """
-        claim = await environment.home.claim(name, secrets.token_hex(8), environment.host)
-        reach(Point.CLAIMED)
-        instance = cls(name, bound, environment, claim)
+        claim = await claim_instance(name, environment)
+        require_running(name, claim)
+        begun = time.perf_counter()
+        recovered = await recover(name, claim, library, environment, deadline)
+        instance = cls(name, environment, recovered.writer, recovered.runner)
+        if recovered.snapshot is not None and claim.data.snapshot is not None:
+            instance._kept(recovered.snapshot, claim.data.snapshot.sequence, len(claim.data.snapshot.parts))
         try:
-            await instance._rebuild(claim, deadline)
+            for key in recovered.keys:
+                instance._remember(key)
+            if recovered.unfinished is not None:
+                await instance._finish(recovered.unfinished, deadline)
         except BaseException:
             instance.close()
             raise
+        if claim.data.sequence:
+            seconds = time.perf_counter() - begun
+            environment.hooks.replay(len(claim.data.journal), seconds)
+            # What recovery really took tells more than what its parts took when they were new.
+            recovered.writer.growth.guest_us = max(recovered.writer.growth.guest_us, int(recovered.replay_s * 1e6))
+        reach(Point.REPLAYED)
         return instance
 
-    async def _rebuild(self, claim: Claim, deadline: float) -> None:
-        begun = time.perf_counter()
-        entries = [decode_entry(data, number) for number, data in enumerate(claim.journal, start=1)]
-        digest = self._bound.component.digest
-        require_component(entries, digest)
-        for sequence in claim.unapplied:
-            await self._apply_foreign(entries[sequence - 1])
-        recorded = start_events(entries)
-        if recorded is not None:
-            self._recorder.replay(recorded, "instantiation")
-        self._guest = await self._instantiate(deadline)
-        if recorded is None:
-            self._start = self._recorder.events
-            self._recorder.live()
-        else:
-            self._recorder.finish_replay()
-        functions = {func.path: func for func in self._bound.component.exports}
-        await replay_entries(self._guest, entries, functions, self._recorder, self._overlay, deadline)
-        self._keys = {entry.key for entry in entries if entry.key is not None}
-        if entries:
-            self._environment.hooks.replay(len(entries), time.perf_counter() - begun)
-        reach(Point.REPLAYED)
+    @property
+    def code(self) -> Code:
+        return self._runner.code
 
-    async def _instantiate(self, deadline: float) -> Guest:
-        pool, limits = self._environment.pool, self._environment.limits
-        if pool is not None:
-            return await pool.instantiate(self._context, deadline=deadline)
-        return await self._bound.instantiate(self._context, limits=limits, deadline=deadline)
+    @property
+    def token(self) -> OwnerToken:
+        """Under which this host is the owner, as far as it knows."""
+        return self._writer.token
+
+    @property
+    def snapshot_due(self) -> bool:
+        growth = self._writer.growth
+        return (
+            self.usable
+            and not self._refused
+            and self._environment.snapshots.due(guest_us=growth.guest_us, entries=growth.entries, size=growth.bytes)
+        )
 
     async def invoke(self, invocation: Invocation) -> InvocationResult:
         """Run the function and make it durable before returning.
@@ -147,119 +135,181 @@ class DurableInstance:
         Raises `IdempotencyConflict`, `TypeMismatch`, `GuestTrapped`, `InvocationTimeout`, `Fenced`,
         `ProviderUnavailable`. After an error of the last four the object is unusable.
         """
+        running = Running(invocation.function.path, invocation.arguments, invocation.key, invocation.deadline)
         begun = time.perf_counter()
         outcome = "error"
         try:
-            stored = await self._stored_result(invocation)
-            if stored is not None:
-                outcome = "replayed"
-                return stored
-            result = await self._run(invocation)
+            if running.key is not None and running.key in self._keys:
+                stored = await self._stored_result(running)
+                if stored is not None:
+                    outcome = "replayed"
+                    return stored
+            body = await self.run(running)
             outcome = "ok"
-            return result
-        except GuestTrapped as error:
+            return InvocationResult(body)
+        except KeyUsed:
+            # The guest ran on a copy that is thrown away; nothing of it was applied.
+            stored = await self._stored_result(running)
+            if stored is None:
+                raise
+            outcome = "replayed"
+            return stored
+        except GuestTrapped:
             outcome = "trapped"
-            error.stderr = self._context.wasi.stderr_tail()
             raise
         except InvocationTimeout:
             outcome = "timeout"
-            raise
-        except Fenced:
-            self.usable = False
             raise
         except PerdureError as error:
             outcome = "refused" if error.http_status < 500 else "error"
             raise
         finally:
-            self._environment.hooks.invocation(invocation.function.path, outcome, time.perf_counter() - begun)
+            self._environment.hooks.invocation(running.function, outcome, time.perf_counter() - begun)
 
-    async def _stored_result(self, invocation: Invocation) -> InvocationResult | None:
-        # The journal names every key that was ever used here, so a new key needs no look-up.
-        if invocation.key is None or invocation.key not in self._keys:
-            return None
-        found = await self._environment.home.result(self.name, invocation.key)
-        if found is None:
-            return None
-        if found.fingerprint != call_fingerprint(invocation.function.path, invocation.arguments):
-            raise IdempotencyConflict(
-                f"the idempotency key {invocation.key!r} was used for another function or other arguments"
-            )
-        # Ownership is proven, so that a paused former owner never answers with what it has.
-        await self._environment.home.verify(self.name, self._token)
-        return InvocationResult(found.body, stored=True)
-
-    async def _run(self, invocation: Invocation) -> InvocationResult:
-        assert self._guest is not None and self.usable
-        values = decode_arguments(invocation.function, invocation.arguments)
-        self._recorder.live()
-        self._overlay.clear()
+    async def run(self, running: Running) -> bytes:
+        """Run an invocation to its commit; its result as JSON. Raises as `invoke`, `KeyUsed` and
+        `InvocationCancelled`."""
+        assert self.usable
         self.usable = False
-        value = await self._guest.call(invocation.function, values, deadline=invocation.deadline)
-        reach(Point.GUEST_DONE)
-        kind = invocation.function.type.result
-        plain = None if kind is None else to_json(kind, value)
-        body = json.dumps(plain, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
-        self.usable = await self._commit(invocation, body)
-        return InvocationResult(body)
+        try:
+            body = await self._runner.run(running)
+            reach(Point.GUEST_DONE)
+            owned = await self._end(running, body)
+        except (TypeMismatch, NoSuchFunction):
+            # The arguments do not fit: the guest has not run.
+            self.usable = running.part == 0
+            raise
+        except GuestTrapped as error:
+            error.stderr = self._runner.context.wasi.stderr_tail()
+            await self._abandon(running, error)
+            raise
+        except InvocationTimeout as error:
+            await self._abandon(running, error)
+            raise
+        self.usable = owned
+        return body
 
-    async def _commit(self, invocation: Invocation, body: bytes) -> bool:
-        """Make the invocation durable, foreign effects included. False: it is, but this host is not the owner now."""
-        environment = self._environment
-        home = environment.catalog.home
-        effects = self._overlay.effects()
-        entry = Entry(
-            sequence=self._sequence + 1,
-            component=self._bound.component.digest,
-            function=invocation.function.path,
-            arguments=invocation.arguments,
-            key=invocation.key,
-            start=self._start,
-            events=self._recorder.events,
-            foreign=to_entry({provider: found for provider, found in effects.items() if provider != home}),
-            time_ms=environment.wall_ns() // 1_000_000,
-        )
-        result = None
-        if invocation.key is not None:
-            result = StoredResult(
-                invocation.key, call_fingerprint(invocation.function.path, invocation.arguments), body
-            )
-        commit = Commit(
-            instance=self.name,
-            token=self._token,
-            sequence=entry.sequence,
-            entry=encode_entry(entry),
-            effects=effects.get(home, ()),
-            result=result,
-            foreign=bool(entry.foreign),
-            result_retention_ms=environment.retention_ms,
-            max_results=environment.max_results,
-        )
-        # A guest that used up its time must still be able to commit what it did.
-        limit = max(invocation.deadline, asyncio.get_running_loop().time() + _COMMIT_GRACE)
-        await commit_surely(environment.home, commit, environment.hooks, home, limit)
-        self._sequence = entry.sequence
-        self._start = None
-        if invocation.key is not None:
-            self._keys.add(invocation.key)
-        if entry.foreign:
-            try:
-                await self._apply_foreign(entry)
-            except Fenced:
-                # The call is carried out everywhere: repeating it would double it. The new owner confirms the mark.
-                return False
-        return True
+    async def capture(self) -> Taken | None:
+        """Capture the guest's state if that is possible, to be given to `keep`. Not while an invocation runs."""
+        follows = self._snapshot_sequence if self._chain < self._environment.snapshots.chain else None
+        begun = time.perf_counter()
+        try:
+            taken = await self._runner.capture(self._snapshot, follows if self._snapshot is not None else None)
+        except SnapshotRefused:
+            self._refused = True
+            self._environment.hooks.snapshot("refused", 0, time.perf_counter() - begun)
+            return None
+        self._environment.hooks.snapshot("taken", len(taken.data), time.perf_counter() - begun)
+        return taken
 
-    async def _apply_foreign(self, entry: Entry) -> None:
-        environment = self._environment
-        reach(Point.FOREIGN_BEFORE)
-        await apply_entry(entry, self._origin, self.name, environment.stores)
-        reach(Point.FOREIGN_AFTER)
-        await environment.home.applied(self.name, self._token, entry.sequence)
-        reach(Point.APPLIED_AFTER)
+    @property
+    def sequence(self) -> int:
+        """Of the last commit."""
+        return self._writer.sequence
+
+    async def keep(self, taken: Taken, sequence: int) -> bool:
+        """Store what `capture` gave after the commit `sequence`, and trim the journal. Invocations may run meanwhile.
+
+        Raises `Fenced`, `ProviderUnavailable`: then the journal is as it was.
+        """
+        growth = self._writer.growth
+        before = (growth.entries, growth.bytes, growth.guest_us)
+        reach(Point.SNAPSHOT_BEFORE)
+        kept = await self._environment.home.snapshot(
+            SnapshotWrite(self.name, self._writer.token, sequence, taken.data, taken.follows)
+        )
+        reach(Point.SNAPSHOT_AFTER)
+        if kept:
+            growth.entries -= before[0]
+            growth.bytes -= before[1]
+            growth.guest_us -= before[2]
+            self._kept(taken.snapshot, sequence, 1 if taken.follows is None else self._chain + 1)
+        else:
+            self._snapshot = None
+        self._environment.hooks.snapshot("kept" if kept else "failed", len(taken.data), 0.0)
+        return kept
 
     def close(self) -> None:
         """Free the guest's memory; nothing durable is touched."""
         self.usable = False
-        if self._guest is not None:
-            self._guest.close()
-            self._guest = None
+        self._runner.close()
+
+    async def _finish(self, unfinished: Recorded, deadline: float) -> None:
+        """Run an invocation that had not ended from its last gate on. Its caller is gone: a failure ends it."""
+        self.usable = False
+        running = Running(unfinished.function, unfinished.arguments, unfinished.key, deadline, part=unfinished.parts)
+        try:
+            body = await self._runner.go_on(running, unfinished)
+            owned = await self._end(running, body)
+        except ENDS_THE_CALL as error:
+            await self._abandon(running, error)
+            raise Fenced("the instance was left in the middle of a call that could not be finished") from error
+        if not owned:
+            raise Fenced(f"instance {self.name!r} is owned by another host now")
+        self.usable = True
+
+    async def _end(self, running: Running, body: bytes) -> bool:
+        runner = self._runner
+        owned = await self._writer.end(running, runner.recorder.take(), runner.overlay.effects(), body)
+        runner.overlay.clear()
+        if running.key is not None:
+            self._remember(running.key)
+        return owned
+
+    async def _abandon(self, running: Running, error: PerdureError) -> None:
+        """What earlier gates of the call made durable stays; memory is as before it."""
+        if running.part:
+            await self._writer.abandon(running, f"{error.code}: {error.detail}")
+            if isinstance(error, GuestTrapped):
+                error.parts = running.part
+
+    async def _stored_result(self, running: Running) -> InvocationResult | None:
+        assert running.key is not None
+        home = self._environment.home
+        fingerprint = call_fingerprint(running.function, running.arguments)
+        found = await home.result(self.name, running.key)
+        if found is None:
+            waiting = await home.pending(self.name, running.key)
+            if waiting is not None and waiting.fingerprint != fingerprint:
+                raise conflict(running.key)
+            return None
+        if found.fingerprint != fingerprint:
+            raise conflict(running.key)
+        # Ownership is proven, so that a paused former owner never answers with what it has.
+        await home.verify(self.name, self._writer.token)
+        failure = failure_of(found.body)
+        if failure is not None:
+            raise AsyncCallFailed(failure[1], cause=failure[0])
+        return InvocationResult(found.body, stored=True)
+
+    def _remember(self, key: str) -> None:
+        self._keys[key] = None
+        if len(self._keys) > _KEYS:
+            self._keys.popitem(last=False)
+
+    def _kept(self, snapshot: Snapshot, sequence: int, chain: int) -> None:
+        self._snapshot_sequence, self._chain = sequence, chain
+        # A difference needs the state it is one to; where whole ones are small that memory is better spent.
+        self._snapshot = snapshot if len(snapshot.data) > WHOLE_UP_TO or chain > 1 else None
+
+
+def conflict(key: str) -> IdempotencyConflict:
+    return IdempotencyConflict(f"the idempotency key {key!r} was used for another function or other arguments")
+
+
+async def claim_instance(name: str, environment: EngineEnvironment) -> Claim:
+    """Become the instance's writer. Raises `ProviderUnavailable`, `LostWrites`."""
+    claim = await environment.home.claim(name, secrets.token_hex(8), environment.host)
+    reach(Point.CLAIMED)
+    environment.identity.require(claim.store)
+    return claim
+
+
+def require_running(name: str, claim: Claim) -> None:
+    """Raises `Quarantined` or `Interrupted`, with the reason, for an instance that must not run."""
+    if claim.data.halt is None:
+        return
+    halt: Halt = decode_halt(claim.data.halt)
+    if halt.state is HaltState.INTERRUPTED:
+        raise Interrupted(f"instance {name!r} is interrupted ({halt.reason}): resume it to go on")
+    raise Quarantined(f"instance {name!r} is quarantined: {halt.reason}")

@@ -74,10 +74,20 @@ class JournalRecorder:
         self._passed = passed
         self._goes_on = goes_on
 
+    def caught_up(self) -> bool:
+        """At a gate: whether the journal of an unfinished invocation ends at this very one. Then it is live from here."""
+        if self._recorded is None or not self._goes_on or self._position != len(self._recorded):
+            return False
+        self._go_on()
+        return True
+
     def finish_replay(self) -> None:
         """The replayed call has ended: raise `ReplayDiverged` unless it consumed every event."""
-        recorded = self._recorded or ()
-        if self._recorded is not None and self._position != len(recorded):
+        recorded = self._recorded
+        if recorded is None:
+            # It went on, and is past the journal.
+            return
+        if self._position != len(recorded):
             left = recorded[self._position].call
             raise ReplayDiverged(
                 f"{self._what}: the journal continues with {left} (call {self._position + 1} of {len(recorded)}), "

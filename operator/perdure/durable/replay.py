@@ -1,33 +1,90 @@
-"""Rebuilding an instance's memory from its journal: instantiate, then every finished invocation again.
-
-Nothing leaves: host calls are answered from the journal, writes end in an overlay that is thrown away.
-"""
+"""What a journal says has to be run again: the invocations it holds, each with its recorded calls. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Protocol
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import msgspec
 
 from perdure.component.plan import ExportedFunc
 from perdure.component.wit_json import args_from_json
-from perdure.durable.journal import Entry, Event
-from perdure.durable.overlay import Overlay
-from perdure.durable.recorder import JournalRecorder
-from perdure.errors import GuestTrapped, PerdureError, Quarantined
+from perdure.durable.buckets import plain_outcome
+from perdure.durable.effects import Outcome
+from perdure.durable.journal import Entry, Event, Kind
+from perdure.errors import Quarantined
+
+_BEGINNINGS = (Kind.FRESH, Kind.MIGRATED)
 
 
-class Guest(Protocol):
-    """A running component, as `perdure.component.instance.Instance`."""
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """One invocation of the journal. `gates`: positions among `events` before which a gate was passed; `parts`: its
+    entries so far, without the one that ends it."""
 
-    usable: bool
+    sequence: int
+    function: str
+    arguments: bytes
+    key: str | None
+    events: list[Event]
+    gates: frozenset[int]
+    parts: int
 
-    async def call(self, func: ExportedFunc, args: Sequence[object], *, deadline: float | None = None) -> object:
-        """Call an export."""
+    @property
+    def what(self) -> str:
+        return f"journal entry {self.sequence} ({self.function})"
 
-    def close(self) -> None:
-        """Free it."""
+
+@dataclass(frozen=True, slots=True)
+class ReplayPlan:
+    """`start`: the events of instantiation, None if there was none yet. `migrated`: the entry whose state the first
+    guest was given. `unfinished`: the entries of an invocation that has not ended. `guest_us`: what all of it takes.
+    """
+
+    start: list[Event] | None
+    migrated: Entry | None
+    calls: list[Recorded]
+    unfinished: list[Entry]
+    guest_us: int
+
+
+def plan_replay(entries: Sequence[Entry]) -> ReplayPlan:
+    """Raises `Quarantined` for an order of entries that no host writes."""
+    begin = max((at for at, entry in enumerate(entries) if entry.kind in _BEGINNINGS), default=-1)
+    migrated = entries[begin] if begin >= 0 and entries[begin].kind is Kind.MIGRATED else None
+    start = next((entry.start for entry in entries[max(begin, 0) :] if entry.start is not None), None)
+    calls: list[Recorded] = []
+    group: list[Entry] = []
+    for entry in entries[begin + 1 :]:
+        if entry.part != len(group):
+            raise Quarantined(
+                f"journal entry {entry.sequence} is part {entry.part} of an invocation, and {len(group)} came before"
+            )
+        group.append(entry)
+        if entry.kind is Kind.CALL:
+            calls.append(recorded(group))
+        if entry.kind is not Kind.PART:
+            group = []
+    # Format 1 had an entry for every instantiation, even where nothing was recorded.
+    if start is None and calls and migrated is None and begin < 0 and entries[0].sequence == 1:
+        start = entries[0].start
+    return ReplayPlan(start, migrated, calls, group, sum(entry.guest_us for entry in entries))
+
+
+def recorded(group: Sequence[Entry], outcome: Outcome | None = None) -> Recorded:
+    """An invocation's entries as one. `outcome`: of the last part's gate, where it has one that no entry holds yet."""
+    first, last = group[0], group[-1]
+    events: list[Event] = []
+    gates: set[int] = set()
+    for entry in group:
+        if entry is not first:
+            gates.add(len(events))
+        events += entry.events
+    if outcome is not None and last.gate is not None:
+        gates.add(len(events))
+        events.append(Event(last.gate.call, last.gate.fingerprint, plain_outcome(outcome)))
+    parts = sum(1 for entry in group if entry.kind is Kind.PART)
+    return Recorded(last.sequence, first.function, first.arguments, first.key, events, frozenset(gates), parts)
 
 
 def decode_arguments(func: ExportedFunc, arguments: bytes) -> list[object]:
@@ -35,9 +92,9 @@ def decode_arguments(func: ExportedFunc, arguments: bytes) -> list[object]:
     return args_from_json(func.type, msgspec.json.decode(arguments))
 
 
-def start_events(entries: Sequence[Entry]) -> list[Event] | None:
-    """The recorded events of the instance's first instantiation; None: there was none yet."""
-    return entries[0].start or [] if entries else None
+def component_of(entries: Sequence[Entry]) -> str | None:
+    """The digest an instance's journal names last; None: it has no entries."""
+    return entries[-1].component if entries else None
 
 
 def require_component(entries: Sequence[Entry], digest: str) -> None:
@@ -45,33 +102,6 @@ def require_component(entries: Sequence[Entry], digest: str) -> None:
     for entry in entries:
         if entry.component != digest:
             raise Quarantined(
-                f"the instance's journal was written by component {entry.component}, this host runs {digest}: "
-                "replay on other code could take another path. Run the former component, or delete the instance"
+                f"journal entry {entry.sequence} was written by component {entry.component}, those after it by "
+                f"{digest}: replay on other code could take another path"
             )
-
-
-async def replay_entries(
-    guest: Guest,
-    entries: Sequence[Entry],
-    functions: Mapping[str, ExportedFunc],
-    recorder: JournalRecorder,
-    overlay: Overlay,
-    deadline: float | None,
-) -> None:
-    """Run every entry again. Raises `Quarantined` or `ReplayDiverged` naming the entry."""
-    for entry in entries:
-        what = f"journal entry {entry.sequence} ({entry.function})"
-        func = functions.get(entry.function)
-        if func is None:
-            raise Quarantined(f"{what}: the component exports no such function")
-        recorder.replay(entry.events, what)
-        try:
-            await guest.call(func, decode_arguments(func, entry.arguments), deadline=deadline)
-        except GuestTrapped as error:
-            raise Quarantined(f"{what}: the guest trapped on replay where it had not before: {error.detail}") from error
-        except PerdureError as error:
-            if isinstance(error, Quarantined) or error.retryable:
-                raise
-            raise Quarantined(f"{what}: {error.detail}") from error
-        recorder.finish_replay()
-        overlay.clear()

@@ -6,7 +6,7 @@ generation's signatures and these calls. All values are bytes, all keys text.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from typing import Protocol
 
 
@@ -39,11 +39,19 @@ class Bucket(Protocol):
     async def exists(self, key: str) -> bool:
         """Whether `key` is present."""
 
-    def set_many(self, items: Sequence[tuple[str, bytes]]) -> None:
-        """Buffer writes until the next gate. Raises BucketError and then buffers none of them."""
+    def set_many(self, items: Sequence[tuple[str, bytes]]) -> Awaitable[None] | None:
+        """Buffer writes until the next gate. What is given must be awaited: a gate is here. Raises BucketError and
+        then buffers none of them."""
 
-    def delete_many(self, keys: Sequence[str]) -> None:
+    def delete_many(self, keys: Sequence[str]) -> Awaitable[None] | None:
         """Buffer deletions until the next gate; missing keys are fine."""
+
+    async def increment(self, key: str, delta: int) -> int:
+        """Add to a counter, at once and exactly once; a missing one is 0. Raises BucketError: the value is no counter,
+        or would not fit 64 bits with a sign."""
+
+    async def swap(self, key: str, expected: bytes | None, value: bytes) -> bool:
+        """Set a key if it holds `expected` (None: is missing), at once and exactly once. False: it does not."""
 
     async def keys(self, cursor: str | None, limit: int) -> tuple[list[str], str | None]:
         """Up to `limit` keys after `cursor` in byte order, and the next cursor (None: the end)."""

@@ -14,6 +14,7 @@ from perdure.component.host import HostFunction
 from perdure.component.traps import HostTrap
 from perdure.component.types import Err, FuncType, ListType, Ok, OptionType, ResultType
 from perdure.keyvalue.bucket import Bucket, BucketError, KeyValueHost
+from perdure.keyvalue.writes import Written, count, written
 
 KEY_NOT_FOUND = "Key not found"
 MAX_KEYS = 100_000
@@ -95,15 +96,11 @@ def get_function(kind: FuncType) -> HostFunction:
     return get
 
 
-def set_value(ctx: KeyValueContext, bucket: Bucket, key: str, outgoing: OutgoingValue) -> Ok | Err:
-    try:
-        bucket.set_many([(key, outgoing.data)])
-    except BucketError as error:
-        return _failed(error)
-    return Ok()
+def set_value(ctx: KeyValueContext, bucket: Bucket, key: str, outgoing: OutgoingValue) -> Written:
+    return written(lambda: bucket.set_many([(key, outgoing.data)]), _failed)
 
 
-def delete(ctx: KeyValueContext, bucket: Bucket, key: str) -> Ok | Err:
+def delete(ctx: KeyValueContext, bucket: Bucket, key: str) -> Written:
     return delete_many(ctx, bucket, [key])
 
 
@@ -159,20 +156,19 @@ async def all_keys(bucket: Bucket) -> list[str]:
             raise BucketError(f"bucket {bucket.name!r} has more than {MAX_KEYS:,} keys: they cannot be listed at once")
 
 
-def set_many(ctx: KeyValueContext, bucket: Bucket, items: Sequence[tuple[str, OutgoingValue]]) -> Ok | Err:
-    try:
-        bucket.set_many([(key, outgoing.data) for key, outgoing in items])
-    except BucketError as error:
-        return _failed(error)
-    return Ok()
+def set_many(ctx: KeyValueContext, bucket: Bucket, items: Sequence[tuple[str, OutgoingValue]]) -> Written:
+    return written(lambda: bucket.set_many([(key, outgoing.data) for key, outgoing in items]), _failed)
 
 
-def delete_many(ctx: KeyValueContext, bucket: Bucket, keys: Sequence[str]) -> Ok | Err:
+def delete_many(ctx: KeyValueContext, bucket: Bucket, keys: Sequence[str]) -> Written:
+    return written(lambda: bucket.delete_many(keys), _failed)
+
+
+async def increment(ctx: KeyValueContext, bucket: Bucket, key: str, delta: int) -> Ok | Err:
     try:
-        bucket.delete_many(keys)
+        return Ok(await count(bucket, key, delta, unsigned=True))
     except BucketError as error:
         return _failed(error)
-    return Ok()
 
 
 def _failed(error: BucketError) -> Err:

@@ -1,6 +1,6 @@
 """Resolving imports of wasi:keyvalue, whatever generation the component was built with.
 
-Atomics, cache, watch and streamed bodies resolve to functions that trap by name: a component that imports them
+Compare-and-swap, cache, watch and streamed bodies resolve to functions that trap by name: a component that imports them
 without calling them runs.
 """
 
@@ -39,6 +39,7 @@ _LEGACY: dict[tuple[str, str], _Maker] = {
             ("exists", _plain(legacy.exists)),
         )
     },
+    ("atomic", "increment"): _plain(legacy.increment),
     **{
         (interface, name): maker
         for interface in ("batch", "eventual-batch")
@@ -59,6 +60,7 @@ _STORE: dict[tuple[str, str], _Maker] = {
     ("store", "[method]bucket.delete"): _plain(store.delete),
     ("store", "[method]bucket.exists"): _plain(store.exists),
     ("store", "[method]bucket.list-keys"): store.list_keys_function,
+    ("atomics", "increment"): store.increment_function,
     ("batch", "get-many"): _plain(store.get_many),
     ("batch", "set-many"): _plain(store.set_many),
     ("batch", "delete-many"): _plain(store.delete_many),

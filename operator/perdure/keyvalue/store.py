@@ -9,6 +9,7 @@ from perdure.component.host import HostFunction
 from perdure.component.types import Err, FuncType, Ok, OptionType, PrimType, RecordType, ResultType, Variant
 from perdure.keyvalue.bucket import AccessDenied, Bucket, BucketError, NoSuchBucket
 from perdure.keyvalue.legacy import KeyValueContext
+from perdure.keyvalue.writes import Written, count, written
 
 _PAGE = 1000
 _MAX_CURSORS = 10_000
@@ -37,11 +38,11 @@ async def get(ctx: KeyValueContext, opened: OpenBucket, key: str) -> Ok | Err:
         return _failed(error)
 
 
-def set_value(ctx: KeyValueContext, opened: OpenBucket, key: str, value: bytes) -> Ok | Err:
+def set_value(ctx: KeyValueContext, opened: OpenBucket, key: str, value: bytes) -> Written:
     return set_many(ctx, opened, [(key, value)])
 
 
-def delete(ctx: KeyValueContext, opened: OpenBucket, key: str) -> Ok | Err:
+def delete(ctx: KeyValueContext, opened: OpenBucket, key: str) -> Written:
     return delete_many(ctx, opened, [key])
 
 
@@ -92,20 +93,25 @@ async def get_many(ctx: KeyValueContext, opened: OpenBucket, keys: list[str]) ->
     return Ok([None if value is None else (key, value) for key, value in zip(keys, values, strict=True)])
 
 
-def set_many(ctx: KeyValueContext, opened: OpenBucket, items: Sequence[tuple[str, bytes]]) -> Ok | Err:
-    try:
-        opened.bucket.set_many(items)
-    except BucketError as error:
-        return _failed(error)
-    return Ok()
+def set_many(ctx: KeyValueContext, opened: OpenBucket, items: Sequence[tuple[str, bytes]]) -> Written:
+    return written(lambda: opened.bucket.set_many(items), _failed)
 
 
-def delete_many(ctx: KeyValueContext, opened: OpenBucket, keys: Sequence[str]) -> Ok | Err:
-    try:
-        opened.bucket.delete_many(keys)
-    except BucketError as error:
-        return _failed(error)
-    return Ok()
+def delete_many(ctx: KeyValueContext, opened: OpenBucket, keys: Sequence[str]) -> Written:
+    return written(lambda: opened.bucket.delete_many(keys), _failed)
+
+
+def increment_function(kind: FuncType) -> HostFunction:
+    """`increment`: G3's counters have no sign, G4's have one; the type says which."""
+    unsigned = kind.params[2][1] == PrimType("u64")
+
+    async def increment(ctx: KeyValueContext, opened: OpenBucket, key: str, delta: int) -> Ok | Err:
+        try:
+            return Ok(await count(opened.bucket, key, delta, unsigned=unsigned))
+        except BucketError as error:
+            return _failed(error)
+
+    return increment
 
 
 def _failed(error: BucketError) -> Err:

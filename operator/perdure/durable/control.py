@@ -1,0 +1,96 @@
+"""What an operator may do with an instance: interrupt, resume, skip, reset. Each claims it, so that a host that runs it
+now can commit nothing more, and each leaves a consistent instance wherever it is cut short.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+
+from perdure.durable.calls import Halt, HaltState, decode_call, decode_halt, encode, failed_result
+from perdure.durable.components import ComponentLibrary
+from perdure.durable.environment import EngineEnvironment
+from perdure.durable.instance import claim_instance
+from perdure.durable.journal import Entry, Kind
+from perdure.durable.records import Claim, StoredResult
+from perdure.durable.recovery import decode_entries, settle_foreign
+from perdure.durable.replay import component_of
+from perdure.durable.writer import COMMIT_GRACE, InstanceWriter, Running
+from perdure.errors import BadRequest, NoSuchInstance, Quarantined
+
+
+class Verb(enum.StrEnum):
+    """INTERRUPT: stop it, and take no more calls. RESUME: take them again. SKIP: give up the call that quarantined it,
+    or the one that has not ended. RESET: fresh memory; buckets, results and inbox stay. SNAPSHOT: take one now."""
+
+    INTERRUPT = "interrupt"
+    RESUME = "resume"
+    SKIP = "skip"
+    RESET = "reset"
+    SNAPSHOT = "snapshot"
+
+
+async def control(name: str, verb: Verb, library: ComponentLibrary, environment: EngineEnvironment) -> None:
+    """Carry out any verb but SNAPSHOT, which needs the instance's memory.
+
+    Raises `NoSuchInstance`, `BadRequest` (there is nothing to skip), `ProviderUnavailable`, `Fenced`.
+    """
+    if await environment.home.instance(name) is None:
+        raise NoSuchInstance(f"there is no instance {name!r}: its first invocation creates it")
+    claim = await claim_instance(name, environment)
+    match verb:
+        case Verb.INTERRUPT:
+            halt = Halt(HaltState.INTERRUPTED, "on request", environment.wall_ns() // 1_000_000)
+            await environment.home.halt(name, claim.token, encode(halt))
+        case Verb.RESUME:
+            await environment.home.halt(name, claim.token, None)
+        case Verb.SKIP:
+            await _skip(name, claim, library, environment)
+        case Verb.RESET:
+            await _reset(name, claim, library, environment)
+        case Verb.SNAPSHOT:
+            raise BadRequest("a snapshot is taken from memory")
+
+
+async def _skip(name: str, claim: Claim, library: ComponentLibrary, environment: EngineEnvironment) -> None:
+    """End the call with a failure as its result. The sequence is burned: a late duplicate of the call finds it used."""
+    halt = None if claim.data.halt is None else decode_halt(claim.data.halt)
+    entries = decode_entries(claim.data)
+    parts = _unfinished(entries)
+    key = parts[0].key if parts else None if halt is None else halt.key
+    if not parts and key is None:
+        raise BadRequest("no call of the instance waits to be skipped: reset it to give up its memory")
+    writer = InstanceWriter(name, component_of(entries) or library.present.digest, environment, claim)
+    await settle_foreign(entries, claim, writer, environment)
+    result = None
+    waiting = None if key is None else await environment.home.pending(name, key)
+    if waiting is not None:
+        body = failed_result("skipped", "the call was given up on request" + (f" ({halt.reason})" if halt else ""))
+        result = StoredResult(waiting.key, waiting.fingerprint, body)
+    function = decode_call(waiting.payload).function if waiting is not None else parts[0].function if parts else ""
+    running = Running(function, b"", key, _deadline(), part=len(parts))
+    await writer.abandon(running, "skipped on request", result=result)
+    await environment.home.halt(name, claim.token, None)
+
+
+async def _reset(name: str, claim: Claim, library: ComponentLibrary, environment: EngineEnvironment) -> None:
+    """Begin anew on the present component. Effects for other stores that a damaged journal hides cannot be applied."""
+    writer = InstanceWriter(name, library.present.digest, environment, claim)
+    if claim.data.unapplied:
+        try:
+            await settle_foreign(decode_entries(claim.data), claim, writer, environment)
+        except Quarantined as error:
+            environment.log(name, "perdure", f"reset leaves effects of a damaged journal: {error.detail}".encode())
+    await writer.begin_anew(Kind.FRESH, _deadline(), reason="reset on request")
+    await environment.home.halt(name, claim.token, None)
+
+
+def _unfinished(entries: list[Entry]) -> list[Entry]:
+    group: list[Entry] = []
+    for entry in entries:
+        group = [*group, entry] if entry.kind is Kind.PART else []
+    return group
+
+
+def _deadline() -> float:
+    return asyncio.get_running_loop().time() + COMMIT_GRACE

@@ -1,0 +1,75 @@
+"""The gates of one instance: where what an invocation did so far becomes durable before the guest goes on.
+
+On replay nothing is sent. The journal of an unfinished invocation ends at a gate; the guest that reaches it again goes
+on past it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+from perdure.component.traps import HostTrap
+from perdure.durable.effects import Increment, Outcome, Swap
+from perdure.durable.journal import Gate
+from perdure.durable.overlay import Overlay
+from perdure.durable.recorder import JournalRecorder
+from perdure.durable.settings import CommitMode
+from perdure.durable.writer import InstanceWriter, Running
+
+BUFFER = 256 << 10
+"""Bytes that an invocation may have buffered when it writes more: beyond, a gate comes first."""
+
+
+class Gates:
+    """`running`: the invocation under way. Outside one nothing becomes durable. `measure`: microseconds that the guest
+    ran since the last gate."""
+
+    def __init__(self, mode: CommitMode, recorder: JournalRecorder, overlay: Overlay, writer: InstanceWriter) -> None:
+        self._mode = mode
+        self._recorder = recorder
+        self._overlay = overlay
+        self._writer = writer
+        self.running: Running | None = None
+        self.measure: Callable[[], int] = lambda: 0
+
+    def before_write(self, size: int, write: Callable[[], Awaitable[None] | None]) -> Awaitable[None] | None:
+        """Carry out `write` of that many bytes, behind a gate where the buffer is full."""
+        held = self._overlay.size
+        if held and held + size > BUFFER and self.running is not None and not self._recorder.replaying:
+            return self._then(write)
+        return write()
+
+    def after_write(self) -> Awaitable[None] | None:
+        """A write was buffered."""
+        if self._mode is CommitMode.EFFECT and self.running is not None and not self._recorder.replaying:
+            return self.passed()
+        return None
+
+    async def passed(self) -> None:
+        """Make everything so far durable. Raises what `InstanceWriter.part` raises."""
+        if not self._recorder.replaying and not self._recorder.caught_up():
+            await self._part(None, None)
+
+    async def atomic(self, effect: Increment | Swap, gate: Gate) -> Outcome:
+        """Carry out an atomic effect, with everything before it. Never on replay: its outcome is an event."""
+        outcome = await self._part(effect, gate)
+        assert outcome is not None
+        return outcome
+
+    async def _then(self, write: Callable[[], Awaitable[None] | None]) -> None:
+        await self.passed()
+        following = write()
+        if following is not None:
+            await following
+
+    async def _part(self, effect: Increment | Swap | None, gate: Gate | None) -> Outcome | None:
+        running = self.running
+        if running is None:
+            raise HostTrap("an atomic operation outside an invocation")
+        effects = self._overlay.effects()
+        if effect is not None and gate is not None:
+            effects.setdefault(gate.provider, []).append(effect)
+        running.guest_us = self.measure()
+        outcome = await self._writer.part(running, self._recorder.take(), effects, gate)
+        self._overlay.clear()
+        return outcome

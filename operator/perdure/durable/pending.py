@@ -1,0 +1,87 @@
+"""Running an instance's inbox: each call taken durably, run to its commit, or put back for another attempt.
+
+An attempt is counted before it runs, so that a call that kills its host is out of attempts some day. A call out of
+attempts quarantines its instance; the call stays in the inbox until somebody resumes or skips it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from perdure.durable.calls import FailedAttempt, Halt, HaltState, decode_call, encode
+from perdure.durable.environment import EngineEnvironment
+from perdure.durable.faultpoint import Point, reach
+from perdure.durable.inbox import PendingCall
+from perdure.durable.instance import ENDS_THE_CALL, DurableInstance
+from perdure.durable.settings import Failure
+from perdure.durable.writer import KeyUsed, Running
+from perdure.errors import GuestTrapped, InvocationCancelled, InvocationTimeout, PerdureError, Quarantined
+
+
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """`ran`: a call was taken. `next_ms`: when the next one is due (wall clock), None: none waits."""
+
+    ran: bool
+    next_ms: int | None
+
+
+async def run_next(instance: DurableInstance, environment: EngineEnvironment, deadline: float) -> Ran:
+    """Take the pending call that is due first and run it. After a failed attempt the instance is not usable.
+
+    Raises `Fenced`, `ProviderUnavailable`, `Quarantined` (the call is out of attempts).
+    """
+    token = instance.token
+    taken = await environment.home.take(instance.name, token)
+    reach(Point.TAKEN)
+    call = taken.call
+    if call is None:
+        return Ran(ran=False, next_ms=taken.next_ms)
+    if call.attempts > environment.retry.max_attempts:
+        # Its last attempt took its host with it, or was resumed in vain.
+        await _quarantine(instance, environment, call, "the host ended during its last attempt")
+    payload = decode_call(call.payload)
+    try:
+        await instance.run(Running(payload.function, payload.arguments, call.key, deadline, pending=True))
+    except InvocationCancelled:
+        environment.hooks.attempt("cancelled")
+    except KeyUsed:
+        # A call of this key without the inbox was quicker, and took it out.
+        environment.hooks.attempt("succeeded")
+    except ENDS_THE_CALL as error:
+        instance.close()
+        await _failed(instance, environment, call, error)
+    else:
+        environment.hooks.attempt("succeeded")
+    return Ran(ran=True, next_ms=None)
+
+
+async def _failed(
+    instance: DurableInstance, environment: EngineEnvironment, call: PendingCall, error: PerdureError
+) -> None:
+    if not environment.retry.again(call.attempts, _kind(error)):
+        await _quarantine(instance, environment, call, f"{error.code}: {error.detail}")
+    failure = encode(FailedAttempt(error.code, error.detail, environment.wall_ns() // 1_000_000))
+    delay = environment.retry.delay_ms(call.attempts)
+    await environment.home.postpone(instance.name, instance.token, call.key, delay, failure)
+    reach(Point.POSTPONED)
+    environment.hooks.attempt("retried")
+
+
+async def _quarantine(instance: DurableInstance, environment: EngineEnvironment, call: PendingCall, why: str) -> None:
+    """Raises `Quarantined`."""
+    reason = (
+        f"the asynchronous call {call.key!r} failed in {call.attempts} attempts, last so: {why}. "
+        "Resume the instance to try again, or skip the call"
+    )
+    halt = Halt(HaltState.QUARANTINED, reason, environment.wall_ns() // 1_000_000, call.key)
+    instance.close()
+    await environment.home.halt(instance.name, instance.token, encode(halt))
+    environment.hooks.attempt("quarantined")
+    raise Quarantined(f"instance {instance.name!r} is quarantined: {reason}")
+
+
+def _kind(error: PerdureError) -> Failure:
+    if isinstance(error, GuestTrapped):
+        return Failure.TRAP
+    return Failure.TIMEOUT if isinstance(error, InvocationTimeout) else Failure.INVALID

@@ -1,0 +1,181 @@
+"""The running side of one instance: its guest, what the guest may call, and replay. Writes nothing but at gates."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass
+
+from perdure.component.instance import Instance
+from perdure.component.plan import ExportedFunc
+from perdure.component.snapshot import Snapshot
+from perdure.component.wit_json import to_json
+from perdure.durable.buckets import InstanceBuckets
+from perdure.durable.components import Code
+from perdure.durable.environment import EngineEnvironment
+from perdure.durable.gates import Gates
+from perdure.durable.journal import Event
+from perdure.durable.overlay import Overlay
+from perdure.durable.recorder import JournalRecorder
+from perdure.durable.replay import Recorded, decode_arguments
+from perdure.durable.snapshots import Taken
+from perdure.durable.writer import InstanceWriter, Running
+from perdure.errors import GuestTrapped, NoSuchFunction, PerdureError, Quarantined
+from perdure.wasi.state import WasiState
+
+
+@dataclass(frozen=True, slots=True)
+class GuestContext:
+    """What host functions get: `ctx.wasi` and `ctx.keyvalue`."""
+
+    wasi: WasiState
+    keyvalue: InstanceBuckets
+
+
+class Runner:
+    """`instantiate` or `restore` first; then calls of the journal, then new ones. One at a time."""
+
+    def __init__(self, name: str, code: Code, environment: EngineEnvironment, writer: InstanceWriter) -> None:
+        self.code = code
+        self.overlay = Overlay()
+        self.recorder = JournalRecorder(environment.hooks)
+        self.gates = Gates(environment.commit, self.recorder, self.overlay, writer)
+        self.gates.measure = self._guest_us
+        self._environment = environment
+        self._guest: Instance | None = None
+        self._begun = 0.0
+        self.context = GuestContext(
+            WasiState(
+                recorder=self.recorder,
+                wall_ns=environment.wall_ns,
+                monotonic_ns=environment.monotonic_ns,
+                entropy=environment.entropy,
+                environment=environment.variables,
+                arguments=(name,),
+                sink=lambda stream, data: environment.log(name, stream, data),
+            ),
+            InstanceBuckets(
+                name,
+                environment.catalog,
+                environment.stores,
+                self.recorder,
+                self.overlay,
+                self.gates,
+                environment.hooks.provider_error,
+            ),
+        )
+
+    async def instantiate(self, start: list[Event] | None, deadline: float) -> list[Event] | None:
+        """A fresh guest. `start`: the events of its first instantiation. Those of this one, if it is the first."""
+        if start is not None:
+            self.recorder.replay(start, "instantiation")
+        pool, limits = self._environment.pool, self._environment.limits
+        if pool is not None and pool.bound is self.code.bound:
+            self._guest = await pool.instantiate(self.context, deadline=deadline)
+        else:
+            self._guest = await self.code.bound.instantiate(self.context, limits=limits, deadline=deadline)
+        if start is None:
+            return self.recorder.take()
+        self.recorder.finish_replay()
+        return None
+
+    async def restore(self, parts: list[bytes]) -> Snapshot:
+        """A guest as its snapshot says. Raises `Quarantined`."""
+        support = await self.code.support()
+        self._guest, snapshot, latest = await support.restore(parts, self.context, self._environment.limits)
+        self.context.wasi.latest_ns = latest
+        return snapshot
+
+    async def replay(self, call: Recorded, deadline: float) -> None:
+        """Run a finished invocation of the journal again; nothing leaves. Raises `Quarantined`, `ReplayDiverged`
+        naming the entry."""
+        assert self._guest is not None
+        func = self._journalled(call)
+        self.recorder.replay(call.events, call.what, gates=call.gates, passed=self.overlay.clear)
+        try:
+            await self._guest.call(func, decode_arguments(func, call.arguments), deadline=deadline)
+        except GuestTrapped as error:
+            raise Quarantined(
+                f"{call.what}: the guest trapped on replay where it had not before: {error.detail}"
+            ) from error
+        except PerdureError as error:
+            if isinstance(error, Quarantined) or error.retryable:
+                raise
+            raise Quarantined(f"{call.what}: {error.detail}") from error
+        self.recorder.finish_replay()
+        self.overlay.clear()
+
+    async def run(self, running: Running) -> bytes:
+        """Run a new invocation; its result as JSON. Raises as `Instance.call`, and what gates raise."""
+        func = self.code.functions.get(running.function)
+        if func is None:
+            raise NoSuchFunction(
+                f"the instance runs on component {self.code.digest}, which exports no function {running.function!r}"
+            )
+        values = decode_arguments(func, running.arguments)
+        self.recorder.live()
+        return await self._call(func, values, running)
+
+    async def go_on(self, running: Running, call: Recorded) -> bytes:
+        """Finish an invocation whose first parts are in the journal. Raises as `replay` and `run`."""
+        func = self._journalled(call)
+        self.recorder.replay(call.events, call.what, gates=call.gates, passed=self.overlay.clear, goes_on=True)
+        body = await self._call(func, decode_arguments(func, call.arguments), running)
+        self.recorder.finish_replay()
+        return body
+
+    async def aside(self, func: ExportedFunc, *arguments: object, deadline: float) -> object:
+        """A call outside any invocation: its writes are dropped, its events are left to `recorder.take`."""
+        assert self._guest is not None
+        self.recorder.live()
+        try:
+            return await self._guest.call(func, arguments, deadline=deadline)
+        finally:
+            self.overlay.clear()
+
+    async def again(self, func: ExportedFunc, *arguments: object, deadline: float) -> None:
+        """Replay of a call made `aside`, after `recorder.replay`."""
+        assert self._guest is not None
+        try:
+            await self._guest.call(func, arguments, deadline=deadline)
+            self.recorder.finish_replay()
+        finally:
+            self.overlay.clear()
+
+    async def capture(self, parent: Snapshot | None, follows: int | None) -> Taken:
+        """The guest's state between two calls. Raises `SnapshotRefused`."""
+        assert self._guest is not None
+        support = await self.code.support()
+        return support.capture(self._guest, self.context.wasi.latest_ns, parent, follows)
+
+    def close(self) -> None:
+        """Free the guest's memory; idempotent."""
+        if self._guest is not None:
+            self._guest.close()
+            self._guest = None
+
+    async def _call(self, func: ExportedFunc, values: list[object], running: Running) -> bytes:
+        assert self._guest is not None
+        self.overlay.clear()
+        self.gates.running = running
+        self._begun = time.perf_counter()
+        try:
+            value = await self._guest.call(func, values, deadline=running.deadline)
+        finally:
+            self.gates.running = None
+        running.guest_us = self._guest_us()
+        plain = None if func.type.result is None else to_json(func.type.result, value)
+        return json.dumps(plain, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
+
+    def _guest_us(self) -> int:
+        """The guest's own time since the last gate, in microseconds: the clock's, without what it waited for."""
+        now = time.perf_counter()
+        own = now - self._begun - self.recorder.waited
+        self._begun, self.recorder.waited = now, 0.0
+        return max(0, int(own * 1_000_000))
+
+    def _journalled(self, call: Recorded) -> ExportedFunc:
+        func = self.code.functions.get(call.function)
+        if func is None:
+            raise Quarantined(f"{call.what}: the component exports no such function")
+        return func

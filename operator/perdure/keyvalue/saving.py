@@ -1,0 +1,64 @@
+"""Saving the resources of wasi:keyvalue that a guest holds between calls, for snapshots.
+
+A bucket is its name, and opened again; values and errors are their bytes.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol, cast
+
+import msgspec
+
+from perdure.component.types import ResourceType
+from perdure.errors import SnapshotError
+from perdure.keyvalue.bucket import Bucket
+from perdure.keyvalue.legacy import ErrorValue, IncomingValue, OutgoingValue
+from perdure.keyvalue.store import OpenBucket
+
+
+class _Reopens(Protocol):
+    def reopen(self, name: str) -> Bucket:
+        """A bucket that was open."""
+
+
+class _Context(Protocol):
+    @property
+    def keyvalue(self) -> _Reopens: ...
+
+
+class KeyValueResources:
+    """Implements `perdure.component.snapshot.ResourceCodec`; the context's host must be able to `reopen`."""
+
+    def encode(self, resource: ResourceType, representation: object) -> bytes | None:
+        match representation:
+            case OpenBucket(bucket, cursors):
+                saved: list[object] = ["store", bucket.name, cursors]
+            case OutgoingValue(data):
+                saved = ["outgoing", data]
+            case IncomingValue(data):
+                saved = ["incoming", data]
+            case ErrorValue(text):
+                saved = ["error", text]
+            case _ if isinstance(getattr(representation, "name", None), str) and hasattr(representation, "get_many"):
+                saved = ["bucket", cast("Bucket", representation).name]
+            case _:
+                return None
+        return msgspec.msgpack.encode(saved)
+
+    def decode(self, context: object, resource: ResourceType, data: bytes) -> object:
+        host = cast("_Context", context).keyvalue
+        try:
+            match msgspec.msgpack.decode(data):
+                case ["store", str(name), list(cursors)]:
+                    return OpenBucket(host.reopen(name), [str(cursor) for cursor in cursors])
+                case ["bucket", str(name)]:
+                    return host.reopen(name)
+                case ["outgoing", bytes(value)]:
+                    return OutgoingValue(value)
+                case ["incoming", bytes(value)]:
+                    return IncomingValue(value)
+                case ["error", str(text)]:
+                    return ErrorValue(text)
+        except msgspec.DecodeError as error:
+            raise SnapshotError(f"a saved {resource.name} cannot be read: {error}", reason="host-resource") from error
+        raise SnapshotError(f"a saved {resource.name} that is not known here", reason="host-resource")
