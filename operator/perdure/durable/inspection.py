@@ -137,8 +137,6 @@ class _Order:
         if entry.part != self.parts:
             before = f"{self.parts} entries of its invocation precede it" if self.parts else "it begins an invocation"
             yield Finding(sequence, "order", f"entry {sequence} is part {entry.part}, but {before}")
-        elif entry.kind is Kind.ABANDONED and self.parts == 0:
-            yield Finding(sequence, "order", f"entry {sequence} abandons an invocation of which there is no part")
 
 
 def _blobs(data: InstanceData) -> Iterator[Finding]:
