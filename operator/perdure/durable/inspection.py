@@ -54,7 +54,7 @@ def describe_record(sequence: int, record: JournalRecord, blobs: Mapping[bytes, 
     if entry.function:
         described |= {"function": entry.function, "key": entry.key, "part": entry.part}
         if entry.part == 0:
-            described["arguments"] = _text_or_digest(entry.arguments)
+            described["arguments"] = text_or_digest(entry.arguments)
     described["events"] = _events(entry.events)
     if entry.start is not None:
         described["start"] = _events(entry.start)
@@ -254,7 +254,8 @@ def _events(events: Sequence[Event]) -> Readable:
     return {"count": len(events), "first": listed}
 
 
-def _text_or_digest(data: bytes) -> object:
+def text_or_digest(data: bytes) -> object:
+    """Small data as text, large as size and digest."""
     if len(data) <= _TEXT:
         return data.decode("utf-8", "replace")
     return {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}

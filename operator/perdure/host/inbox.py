@@ -10,7 +10,10 @@ from typing import Protocol
 from perdure.durable.calls import Halt, decode_call, decode_failure, decode_halt, failure_of
 from perdure.durable.inbox import Accepted, Cancelled, NewCall, PendingCall
 from perdure.durable.store import Store
+from perdure.errors import IdempotencyConflict, Overloaded
 from perdure.host.metrics import HostMetrics
+
+_FULL_AGAIN = 5.0
 
 
 class State(enum.StrEnum):
@@ -67,10 +70,22 @@ class Inbox:
         self._wall_ms = wall_ms
 
     async def accept(self, instance: str, call: NewCall) -> Accepted:
-        """From the reply on the call runs even if every host dies. Raises what the store raises."""
+        """ACCEPTED, PENDING or FINISHED; from then on the call runs even if every host dies.
+
+        Raises `Overloaded` (the inbox is full), `IdempotencyConflict` and what the store raises.
+        """
         accepted = await self._store.enqueue(instance, call, self._max_pending)
         self._metrics.async_call(accepted.value)
-        if accepted in (Accepted.ACCEPTED, Accepted.PENDING):
+        if accepted is Accepted.FULL:
+            raise Overloaded(
+                f"{self._max_pending} asynchronous calls wait for instance {instance!r} (limits.maxPendingPerInstance)",
+                retry_after=_FULL_AGAIN,
+            )
+        if accepted is Accepted.CONFLICT:
+            raise IdempotencyConflict(
+                f"the idempotency key {call.key!r} was used for another function or other arguments"
+            )
+        if accepted is not Accepted.FINISHED:
             self._wakes.wake(instance, call.due_ms)
         return accepted
 
