@@ -1,7 +1,7 @@
 """Resolving imports of wasi:keyvalue, whatever generation the component was built with.
 
-The first generations' compare-and-swap, cache, watch and streamed bodies resolve to functions that trap by name: a component that imports them
-without calling them runs.
+The first generations' compare-and-swap, cache, watch and streamed bodies resolve to functions that trap by name: a
+component that imports them without calling them runs.
 """
 
 from __future__ import annotations
