@@ -140,10 +140,17 @@ class AsyncCallFailed(PerdureError):
 
 
 class Quarantined(PerdureError):
-    """The instance cannot be replayed and waits for an operator's decision."""
+    """The instance cannot be replayed and waits for an operator's decision.
+
+    `lasting` False: another host, or this one later, may be able to; nothing is noted in the store.
+    """
 
     code = "quarantined"
     http_status = 503
+
+    def __init__(self, detail: str, *, lasting: bool = True) -> None:
+        super().__init__(detail)
+        self.lasting = lasting
 
 
 class ReplayDiverged(Quarantined):

@@ -22,6 +22,7 @@ from perdure.host.app import guest_interfaces
 from perdure.providers.memory import MemoryStore, MemoryWorld
 from perdure.providers.sqlite import SqliteStore
 from perdure.providers.sqlite.schema import connect
+from support.engine import library
 from support.hosts import EXAMPLE
 
 WORKER = WorkerId("ns", "carts")
@@ -50,7 +51,7 @@ class Hosts:
             catalog=BucketCatalog((BucketPolicy("far", "away"),), home="home", undeclared=True),
         )
         deadline = asyncio.get_running_loop().time() + 30
-        return await DurableInstance.open("alice", self._bound, environment, deadline=deadline)
+        return await DurableInstance.open("alice", library(self._bound), environment, deadline=deadline)
 
     async def call(
         self, instance: DurableInstance, name: str, *args: object, key: str | None = None
@@ -122,6 +123,6 @@ async def test_a_file_of_the_first_schema_is_upgraded(tmp_path: Path) -> None:
     store = await SqliteStore.open(path, WORKER)
     try:
         claim = await store.claim("alice", "m", "h")
-        assert (claim.token.epoch, claim.life) == (4, "")
+        assert (claim.token.epoch, claim.data.life) == (4, "")
     finally:
         await store.close()

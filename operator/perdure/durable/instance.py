@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from perdure.component.plan import ExportedFunc
 from perdure.component.snapshot import Snapshot
-from perdure.durable.calls import Halt, HaltState, decode_halt, failure_of
+from perdure.durable.calls import Halt, HaltState, decode_halt, encode, failure_of
 from perdure.durable.components import Code, ComponentLibrary
 from perdure.durable.environment import EngineEnvironment
 from perdure.durable.faultpoint import Point, reach
@@ -91,7 +91,12 @@ class DurableInstance:
         claim = await claim_instance(name, environment)
         require_running(name, claim)
         begun = time.perf_counter()
-        recovered = await recover(name, claim, library, environment, deadline)
+        try:
+            recovered = await recover(name, claim, library, environment, deadline)
+        except Quarantined as error:
+            if error.lasting:
+                await _note_quarantine(name, claim, environment, error)
+            raise
         instance = cls(name, environment, recovered.writer, recovered.runner)
         if recovered.snapshot is not None and claim.data.snapshot is not None:
             instance._kept(recovered.snapshot, claim.data.snapshot.sequence, len(claim.data.snapshot.parts))
@@ -303,6 +308,12 @@ async def claim_instance(name: str, environment: EngineEnvironment) -> Claim:
     reach(Point.CLAIMED)
     environment.identity.require(claim.store)
     return claim
+
+
+async def _note_quarantine(name: str, claim: Claim, environment: EngineEnvironment, error: Quarantined) -> None:
+    """So that nobody tries again, and whoever looks finds the reason."""
+    halt = Halt(HaltState.QUARANTINED, error.detail, environment.wall_ns() // 1_000_000)
+    await environment.home.halt(name, claim.token, encode(halt))
 
 
 def require_running(name: str, claim: Claim) -> None:

@@ -167,7 +167,8 @@ def _payload(data: bytes, expected: int) -> tuple[memoryview, bool]:
     _, version, checksum = _HEADER.unpack_from(data)
     if version & ~_REFERS not in _READS:
         raise Quarantined(
-            f"journal entry {expected} has format {version & ~_REFERS}; this host reads formats up to {_VERSION}"
+            f"journal entry {expected} has format {version & ~_REFERS}; this host reads formats up to {_VERSION}",
+            lasting=False,
         )
     payload = memoryview(data)[_HEADER.size :]
     if zlib.crc32(payload) != checksum:

@@ -75,7 +75,7 @@ class JournalRecorder:
         self._goes_on = goes_on
 
     def caught_up(self) -> bool:
-        """At a gate: whether the journal of an unfinished invocation ends at this very one. Then it is live from here."""
+        """At a gate: whether the journal of an unfinished invocation ends at this very one. If so, it is live now."""
         if self._recorded is None or not self._goes_on or self._position != len(self._recorded):
             return False
         self._go_on()

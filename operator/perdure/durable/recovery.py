@@ -52,7 +52,8 @@ async def recover(
         raise Quarantined(
             f"the instance runs on component {stored}, which is not available any more, and this host runs "
             f"{library.present.digest} (update: {environment.update.value}). Run the former component, or reset the "
-            "instance"
+            "instance",
+            lasting=False,
         )
     recovered = await _rebuild(name, claim, entries, former, environment, deadline)
     # An invocation ends on the code it began on; a later opening updates the instance.

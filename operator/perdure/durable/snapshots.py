@@ -48,7 +48,7 @@ def decode_part(data: bytes) -> Part:
         raise Quarantined("the snapshot is not one of Perdure")
     _, version, checksum = _HEADER.unpack_from(data)
     if version != _VERSION:
-        raise Quarantined(f"the snapshot has format {version}; this host reads format {_VERSION}")
+        raise Quarantined(f"the snapshot has format {version}; this host reads format {_VERSION}", lasting=False)
     payload = memoryview(data)[_HEADER.size :]
     if zlib.crc32(payload) != checksum:
         raise Quarantined("the snapshot is damaged: its checksum does not match")

@@ -23,8 +23,7 @@ from perdure.component.host import HostFunction, HostResource, ImportResolver
 from perdure.component.instance import InstanceLimits
 from perdure.component.pool import InstancePool
 from perdure.component.types import FuncType
-from perdure.durable.environment import EngineEnvironment
-from perdure.durable.instance import DurableInstance
+from perdure.durable.environment import EngineEnvironment, HomeIdentity
 from perdure.durable.records import HostRecord
 from perdure.durable.store import Store
 from perdure.errors import PerdureError
@@ -37,6 +36,7 @@ from perdure.host.http.health import health_application
 from perdure.host.http.openapi import openapi
 from perdure.host.instances import InstanceTable
 from perdure.host.invoker import Invoker
+from perdure.host.library import component_library, keep_component
 from perdure.host.membership import Membership
 from perdure.host.metrics import HostMetrics
 from perdure.host.peers import Peers
@@ -96,10 +96,12 @@ async def running_host(config: HostConfig, progress: Callable[[str], None]) -> A
     async with AsyncExitStack() as stack:
         metrics, state = HostMetrics(), _State()
         watch_holder: list[StoreWatch] = []
+        identity_holder: list[HomeIdentity] = []
         table_holder: list[tuple[InstanceTable, Membership]] = []
 
         def not_ready() -> str | None:
-            return state.reason or (watch_holder[0].problem if watch_holder else "starting")
+            lost = next((identity.problem for identity in identity_holder), None)
+            return state.reason or lost or (watch_holder[0].problem if watch_holder else "starting")
 
         def refresh() -> None:
             for table, members in table_holder:
@@ -110,7 +112,8 @@ async def running_host(config: HostConfig, progress: Callable[[str], None]) -> A
                 metrics.hosts.set(len(members.hosts))
 
         metrics_url = await _listen(stack, health_application(metrics, not_ready, refresh), config.metrics_listen, 0.1)
-        bound, about = await _load(stack, config, metrics, progress)
+        data = await fetch_component(config, progress)
+        bound, about = await _load(stack, config, data, metrics, progress)
         stores = await open_stores(config)
         stack.push_async_callback(close_stores, stores)
         watch = StoreWatch(stores, metrics)
@@ -118,7 +121,19 @@ async def running_host(config: HostConfig, progress: Callable[[str], None]) -> A
         await watch.check()
         pool = InstancePool(bound, InstanceLimits(config.worker.spec.limits.memory), size=_KEPT_READY)
         stack.callback(pool.close)
-        table = _instance_table(config, bound, pool, stores, metrics)
+        home = stores[config.effective.home.name]
+        library = component_library(bound, bound.component.engine, guest_interfaces(), home)
+        stack.callback(library.close)
+        environment = _environment(config, pool, stores, metrics)
+        identity_holder.append(environment.identity)
+        await keep_component(environment.update, about.digest, data, home)
+        table = InstanceTable(
+            library,
+            environment,
+            max_in_memory=config.worker.spec.limits.max_instances_in_memory,
+            max_queued=config.worker.spec.limits.max_queued_per_instance,
+            timeout=config.worker.spec.limits.invocation_timeout / 1000,
+        )
         stack.callback(table.close)
         members = Membership(stores[config.effective.home.name], HostRecord(config.host, config.advertise))
         table_holder.append((table, members))
@@ -140,7 +155,7 @@ async def running_host(config: HostConfig, progress: Callable[[str], None]) -> A
         members.me = HostRecord(config.host, config.advertise or url)
         await _announce_once(members)
         async with asyncio.TaskGroup() as tasks:
-            background = [tasks.create_task(run()) for run in (members.run, watch.run, pool.run)]
+            background = [tasks.create_task(run()) for run in (members.run, watch.run, pool.run, table.run)]
             state.reason = None
             try:
                 yield RunningHost(url, metrics_url, bound.component)
@@ -171,21 +186,19 @@ async def _drain(api: Api, config: HostConfig) -> None:
 
 
 async def _load(
-    stack: AsyncExitStack, config: HostConfig, metrics: HostMetrics, progress: Callable[[str], None]
+    stack: AsyncExitStack, config: HostConfig, data: bytes, metrics: HostMetrics, progress: Callable[[str], None]
 ) -> tuple[BoundComponent, About]:
     begun = time.perf_counter()
-    data = await fetch_component(config, progress)
     engine = stack.enter_context(Engine(EngineConfig(cache_dir=config.cache)))
     component = await Component.load(engine, data, progress=progress)
     metrics.component_load_seconds.set(time.perf_counter() - begun)
     return component.bind(guest_interfaces()), await asyncio.to_thread(about_component, data)
 
 
-def _instance_table(
-    config: HostConfig, bound: BoundComponent, pool: InstancePool, stores: dict[str, Store], metrics: HostMetrics
-) -> InstanceTable:
-    spec = config.worker.spec
-    environment = EngineEnvironment(
+def _environment(
+    config: HostConfig, pool: InstancePool, stores: dict[str, Store], metrics: HostMetrics
+) -> EngineEnvironment:
+    return EngineEnvironment(
         worker=config.worker_id,
         host=config.host,
         stores=stores,
@@ -193,18 +206,9 @@ def _instance_table(
         hooks=metrics,
         limits=pool.limits,
         pool=pool,
-        retention_ms=spec.durability.result_retention,
+        retention_ms=config.worker.spec.durability.result_retention,
         variables=config.variables,
         log=_log_guest,
-    )
-
-    async def opener(name: str, deadline: float) -> DurableInstance:
-        return await DurableInstance.open(name, bound, environment, deadline=deadline)
-
-    return InstanceTable(
-        opener,
-        max_in_memory=spec.limits.max_instances_in_memory,
-        max_queued=spec.limits.max_queued_per_instance,
     )
 
 

@@ -1,4 +1,4 @@
-"""The instance table: which instances this host holds in memory, and one invocation at a time for each.
+"""The instance table: which instances this host holds in memory, and one thing at a time for each.
 
 Bounded twice: `max_in_memory` instances, of which the least recently used idle one is dropped for a new one
 (nothing is lost: its journal is in the store), and `max_queued` invocations waiting for one instance. Over a
@@ -8,12 +8,22 @@ bound the caller gets `Overloaded`.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
+from perdure.durable.components import ComponentLibrary
+from perdure.durable.control import Verb, control
+from perdure.durable.environment import EngineEnvironment
 from perdure.durable.instance import DurableInstance, Invocation, InvocationResult
-from perdure.errors import InvocationTimeout, Overloaded
+from perdure.durable.pending import run_next
+from perdure.errors import InvocationTimeout, Overloaded, PerdureError, SnapshotRefused
+
+log = logging.getLogger(__name__)
+_TURN_CALLS = 100
+"""Calls of one inbox that run before others get the instance."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,23 +40,30 @@ class _Slot:
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     users: int = 0
     instance: DurableInstance | None = None
+    snapshot_wanted: bool = False
 
 
 class InstanceTable:
-    """`opener` claims an instance and rebuilds its memory; it raises what `DurableInstance.open` raises."""
+    """Instances of one Worker. `timeout`: seconds that an asynchronous call may run."""
 
     def __init__(
         self,
-        opener: Callable[[str, float], Awaitable[DurableInstance]],
+        library: ComponentLibrary,
+        environment: EngineEnvironment,
         *,
         max_in_memory: int,
         max_queued: int,
+        timeout: float = 30.0,
     ) -> None:
-        self._open = opener
+        self._library = library
+        self._environment = environment
         self._max_in_memory = max_in_memory
         self._max_queued = max_queued
+        self._timeout = timeout
         self._slots: OrderedDict[str, _Slot] = OrderedDict()
         self._evicted = 0
+        # At most one entry an instance in memory, so bounded as they are.
+        self._due: asyncio.Queue[str] = asyncio.Queue()
 
     def statistics(self) -> TableStatistics:
         held = sum(1 for slot in self._slots.values() if slot.instance is not None)
@@ -57,24 +74,64 @@ class InstanceTable:
         slot = self._slots.get(name)
         return slot is not None and slot.instance is not None and slot.instance.usable
 
+    def busy(self, name: str) -> bool:
+        """Whether something runs on the instance now, or waits to."""
+        slot = self._slots.get(name)
+        return slot is not None and slot.users > 0
+
     async def invoke(self, name: str, invocation: Invocation) -> InvocationResult:
         """Run one invocation in its turn. Raises `Overloaded`, `InvocationTimeout` and what the engine raises."""
-        slot = self._enter(name)
-        try:
-            await self._turn(slot, name, invocation.deadline)
+        async with self._turn(name, invocation.deadline) as slot:
+            instance = await self._opened(slot, name, invocation.deadline)
+            return await instance.invoke(invocation)
+
+    async def run_pending(self, name: str) -> int | None:
+        """Run what is due of the instance's inbox, a bounded number of calls; when to look again (wall-clock ms; 0:
+        at once), None: nothing waits. Opening the instance finishes an invocation that had not ended.
+
+        Raises as `invoke`, and `Quarantined` when a call is out of attempts.
+        """
+        for _ in range(_TURN_CALLS):
+            deadline = self._now() + self._timeout
+            async with self._turn(name, deadline) as slot:
+                instance = await self._opened(slot, name, deadline)
+                ran = await run_next(instance, self._environment, deadline)
+            if not ran.ran:
+                return ran.next_ms
+        return 0
+
+    async def control(self, name: str, verb: Verb) -> None:
+        """Carry out what an operator wants. Raises `NoSuchInstance`, `BadRequest`, `SnapshotRefused` and as `invoke`.
+
+        INTERRUPT does not wait for what runs: it takes the instance from it.
+        """
+        if verb is Verb.INTERRUPT:
+            await control(name, verb, self._library, self._environment)
+            return
+        deadline = self._now() + self._timeout
+        async with self._turn(name, deadline) as slot:
+            if verb is not Verb.SNAPSHOT:
+                self._discard(slot)
+                await control(name, verb, self._library, self._environment)
+                return
+            instance = await self._opened(slot, name, deadline)
+            taken = await instance.capture()
+            if taken is None:
+                raise SnapshotRefused("the instance cannot be captured now", reason="component")
+            await instance.keep(taken, instance.sequence)
+
+    async def run(self) -> None:
+        """Take the snapshots that are due, one after another, for ever. A failure costs longer replay, nothing else."""
+        while True:
+            name = await self._due.get()
+            slot = self._slots.get(name)
+            if slot is None:
+                continue
+            slot.snapshot_wanted = False
             try:
-                if slot.instance is None or not slot.instance.usable:
-                    self._discard(slot)
-                    slot.instance = await self._open(name, invocation.deadline)
-                return await slot.instance.invoke(invocation)
-            finally:
-                if slot.instance is not None and not slot.instance.usable:
-                    self._discard(slot)
-                slot.lock.release()
-        finally:
-            slot.users -= 1
-            if slot.users == 0 and slot.instance is None:
-                self._slots.pop(name, None)
+                await self._snapshot(name)
+            except PerdureError as error:
+                log.info("no snapshot was kept: %s", error, extra={"fields": {"instance": name, "code": error.code}})
 
     def forget(self, name: str) -> None:
         """Drop an idle instance from memory; one that is running is fenced by its deleted token instead."""
@@ -89,6 +146,42 @@ class InstanceTable:
             self._discard(slot)
         self._slots.clear()
 
+    async def _snapshot(self, name: str) -> None:
+        async with self._turn(name, self._now() + self._timeout, opens=False) as slot:
+            instance = slot.instance
+            if instance is None or not instance.snapshot_due:
+                return
+            taken = await instance.capture()
+            sequence = instance.sequence
+        if taken is not None:
+            await instance.keep(taken, sequence)
+
+    @asynccontextmanager
+    async def _turn(self, name: str, deadline: float, *, opens: bool = True) -> AsyncIterator[_Slot]:
+        """The instance, for one caller at a time, in the order of their coming."""
+        slot = self._enter(name)
+        try:
+            await self._lock(slot, name, deadline)
+            try:
+                yield slot
+            finally:
+                if slot.instance is not None and not slot.instance.usable:
+                    self._discard(slot)
+                slot.lock.release()
+        finally:
+            slot.users -= 1
+            if slot.users == 0 and slot.instance is None and self._slots.get(name) is slot:
+                del self._slots[name]
+        if opens and slot.instance is not None and slot.instance.snapshot_due and not slot.snapshot_wanted:
+            slot.snapshot_wanted = True
+            self._due.put_nowait(name)
+
+    async def _opened(self, slot: _Slot, name: str, deadline: float) -> DurableInstance:
+        if slot.instance is None or not slot.instance.usable:
+            self._discard(slot)
+            slot.instance = await DurableInstance.open(name, self._library, self._environment, deadline=deadline)
+        return slot.instance
+
     def _enter(self, name: str) -> _Slot:
         slot = self._slots.get(name)
         if slot is None:
@@ -102,7 +195,7 @@ class InstanceTable:
         slot.users += 1
         return slot
 
-    async def _turn(self, slot: _Slot, name: str, deadline: float) -> None:
+    async def _lock(self, slot: _Slot, name: str, deadline: float) -> None:
         if slot.users == 1:
             # Nobody runs or waits: the lock is had at once, and a timer for it would cost more than the lock.
             await slot.lock.acquire()
@@ -127,6 +220,9 @@ class InstanceTable:
         raise Overloaded(
             f"{self._max_in_memory} instances are in memory and all are busy (limits.maxInstancesInMemory)"
         )
+
+    def _now(self) -> float:
+        return asyncio.get_running_loop().time()
 
     def _discard(self, slot: _Slot) -> None:
         if slot.instance is not None:

@@ -1,7 +1,7 @@
 """Resolving imports of wasi:keyvalue, whatever generation the component was built with.
 
-Compare-and-swap, cache, watch and streamed bodies resolve to functions that trap by name: a component that imports them
-without calling them runs.
+The first generations' compare-and-swap, cache, watch and streamed bodies resolve to functions that trap by name: a
+component that imports them without calling them runs.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from perdure.component.host import HostFunction, HostResource, RefusedFunction
 from perdure.component.types import FuncType
-from perdure.keyvalue import legacy, store
+from perdure.keyvalue import atomics, legacy, store
 from perdure.keyvalue.generations import generation, split
 
 _Maker = Callable[[FuncType], HostFunction]
@@ -61,6 +61,9 @@ _STORE: dict[tuple[str, str], _Maker] = {
     ("store", "[method]bucket.exists"): _plain(store.exists),
     ("store", "[method]bucket.list-keys"): store.list_keys_function,
     ("atomics", "increment"): store.increment_function,
+    ("atomics", "[static]cas.new"): _plain(atomics.new),
+    ("atomics", "[method]cas.current"): _plain(atomics.current),
+    ("atomics", "swap"): _plain(atomics.swap),
     ("batch", "get-many"): _plain(store.get_many),
     ("batch", "set-many"): _plain(store.set_many),
     ("batch", "delete-many"): _plain(store.delete_many),

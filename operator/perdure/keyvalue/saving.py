@@ -11,6 +11,7 @@ import msgspec
 
 from perdure.component.types import ResourceType
 from perdure.errors import SnapshotError
+from perdure.keyvalue.atomics import Cas
 from perdure.keyvalue.bucket import Bucket
 from perdure.keyvalue.legacy import ErrorValue, IncomingValue, OutgoingValue
 from perdure.keyvalue.store import OpenBucket
@@ -33,6 +34,8 @@ class KeyValueResources:
         match representation:
             case OpenBucket(bucket, cursors):
                 saved: list[object] = ["store", bucket.name, cursors]
+            case Cas(bucket, key, current):
+                saved = ["cas", bucket.name, key, current]
             case OutgoingValue(data):
                 saved = ["outgoing", data]
             case IncomingValue(data):
@@ -51,6 +54,8 @@ class KeyValueResources:
             match msgspec.msgpack.decode(data):
                 case ["store", str(name), list(cursors)]:
                     return OpenBucket(host.reopen(name), [str(cursor) for cursor in cursors])
+                case ["cas", str(name), str(key), bytes() | None as current]:
+                    return Cas(host.reopen(name), key, current)
                 case ["bucket", str(name)]:
                     return host.reopen(name)
                 case ["outgoing", bytes(value)]:

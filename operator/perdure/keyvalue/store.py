@@ -27,7 +27,7 @@ def open_store(ctx: KeyValueContext, name: str) -> Ok | Err:
     try:
         return Ok(OpenBucket(ctx.keyvalue.open(name)))
     except BucketError as error:
-        return _failed(error)
+        return failed(error)
 
 
 async def get(ctx: KeyValueContext, opened: OpenBucket, key: str) -> Ok | Err:
@@ -35,7 +35,7 @@ async def get(ctx: KeyValueContext, opened: OpenBucket, key: str) -> Ok | Err:
         (value,) = await opened.bucket.get_many([key])
         return Ok(value)
     except BucketError as error:
-        return _failed(error)
+        return failed(error)
 
 
 def set_value(ctx: KeyValueContext, opened: OpenBucket, key: str, value: bytes) -> Written:
@@ -50,7 +50,7 @@ async def exists(ctx: KeyValueContext, opened: OpenBucket, key: str) -> Ok | Err
     try:
         return Ok(await opened.bucket.exists(key))
     except BucketError as error:
-        return _failed(error)
+        return failed(error)
 
 
 def list_keys_function(kind: FuncType) -> HostFunction:
@@ -64,7 +64,7 @@ def list_keys_function(kind: FuncType) -> HostFunction:
             assert after is None or isinstance(after, str)
             keys, following = await opened.bucket.keys(after, _PAGE)
         except BucketError as error:
-            return _failed(error)
+            return failed(error)
         token: object = following
         if numeric and following is not None:
             if len(opened.cursors) >= _MAX_CURSORS:
@@ -89,16 +89,16 @@ async def get_many(ctx: KeyValueContext, opened: OpenBucket, keys: list[str]) ->
     try:
         values = await opened.bucket.get_many(keys)
     except BucketError as error:
-        return _failed(error)
+        return failed(error)
     return Ok([None if value is None else (key, value) for key, value in zip(keys, values, strict=True)])
 
 
 def set_many(ctx: KeyValueContext, opened: OpenBucket, items: Sequence[tuple[str, bytes]]) -> Written:
-    return written(lambda: opened.bucket.set_many(items), _failed)
+    return written(lambda: opened.bucket.set_many(items), failed)
 
 
 def delete_many(ctx: KeyValueContext, opened: OpenBucket, keys: Sequence[str]) -> Written:
-    return written(lambda: opened.bucket.delete_many(keys), _failed)
+    return written(lambda: opened.bucket.delete_many(keys), failed)
 
 
 def increment_function(kind: FuncType) -> HostFunction:
@@ -109,12 +109,13 @@ def increment_function(kind: FuncType) -> HostFunction:
         try:
             return Ok(await count(opened.bucket, key, delta, unsigned=unsigned))
         except BucketError as error:
-            return _failed(error)
+            return failed(error)
 
     return increment
 
 
-def _failed(error: BucketError) -> Err:
+def failed(error: BucketError) -> Err:
+    """The interface's own `error`."""
     if isinstance(error, NoSuchBucket):
         return Err(Variant("no-such-store"))
     if isinstance(error, AccessDenied):

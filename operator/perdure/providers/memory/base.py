@@ -20,7 +20,7 @@ class Base:
 
     def _owned(self, instance: str, token: OwnerToken) -> Instance:
         held = self._data.instances.get(instance)
-        if held is None or held.token != token:
+        if held is None or held.token.epoch == 0 or held.token != token:
             raise Fenced(f"instance {instance!r} is owned by another host now")
         return held
 

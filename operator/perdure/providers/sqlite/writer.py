@@ -8,6 +8,7 @@ answered before the transaction that carries the answer is on disk. The queue is
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import queue
 import sqlite3
 import threading
@@ -15,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar, cast
 
-from perdure.errors import Overloaded, PerdureError, ProviderUnavailable
+from perdure.errors import InternalError, Overloaded, PerdureError, ProviderUnavailable, TooLarge
 from perdure.providers.sqlite.schema import connect
 
 T = TypeVar("T")
@@ -88,21 +89,32 @@ class Writer:
             self._connection.execute("COMMIT")
             return outcomes
         except sqlite3.Error as error:
-            if self._connection.in_transaction:
-                self._connection.execute("ROLLBACK")
-            failure = ProviderUnavailable(f"the SQLite file refused a write: {error}")
-            return [failure for _ in operations]
+            with contextlib.suppress(sqlite3.Error):
+                if self._connection.in_transaction:
+                    self._connection.execute("ROLLBACK")
+            failure = f"the SQLite file refused a write: {error}"
+            return [ProviderUnavailable(failure) for _ in operations]
 
     def _guarded(self, operation: Operation) -> object:
+        """What it returns or raises, the latter undone. What concerns the file, and so all operations, is raised:
+        `sqlite3.OperationalError`, and the plain `sqlite3.DatabaseError` of a damaged one."""
         self._connection.execute("SAVEPOINT operation")
+        outcome: object
         try:
-            result = operation(self._connection)
+            outcome = operation(self._connection)
         except PerdureError as error:
+            outcome = error
+        except sqlite3.DataError as error:
+            outcome = TooLarge(f"SQLite cannot hold a value of this size: {error}")
+        except Exception as error:
+            if isinstance(error, sqlite3.OperationalError) or type(error) is sqlite3.DatabaseError:
+                raise
+            # The thread must go on; whoever asked for this gets the error.
+            outcome = InternalError(f"an operation on the SQLite file failed: {error!r}")
+        if isinstance(outcome, PerdureError):
             self._connection.execute("ROLLBACK TO operation")
-            self._connection.execute("RELEASE operation")
-            return error
         self._connection.execute("RELEASE operation")
-        return result
+        return outcome
 
 
 def _settle(future: asyncio.Future[object], outcome: object) -> None:

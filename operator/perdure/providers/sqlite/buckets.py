@@ -1,0 +1,132 @@
+"""Buckets: what effects do to their entries, and reads. `now_ms`: by the clock of the machine, which has the file."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Sequence
+
+from perdure.durable.effects import (
+    BucketAddress,
+    Conflict,
+    Counted,
+    Effect,
+    Increment,
+    Outcome,
+    Put,
+    Remove,
+    Swap,
+    Swapped,
+    counted,
+    decode_outcomes,
+    encode_outcomes,
+)
+from perdure.durable.records import CommitStatus, Committed, ForeignApply, KeyPage
+from perdure.providers.sqlite.owner import Owner
+
+_KEYS_A_QUERY = 500
+_CLEARED_PER_COMMIT = 100
+_END_OF_TIME = 1 << 62
+_WHERE = "owner=? AND instance=? AND bucket=?"
+_Place = tuple[bytes, bytes, bytes, bytes]
+
+
+def apply_effects(db: sqlite3.Connection, owner: Owner, effects: Iterable[Effect], now_ms: int) -> list[Outcome]:
+    """Apply in order, and clear away a bounded number of expired entries. The outcomes of the atomic ones."""
+    outcomes = [_apply(db, owner, effect, now_ms) for effect in effects]
+    if outcomes:
+        db.execute(
+            "DELETE FROM entries WHERE (owner, instance, bucket, key) IN "
+            "(SELECT owner, instance, bucket, key FROM entries WHERE expires_ms <= ? LIMIT ?)",
+            (now_ms, _CLEARED_PER_COMMIT),
+        )
+    return [outcome for outcome in outcomes if outcome is not None]
+
+
+def apply_foreign(db: sqlite3.Connection, owner: Owner, apply: ForeignApply, now_ms: int) -> Committed:
+    origin = apply.origin.encode()
+    row = db.execute(
+        "SELECT sequence, outcomes FROM foreign_marks WHERE worker=? AND origin=?", (owner.worker, origin)
+    ).fetchone()
+    if row is not None and apply.sequence <= row[0]:
+        return Committed(CommitStatus.DUPLICATE, decode_outcomes(row[1]) if apply.sequence == row[0] else [])
+    outcomes = apply_effects(db, owner, apply.effects, now_ms)
+    db.execute(
+        "INSERT OR REPLACE INTO foreign_marks VALUES (?,?,?,?)",
+        (owner.worker, origin, apply.sequence, encode_outcomes(outcomes)),
+    )
+    return Committed(CommitStatus.APPLIED, outcomes)
+
+
+def get_many(
+    db: sqlite3.Connection, owner: Owner, bucket: BucketAddress, keys: Sequence[str], now_ms: int
+) -> list[bytes | None]:
+    wanted = [key.encode() for key in keys]
+    found: dict[bytes, bytes] = {}
+    for start in range(0, len(wanted), _KEYS_A_QUERY):
+        some = wanted[start : start + _KEYS_A_QUERY]
+        statement = (
+            f"SELECT key, value FROM entries WHERE {_WHERE} AND (expires_ms IS NULL OR expires_ms > ?) "
+            f"AND key IN ({','.join('?' * len(some))})"
+        )
+        found.update(db.execute(statement, (*owner.bucket(bucket), now_ms, *some)).fetchall())
+    return [found.get(key) for key in wanted]
+
+
+def list_keys(
+    db: sqlite3.Connection, owner: Owner, bucket: BucketAddress, cursor: str | None, limit: int, now_ms: int
+) -> KeyPage:
+    after = b"" if cursor is None else cursor.encode()
+    comparison = ">=" if cursor is None else ">"
+    rows = db.execute(
+        f"SELECT key FROM entries WHERE {_WHERE} AND key {comparison} ? "
+        "AND (expires_ms IS NULL OR expires_ms > ?) ORDER BY key LIMIT ?",
+        (*owner.bucket(bucket), after, now_ms, limit + 1),
+    ).fetchall()
+    names = [bytes(row[0]).decode() for row in rows]
+    return KeyPage(names[:limit], names[limit - 1] if len(names) > limit else None)
+
+
+def count(db: sqlite3.Connection, owner: Owner, bucket: BucketAddress) -> int:
+    (held,) = db.execute(f"SELECT count(*) FROM entries WHERE {_WHERE}", owner.bucket(bucket)).fetchone()
+    return int(held)
+
+
+def _apply(db: sqlite3.Connection, owner: Owner, effect: Effect, now_ms: int) -> Outcome | None:
+    place: _Place = (*owner.bucket(effect.bucket), effect.key.encode())
+    match effect:
+        case Put(value=value, ttl_ms=ttl_ms):
+            _put(db, place, value, _expires(now_ms, ttl_ms))
+            return None
+        case Remove():
+            db.execute(f"DELETE FROM entries WHERE {_WHERE} AND key=?", place)
+            return None
+        case Increment(delta=delta, ttl_ms=ttl_ms):
+            held = _live(db, place, now_ms)
+            outcome = counted(held[0] if held else None, delta)
+            if isinstance(outcome, Counted):
+                _put(db, place, b"%d" % outcome.value, held[1] if held else _expires(now_ms, ttl_ms))
+            return outcome
+        case Swap(expected=expected, value=value, ttl_ms=ttl_ms):
+            held = _live(db, place, now_ms)
+            current = held[0] if held else None
+            if current != expected:
+                return Conflict(current)
+            _put(db, place, value, _expires(now_ms, ttl_ms))
+            return Swapped()
+
+
+def _put(db: sqlite3.Connection, place: _Place, value: bytes, expires_ms: int | None) -> None:
+    db.execute("INSERT OR REPLACE INTO entries VALUES (?,?,?,?,?,?)", (*place, value, expires_ms))
+
+
+def _live(db: sqlite3.Connection, place: _Place, now_ms: int) -> tuple[bytes, int | None] | None:
+    """(value, expiry), or None where there is none or it has expired."""
+    row: tuple[bytes, int | None] | None = db.execute(
+        f"SELECT value, expires_ms FROM entries WHERE {_WHERE} AND key=? AND (expires_ms IS NULL OR expires_ms > ?)",
+        (*place, now_ms),
+    ).fetchone()
+    return row
+
+
+def _expires(now_ms: int, ttl_ms: int | None) -> int | None:
+    return None if ttl_ms is None else min(now_ms + ttl_ms, _END_OF_TIME)
