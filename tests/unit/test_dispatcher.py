@@ -86,8 +86,7 @@ class Setting:
         self.metrics = HostMetrics()
         self.ownership = Ownership(self.metrics.ownership_conflict)
         self.members = Members(*(hosts or (ME,)))
-        self.dispatcher = Dispatcher(self.counted, self.members, self.ownership, self.metrics, **options)  # type: ignore[arg-type]
-        self.dispatcher.attach(self.table)
+        self.dispatcher = Dispatcher(self.counted, self.table, self.members, self.ownership, self.metrics, **options)  # type: ignore[arg-type]
 
     async def enqueue(self, name: str, key: str = "k", due_ms: int | None = None) -> None:
         await self.store.enqueue(name, NewCall(key, b"f" * 32, b"p", due_ms), 1000)

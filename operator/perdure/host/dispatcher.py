@@ -84,6 +84,7 @@ class Dispatcher:
     def __init__(
         self,
         store: DueSource,
+        table: Table,
         members: Members,
         ownership: Ownership,
         metrics: HostMetrics,
@@ -93,7 +94,7 @@ class Dispatcher:
         wall_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
     ) -> None:
         self._store = store
-        self._table: Table | None = None
+        self._table = table
         self._members = members
         self._ownership = ownership
         self._metrics = metrics
@@ -115,10 +116,6 @@ class Dispatcher:
     def running(self) -> int:
         """Instances whose inbox runs now."""
         return len(self._running)
-
-    def attach(self, table: Table) -> None:
-        """Whose instances are run; before `run`."""
-        self._table = table
 
     def stop(self) -> None:
         """Begin nothing any more; what runs runs on."""
@@ -196,7 +193,6 @@ class Dispatcher:
                 self._queue[name] = None
 
     def _may_run(self, name: str, patiently: bool) -> bool:
-        assert self._table is not None
         now = self._now()
         if self._failures.delay(name, now) > 0 or self._ownership.delay(name) > 0:
             return False
@@ -215,7 +211,6 @@ class Dispatcher:
 
     async def _run(self, name: str) -> None:
         """Never raises but when it is cancelled: one bad instance must not stop the others."""
-        assert self._table is not None
         try:
             with self._ownership.observed(name):
                 again_ms = await self._table.run_pending(name)

@@ -8,8 +8,7 @@ from perdure.durable.settings import UpdatePolicy
 
 _WORDS = {
     "none": "they run on this component already",
-    "restart": "fresh memory at their next call; buckets, results and inbox stay. An unfinished call ends on its own "
-    "component first",
+    "restart": "fresh memory at their next call; buckets, results and inbox stay",
     "stay": "they stay on their component, which is kept",
     "migrate": "at their next call the guest's state is handed over (perdure:durable/snapshot); where save or load "
     "fails they stay on their component",

@@ -75,15 +75,15 @@ class CallRoutes:
         if isinstance(accepted, ForwardedReply):
             return relayed(accepted)
         status = None
-        headers = {"Location": invocation_path(instance, key), "Perdure_Host": self._host}
+        headers = {"Location": invocation_path(instance, key), "Perdure-Host": self._host}
         if accepted is not Accepted.ACCEPTED:
-            headers["Idempotency_Replayed"] = "true"
+            headers["Idempotency-Replayed"] = "true"
             status = await self._inbox.status(instance, key)
         if preferences(request).respond_async:
-            headers["Preference_Applied"] = RESPOND_ASYNC
+            headers["Preference-Applied"] = RESPOND_ASYNC
         if status is None:
             status = CallStatus(key, State.PENDING, path, attempts=0, due_ms=due_ms or now, accepted_ms=now)
-        return json_reply(call_document(status), status=202, **headers)
+        return json_reply(call_document(status), status=202, headers=headers)
 
 
 def _target(request: web.Request, instance: str, body: bytes, key: str | None) -> Target:

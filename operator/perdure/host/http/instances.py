@@ -65,7 +65,7 @@ class InstanceRoutes:
         if isinstance(reply, ForwardedReply):
             return relayed(reply)
         info = await require_instance(self._store, name)
-        return json_reply(self._document(info), Perdure_Host=self._host)
+        return json_reply(self._document(info), headers={"Perdure-Host": self._host})
 
     def _document(self, info: InstanceInfo) -> dict[str, object]:
         return instance_document(info, in_memory=self._table.holds(info.name))

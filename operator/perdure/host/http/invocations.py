@@ -43,8 +43,8 @@ class InvocationRoutes:
         status = await self._waiting.until(look, lambda found: found is None or found.state.finished, seconds)
         if status is None:
             raise _unknown(instance, key)
-        applied = {"Preference_Applied": f"wait={seconds}"} if seconds else {}
-        return json_reply(call_document(status), **applied)
+        applied = {"Preference-Applied": f"wait={seconds}"} if seconds else {}
+        return json_reply(call_document(status), headers=applied)
 
     async def _cancel(self, request: web.Request) -> web.StreamResponse:
         instance, key = instance_name(request), invocation_key(request)

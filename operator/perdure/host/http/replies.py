@@ -15,11 +15,11 @@ from perdure.host.inbox import CallStatus, State
 from perdure.host.peers import ForwardedReply
 
 
-def json_reply(document: Mapping[str, object], *, status: int = 200, **headers: str) -> web.Response:
-    """Header names with _ for -."""
-    named = {name.replace("_", "-"): value for name, value in headers.items()}
+def json_reply(
+    document: Mapping[str, object], *, status: int = 200, headers: Mapping[str, str] | None = None
+) -> web.Response:
     return web.Response(
-        body=json.dumps(document).encode(), status=status, content_type="application/json", headers=named
+        body=json.dumps(document).encode(), status=status, content_type="application/json", headers=headers
     )
 
 

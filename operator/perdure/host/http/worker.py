@@ -54,7 +54,8 @@ class WorkerRoutes:
         """A dry run: nothing is changed. `component`, `policy`: other ones than the present."""
         policy, target = self._asked(request)
         instances = await self._store.components()
-        available = {self._component}
+        # Under Restart a host keeps no component for later.
+        available = {target} if self._policy is UpdatePolicy.RESTART else {target, self._component}
         if policy is not UpdatePolicy.RESTART:
             wanted = sorted(instances, key=lambda digest: -instances[digest])[:_LOOKED_AT]
             for digest in wanted:
