@@ -7,9 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from perdure.durable.store import Store
-from perdure.errors import ProviderUnavailable
+from perdure.errors import ManifestError, ProviderUnavailable
 from perdure.host.config import HostConfig
-from perdure.manifests.provider import KeyValueProvider, Redis
+from perdure.manifests.provider import KeyValueProvider, Redis, Server
 from perdure.providers.memory import MemoryStore, MemoryWorld
 from perdure.providers.redis import RedisConfig, RedisStore
 from perdure.providers.sqlite import SqliteStore
@@ -40,23 +40,35 @@ async def _open(provider: KeyValueProvider, config: HostConfig) -> Store:
             return await RedisStore.open(_redis(provider.name, spec.redis, config.secrets), config.worker_id)
         if spec.sqlite is not None:
             return await SqliteStore.open(config.data / f"{provider.name}.sqlite", config.worker_id)
+        if spec.postgres is not None:
+            raise ManifestError(
+                f"this host has no PostgreSQL provider for KeyValueProvider {provider.name}", field="spec"
+            )
         return MemoryStore(MemoryWorld(), config.worker_id)
     except ProviderUnavailable as error:
         raise ProviderUnavailable(f"KeyValueProvider {provider.name}: {error.detail}") from error
 
 
 def _redis(name: str, spec: Redis, secrets: Path) -> RedisConfig:
-    ca = None
-    if spec.tls is not None and spec.tls.ca_secret_ref is not None:
-        ca = secrets / f"{name}-ca" / spec.tls.ca_secret_ref.key
+    if spec.url is None or spec.cluster or spec.wait_replicas:
+        raise ManifestError(
+            f"this host cannot reach KeyValueProvider {name} by sentinel, cluster or waitReplicas: give it a plain url",
+            field="spec.redis",
+        )
     return RedisConfig(
         url=spec.url,
         credentials=_credentials(name, secrets, wanted=spec.credentials_secret_ref is not None),
         tls=spec.tls is not None or spec.url.startswith("rediss:"),
-        ca=ca,
+        ca=_authority(name, spec, secrets),
         timeout=spec.timeout / 1000,
         connections=spec.pool_size,
     )
+
+
+def _authority(name: str, spec: Server, secrets: Path) -> Path | None:
+    if spec.tls is None or spec.tls.ca_secret_ref is None:
+        return None
+    return secrets / f"{name}-ca" / spec.tls.ca_secret_ref.key
 
 
 def _credentials(name: str, secrets: Path, *, wanted: bool) -> Callable[[], tuple[str | None, str | None]]:
