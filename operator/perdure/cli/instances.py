@@ -6,7 +6,7 @@ import argparse
 import json
 import urllib.parse
 
-from perdure.cli.client import add_output, add_url, client, quote, show
+from perdure.cli.client import add_output, add_url, client, misused, quote, show
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -26,7 +26,7 @@ def run(args: argparse.Namespace) -> int:
     api = client(args.url)
     if args.instance is None:
         if args.delete:
-            raise SystemExit("perdure instances --delete: name the instance to delete")
+            return misused("instances --delete: name the instance to delete")
         cursor = ""
         while True:
             document = api.get(f"/v1/instances?limit=1000{cursor}")

@@ -8,7 +8,7 @@ import json
 from pathlib import Path
 from urllib.parse import urlencode
 
-from perdure.cli.client import add_output, add_url, client
+from perdure.cli.client import add_output, add_url, client, misused
 from perdure.errors import BadRequest
 
 _EPILOG = """\
@@ -41,7 +41,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def run(args: argparse.Namespace) -> int:
     if not args.dry_run:
-        raise SystemExit("perdure update: a Worker is updated by applying its manifest; see --dry-run")
+        return misused("update: a Worker is updated by applying its manifest; see --dry-run")
     asked = {}
     if args.component is not None:
         asked["component"] = _digest(args.component)
