@@ -165,6 +165,9 @@ class DurableInstance:
         except InvocationTimeout:
             outcome = "timeout"
             raise
+        except Fenced:
+            self.usable = False
+            raise
         except PerdureError as error:
             outcome = "refused" if error.http_status < 500 else "error"
             raise
@@ -188,7 +191,7 @@ class DurableInstance:
             error.stderr = self._runner.context.wasi.stderr_tail()
             await self._abandon(running, error)
             raise
-        except InvocationTimeout as error:
+        except (InvocationTimeout, KeyUsed) as error:
             await self._abandon(running, error)
             raise
         self.usable = owned
