@@ -25,7 +25,7 @@ from support.crashing import Crash, Fuse, all_crashing
 from support.engine import WORKER, call, environment, library
 
 RUN = "perdure:ledger/program.run"
-QUICK = RetryPolicy(max_attempts=3, initial_ms=40, max_ms=50)
+QUICK = RetryPolicy(max_attempts=3, initial_ms=400, max_ms=400)
 NEAR = BucketAddress(Scope.WORKER, "near")
 
 

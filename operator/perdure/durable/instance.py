@@ -159,11 +159,13 @@ class DurableInstance:
                 raise
             outcome = "replayed"
             return stored
-        except GuestTrapped:
-            outcome = "trapped"
-            raise
-        except InvocationTimeout:
-            outcome = "timeout"
+        except (GuestTrapped, InvocationTimeout) as error:
+            # A key that is not known here may have a result nevertheless.
+            stored = None if running.key is None else await self._stored_result(running)
+            if stored is not None:
+                outcome = "replayed"
+                return stored
+            outcome = "trapped" if isinstance(error, GuestTrapped) else "timeout"
             raise
         except Fenced:
             self.usable = False

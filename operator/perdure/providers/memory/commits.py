@@ -109,9 +109,10 @@ class Commits(Buckets):
         result = commit.result
         if result is not None and self._finished(held, result.key):
             return CommitStatus.KEY_USED
-        if result is not None and commit.pending is None and result.key in held.inbox:
+        if result is not None and commit.pending is None:
+            waiting = held.inbox.get(result.key)
             # Another call of this key must not be taken out of the inbox.
-            if held.inbox[result.key].call.fingerprint != result.fingerprint:
+            if waiting is not None and waiting.call.fingerprint != result.fingerprint:
                 return CommitStatus.KEY_USED
         if commit.reserves is not None and self._finished(held, commit.reserves):
             return CommitStatus.KEY_USED
