@@ -242,6 +242,7 @@ class DurableInstance:
     def close(self) -> None:
         """Free the guest's memory; nothing durable is touched."""
         self.usable = False
+        self._environment.watch.saw(self.name, self._writer.life, self._writer.sequence)
         self._runner.close()
 
     async def _finish(self, unfinished: Recorded, deadline: float) -> None:
@@ -311,7 +312,11 @@ async def claim_instance(name: str, environment: EngineEnvironment) -> Claim:
     """Become the instance's writer. Raises `ProviderUnavailable`, `LostWrites`."""
     claim = await environment.home.claim(name, secrets.token_hex(8), environment.host)
     reach(Point.CLAIMED)
-    environment.identity.require(claim.store)
+    lost = environment.watch.check(name, claim)
+    if lost:
+        environment.hooks.lost(lost)
+        words = f"the store has lost the last {lost} commits of the instance, which it had acknowledged"
+        environment.log(name, "perdure", words.encode())
     return claim
 
 
