@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 from typing_extensions import override
@@ -20,8 +19,6 @@ from perdure.durable.records import OwnerToken, WorkerId
 from perdure.errors import Fenced
 from perdure.host.app import guest_interfaces
 from perdure.providers.memory import MemoryStore, MemoryWorld
-from perdure.providers.sqlite import SqliteStore
-from perdure.providers.sqlite.schema import connect
 from support.engine import library
 from support.hosts import EXAMPLE
 
@@ -111,18 +108,3 @@ async def test_a_new_life_of_an_instance_is_not_taken_for_its_former_one(hosts: 
     moved = await hosts.open("one", MemoryStore(MemoryWorld(), WORKER))
     await hosts.call(moved, "set", "far", "k", "DDDD")
     assert await hosts.far("k") == b"\x0c\x30\xc3"
-
-
-async def test_a_file_of_the_first_schema_is_upgraded(tmp_path: Path) -> None:
-    path = tmp_path / "old.sqlite"
-    old = connect(path, writer=True)
-    old.execute("ALTER TABLE instances DROP COLUMN life")
-    old.execute("INSERT INTO instances VALUES (?, ?, 3, 'n', 'h', 0)", (b"w2:ns/carts", b"alice"))
-    old.execute("PRAGMA user_version=1")
-    old.close()
-    store = await SqliteStore.open(path, WORKER)
-    try:
-        claim = await store.claim("alice", "m", "h")
-        assert (claim.token.epoch, claim.data.life) == (4, "")
-    finally:
-        await store.close()

@@ -173,6 +173,14 @@ async def test_a_result_of_a_synchronous_call_does_so_too(store: Store) -> None:
     assert await _keys(store) == []
 
 
+async def test_a_result_takes_no_other_call_out_of_the_inbox(store: Store) -> None:
+    owner = await own(store)
+    await store.enqueue("alice", call("k"), 10)
+    done = await owner.commit(Put(SHOP, "a", b"1"), result=result("k", fingerprint=OTHER_PRINT))
+    assert done.status is CommitStatus.KEY_USED
+    assert (await _keys(store), await store.get_many(SHOP, ["a"])) == (["k"], [None])
+
+
 async def test_a_cancelled_call_cannot_be_committed(store: Store, other: Store) -> None:
     owner = await own(store)
     await store.enqueue("alice", call("k"), 10)

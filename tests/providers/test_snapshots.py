@@ -100,8 +100,6 @@ async def test_a_resent_one_changes_nothing(store: Store) -> None:
         pytest.param(2, 2, id="ends-where-it-begins"),
         pytest.param(1, 2, id="ends-before-it-begins"),
         pytest.param(1, None, id="whole-but-older"),
-        pytest.param(5, 2, id="at-the-last-commit"),
-        pytest.param(5, None, id="whole-and-at-the-last-commit"),
         pytest.param(6, 2, id="ahead"),
         pytest.param(9, None, id="whole-and-ahead"),
     ],
@@ -123,13 +121,22 @@ async def test_a_delta_needs_a_snapshot(store: Store, follows: int) -> None:
     assert (data.snapshot, data.journal) == (None, _records(1, 2, 3, 4, 5))
 
 
-async def test_no_snapshot_before_the_second_commit(store: Store) -> None:
+async def test_no_snapshot_before_the_first_commit(store: Store) -> None:
     owner = await own(store)
     assert await owner.snapshot(1) is False
     await owner.commit()
-    assert await owner.snapshot(1) is False
-    await owner.commit()
     assert await owner.snapshot(1) is True
+
+
+@pytest.mark.parametrize("follows", [None, 2])
+async def test_one_after_the_last_commit_stands_for_all_records(store: Store, follows: int | None) -> None:
+    owner = await _owner(store)
+    await owner.snapshot(2, b"full")
+    assert await owner.snapshot(5, b"whole", follows)
+    data = await look(store)
+    assert (data.sequence, data.first, data.journal) == (5, 6, [])
+    await owner.commit()
+    assert (await look(store)).journal == _records(6)
 
 
 async def test_records_with_unconfirmed_effects_are_not_trimmed(store: Store) -> None:

@@ -159,11 +159,16 @@ class DurableInstance:
                 raise
             outcome = "replayed"
             return stored
-        except GuestTrapped:
-            outcome = "trapped"
+        except (GuestTrapped, InvocationTimeout) as error:
+            # A key that is not known here may have a result nevertheless.
+            stored = None if running.key is None else await self._stored_result(running)
+            if stored is not None:
+                outcome = "replayed"
+                return stored
+            outcome = "trapped" if isinstance(error, GuestTrapped) else "timeout"
             raise
-        except InvocationTimeout:
-            outcome = "timeout"
+        except Fenced:
+            self.usable = False
             raise
         except PerdureError as error:
             outcome = "refused" if error.http_status < 500 else "error"
@@ -188,7 +193,7 @@ class DurableInstance:
             error.stderr = self._runner.context.wasi.stderr_tail()
             await self._abandon(running, error)
             raise
-        except InvocationTimeout as error:
+        except (InvocationTimeout, KeyUsed) as error:
             await self._abandon(running, error)
             raise
         self.usable = owned
@@ -237,6 +242,7 @@ class DurableInstance:
     def close(self) -> None:
         """Free the guest's memory; nothing durable is touched."""
         self.usable = False
+        self._environment.watch.saw(self.name, self._writer.life, self._writer.sequence)
         self._runner.close()
 
     async def _finish(self, unfinished: Recorded, deadline: float) -> None:
@@ -306,7 +312,11 @@ async def claim_instance(name: str, environment: EngineEnvironment) -> Claim:
     """Become the instance's writer. Raises `ProviderUnavailable`, `LostWrites`."""
     claim = await environment.home.claim(name, secrets.token_hex(8), environment.host)
     reach(Point.CLAIMED)
-    environment.identity.require(claim.store)
+    lost = environment.watch.check(name, claim)
+    if lost:
+        environment.hooks.lost(lost)
+        words = f"the store has lost the last {lost} commits of the instance, which it had acknowledged"
+        environment.log(name, "perdure", words.encode())
     return claim
 
 

@@ -33,6 +33,7 @@ class JournalRecorder:
         self._gates: frozenset[int] = frozenset()
         self._passed: Callable[[], None] = _nothing
         self._goes_on = False
+        self._carried: list[Event] = []
         self.events: list[Event] = []
         self.waited = 0.0
 
@@ -61,11 +62,13 @@ class JournalRecorder:
         gates: frozenset[int] = frozenset(),
         passed: Callable[[], None] = _nothing,
         goes_on: bool = False,
+        carried: int = 0,
     ) -> None:
         """Serve `recorded` from now on; `what` names the journal entry in errors.
 
         `gates`: before the events at these positions a gate was passed, and `passed` is called there again.
-        `goes_on`: the invocation did not end in the journal; after its last event it is live, past a gate.
+        `goes_on`: the invocation did not end in the journal; after its last event it is live, past a gate. The last
+        `carried` events are in no entry yet, and begin the next one.
         """
         self._recorded = recorded
         self._position = 0
@@ -73,6 +76,7 @@ class JournalRecorder:
         self._gates = gates
         self._passed = passed
         self._goes_on = goes_on
+        self._carried = list(recorded[len(recorded) - carried :])
 
     def caught_up(self) -> bool:
         """At a gate: whether the journal of an unfinished invocation ends at this very one. If so, it is live now."""
@@ -131,6 +135,7 @@ class JournalRecorder:
         self._goes_on = False
         self._passed()
         self.live()
+        self.events = self._carried
 
     def _keep(self, call: str, fingerprint: bytes, result: Plain) -> Plain:
         if len(self.events) >= MAX_EVENTS:

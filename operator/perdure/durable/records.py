@@ -128,7 +128,8 @@ class Commit:
 
 class CommitStatus(enum.Enum):
     """APPLIED now; DUPLICATE: this very sequence had been applied under this token before, with these outcomes;
-    KEY_USED: the key has a result, nothing was applied; CANCELLED: the pending call is gone, nothing was applied."""
+    KEY_USED: the key has a result, or another call waits under the result's key, nothing was applied; CANCELLED: the
+    pending call is gone, nothing was applied."""
 
     APPLIED = "applied"
     DUPLICATE = "duplicate"

@@ -20,7 +20,7 @@ _BEGINNINGS = (Kind.FRESH, Kind.MIGRATED)
 @dataclass(frozen=True, slots=True)
 class Recorded:
     """One invocation of the journal. `gates`: positions among `events` before which a gate was passed; `parts`: its
-    entries so far, without the one that ends it."""
+    entries so far, without the one that ends it. `carried`: how many of the last events are in no entry yet."""
 
     sequence: int
     function: str
@@ -29,6 +29,7 @@ class Recorded:
     events: list[Event]
     gates: frozenset[int]
     parts: int
+    carried: int = 0
 
     @property
     def what(self) -> str:
@@ -80,11 +81,13 @@ def recorded(group: Sequence[Entry], outcome: Outcome | None = None) -> Recorded
         if entry is not first:
             gates.add(len(events))
         events += entry.events
+    carried = 0
     if outcome is not None and last.gate is not None:
+        carried = 1
         gates.add(len(events))
         events.append(Event(last.gate.call, last.gate.fingerprint, plain_outcome(outcome)))
     parts = sum(1 for entry in group if entry.kind is Kind.PART)
-    return Recorded(last.sequence, first.function, first.arguments, first.key, events, frozenset(gates), parts)
+    return Recorded(last.sequence, first.function, first.arguments, first.key, events, frozenset(gates), parts, carried)
 
 
 def decode_arguments(func: ExportedFunc, arguments: bytes) -> list[object]:

@@ -119,7 +119,14 @@ class Runner:
     async def go_on(self, running: Running, call: Recorded) -> bytes:
         """Finish an invocation whose first parts are in the journal. Raises as `replay` and `run`."""
         func = self._journalled(call)
-        self.recorder.replay(call.events, call.what, gates=call.gates, passed=self.overlay.clear, goes_on=True)
+        self.recorder.replay(
+            call.events,
+            call.what,
+            gates=call.gates,
+            passed=self.overlay.clear,
+            goes_on=True,
+            carried=call.carried,
+        )
         body = await self._call(func, decode_arguments(func, call.arguments), running)
         self.recorder.finish_replay()
         return body

@@ -65,8 +65,7 @@ class OwnedStore(Protocol):
 
     async def snapshot(self, write: SnapshotWrite) -> bool:
         """Keep a snapshot and trim, in one transaction. Resent: True again. False, and nothing is changed: it does
-        not follow the present one, its sequence is not behind the instance's, or effects up to it are not confirmed.
-        """
+        not follow the present one, there is no such sequence yet, or effects up to it are not confirmed."""
 
     async def halt(self, instance: str, token: OwnerToken, reason: bytes | None) -> None:
         """Say why the instance must not run (None: it may). A halted one is not among the `due`."""

@@ -76,7 +76,7 @@ class Commits(Buckets):
         present = held.snapshot
         if present is not None and _resent(present, write):
             return True
-        if write.sequence >= held.sequence or any(sequence <= write.sequence for sequence in held.unapplied):
+        if write.sequence > held.sequence or any(sequence <= write.sequence for sequence in held.unapplied):
             return False
         if write.follows is None:
             if present is not None and write.sequence < present.sequence:
@@ -96,8 +96,9 @@ class Commits(Buckets):
         """None: it is the next one. Otherwise what a resent one was answered, or an error."""
         if held.base < commit.sequence <= held.sequence:
             at = commit.sequence - held.sequence - 1
-            if len(held.journal) >= -at:
-                return Committed(CommitStatus.DUPLICATE, decode_outcomes(held.journal[at].outcomes))
+            # Nobody who has kept a snapshot of it asks for the outcomes.
+            outcomes = held.journal[at].outcomes if len(held.journal) >= -at else b""
+            return Committed(CommitStatus.DUPLICATE, decode_outcomes(outcomes))
         if held.sequence < commit.sequence - 1:
             raise LostWrites(f"instance {commit.instance!r} has lost the commits after {held.sequence}")
         if held.sequence > commit.sequence - 1:
@@ -108,6 +109,11 @@ class Commits(Buckets):
         result = commit.result
         if result is not None and self._finished(held, result.key):
             return CommitStatus.KEY_USED
+        if result is not None and commit.pending is None:
+            waiting = held.inbox.get(result.key)
+            # Another call of this key must not be taken out of the inbox.
+            if waiting is not None and waiting.call.fingerprint != result.fingerprint:
+                return CommitStatus.KEY_USED
         if commit.reserves is not None and self._finished(held, commit.reserves):
             return CommitStatus.KEY_USED
         if commit.pending is not None:

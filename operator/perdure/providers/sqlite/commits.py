@@ -94,7 +94,7 @@ def snapshot(db: sqlite3.Connection, owner: Owner, write: SnapshotWrite) -> bool
         if same:
             return True
     unconfirmed = db.execute(f"SELECT 1 FROM unapplied {_OF} AND sequence <= ? LIMIT 1", (*place, write.sequence))
-    if write.sequence >= held.sequence or unconfirmed.fetchone():
+    if write.sequence > held.sequence or unconfirmed.fetchone():
         return False
     if write.follows is None:
         if present is not None and write.sequence < present:
@@ -120,21 +120,25 @@ def _follows(db: sqlite3.Connection, owner: Owner, held: Held, commit: Commit) -
         return None
     if commit.sequence > held.sequence:
         raise LostWrites(f"instance {commit.instance!r} has lost the commits after {held.sequence}")
-    row = None
-    if commit.sequence > held.base:
-        row = db.execute(
-            f"SELECT outcomes FROM journal {_OF} AND sequence=?",
-            (owner.worker, commit.instance.encode(), commit.sequence),
-        ).fetchone()
-    if row is None:
+    if commit.sequence <= held.base:
         raise InternalError(f"commit {commit.sequence} of {commit.instance!r} does not follow {held.sequence}")
-    return Committed(CommitStatus.DUPLICATE, decode_outcomes(row[0]))
+    row = db.execute(
+        f"SELECT outcomes FROM journal {_OF} AND sequence=?",
+        (owner.worker, commit.instance.encode(), commit.sequence),
+    ).fetchone()
+    # Nobody who has kept a snapshot of it asks for the outcomes.
+    return Committed(CommitStatus.DUPLICATE, decode_outcomes(row[0] if row else b""))
 
 
 def _refused(db: sqlite3.Connection, owner: Owner, commit: Commit, now_ms: int) -> CommitStatus | None:
     result = commit.result
     for key in {commit.reserves, None if result is None else result.key} - {None}:
         if results.find(db, owner, commit.instance, key or "", now_ms) is not None:
+            return CommitStatus.KEY_USED
+    if result is not None and commit.pending is None:
+        waiting = inbox.pending(db, owner, commit.instance, result.key)
+        # Another call of this key must not be taken out of the inbox.
+        if waiting is not None and waiting.fingerprint != result.fingerprint:
             return CommitStatus.KEY_USED
     if commit.pending is not None:
         waiting = inbox.pending(db, owner, commit.instance, commit.pending)

@@ -68,9 +68,9 @@ end
 -- What a commit is answered whose sequence is not the next one. base: what is above it was applied under this token.
 local function not_next(keys, sequence, stored, base)
   if sequence > stored then return 'LOST ' .. whole(stored) end
-  local resent = sequence > base and redis.call('LINDEX', keys[JOURNAL], sequence - stored - 1)
-  if resent then return 'DUPLICATE ' .. outcomes_of(resent) end
-  return 'PASSED ' .. whole(stored)
+  if sequence <= base then return 'PASSED ' .. whole(stored) end
+  -- Nobody who has kept a snapshot of it asks for the outcomes.
+  return 'DUPLICATE ' .. outcomes_of(redis.call('LINDEX', keys[JOURNAL], sequence - stored - 1) or '')
 end
 
 local function keep_result(keys, key, result, now, retention, most)
@@ -105,6 +105,11 @@ local function commit(keys, args)
   local now = (reserves or result) and now_ms()
   if (result and finished(keys, args[10], now)) or (reserves and finished(keys, args[8], now)) then
     return 'KEY_USED'
+  end
+  if result and not pending then
+    local state = redis.call('HGET', keys[INBOX], 's' .. args[10])
+    -- Another call of this key must not be taken out of the inbox.
+    if state and fingerprint_of(state) ~= string.sub(args[11], 1, 32) then return 'KEY_USED' end
   end
   if pending then
     local state = redis.call('HGET', keys[INBOX], 's' .. args[9])
@@ -171,7 +176,7 @@ local function snapshot(keys, args)
     and delta == (redis.call('LLEN', keys[SNAPSHOT]) > 1) then
     return 'KEPT'
   end
-  if sequence >= stored then return 'REFUSED' end
+  if sequence > stored then return 'REFUSED' end
   for _, waiting in ipairs(redis.call('SMEMBERS', keys[UNAPPLIED])) do
     if tonumber(waiting) <= sequence then return 'REFUSED' end
   end

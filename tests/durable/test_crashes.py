@@ -1,0 +1,168 @@
+"""A crash at every operation on every store, before it and after it: nothing is lost, doubled or reordered.
+
+The process is an event loop's objects here, which are thrown away; `tests/faults` does the same to real processes.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import random
+from collections.abc import Mapping
+
+import pytest
+
+from perdure.component.component import BoundComponent
+from perdure.durable.effects import BucketAddress, Scope
+from perdure.durable.instance import DurableInstance
+from perdure.durable.policy import BucketPolicy
+from perdure.durable.settings import CommitMode
+from perdure.durable.store import Store
+from perdure.providers.memory import MemoryStore, MemoryWorld
+from support.crashing import Crash, Fuse, all_crashing
+from support.engine import WORKER, call, deadline, environment, library
+
+FAR = BucketPolicy("far", "away")
+Step = dict[str, object]
+
+
+class Model:
+    """What a guest that never crashes would have done."""
+
+    def __init__(self) -> None:
+        self.buckets: dict[str, dict[str, bytes]] = {"near": {}, "far": {}}
+        self.sum = 0
+        self.ended = 0
+
+    def run(self, steps: list[Step]) -> list[object]:
+        self.ended += 1
+        return [self._step(step) for step in steps]
+
+    def _step(self, step: Step) -> object:
+        (kind, args), *_ = step.items()
+        match kind, args:
+            case "put", [bucket, key, value]:
+                self.buckets[str(bucket)][str(key)] = base64.b64decode(str(value))
+            case "remove", [bucket, key]:
+                self.buckets[str(bucket)].pop(str(key), None)
+            case "get", [bucket, key]:
+                return {"value": _text(self.buckets[str(bucket)].get(str(key)))}
+            case "add", [bucket, key, delta]:
+                entries = self.buckets[str(bucket)]
+                total = int(entries.get(str(key), b"0")) + int(str(delta))
+                entries[str(key)] = b"%d" % total
+                return {"number": total}
+            case "swap", [bucket, key, value]:
+                entries = self.buckets[str(bucket)]
+                before = entries.get(str(key))
+                entries[str(key)] = base64.b64decode(str(value))
+                return {"value": _text(before)}
+            case "remember", number:
+                self.sum += int(str(number))
+                return {"number": self.sum}
+        return "nothing"
+
+
+def _text(value: bytes | None) -> str | None:
+    return None if value is None else base64.b64encode(value).decode()
+
+
+def program(chance: random.Random) -> list[Step]:
+    """Some steps whose outcome tells how often those before them were carried out."""
+
+    def step() -> Step:
+        bucket = chance.choice(["near", "far"])
+        match chance.randrange(7):
+            case 0:
+                return {"put": [bucket, chance.choice("ab"), _text(chance.randbytes(3))]}
+            case 1:
+                return {"remove": [bucket, chance.choice("ab")]}
+            case 2 | 3:
+                return {"add": [bucket, "n", chance.randrange(1, 10)]}
+            case 4:
+                return {"swap": [bucket, chance.choice("ab"), _text(chance.randbytes(3))]}
+            case 5:
+                return {"get": [bucket, chance.choice("abn")]}
+            case _:
+                return {"remember": chance.randrange(1, 10)}
+
+    return [step() for _ in range(chance.randrange(1, 5))]
+
+
+class Scenario:
+    """Programs sent one after another by a caller that repeats what was not answered, under the same key."""
+
+    def __init__(self, bound: BoundComponent, stores: Mapping[str, Store], mode: CommitMode, seed: int) -> None:
+        self._bound = bound
+        self._stores = stores
+        self._mode = mode
+        chance = random.Random(seed)
+        self.programs = [program(chance) for _ in range(4)]
+        self._snapshot_after = chance.randrange(4)
+
+    async def play(self, fuse: Fuse) -> tuple[list[object], int]:
+        """The answers, and how many crashes there were."""
+        answers: list[object] = []
+        crashes = 0
+        instance: DurableInstance | None = None
+        code = library(self._bound)
+        stores: Mapping[str, Store] = all_crashing(self._stores, fuse)
+        while len(answers) < len(self.programs):
+            number = len(answers)
+            try:
+                if instance is None or not instance.usable:
+                    settings = environment(stores, FAR, commit=self._mode)
+                    instance = await DurableInstance.open("alice", code, settings, deadline=deadline())
+                result = await call(instance, self._bound, "run", self.programs[number], key=f"key-{number}")
+                answers.append(json.loads(result.body))
+                if number == self._snapshot_after:
+                    taken = await instance.capture()
+                    assert taken is not None
+                    await instance.keep(taken, instance.sequence)
+            except Crash:
+                crashes += 1
+                if instance is not None:
+                    instance.close()
+                instance, stores = None, self._stores
+        final = await DurableInstance.open("alice", code, environment(self._stores, FAR), deadline=deadline())
+        answers.append(json.loads((await call(final, self._bound, "memory")).body)[:2])
+        final.close()
+        code.close()
+        return answers, crashes
+
+
+async def _contents(stores: Mapping[str, Store]) -> dict[str, dict[str, bytes]]:
+    found: dict[str, dict[str, bytes]] = {}
+    for bucket, store in (("near", "home"), ("far", "away")):
+        address = BucketAddress(Scope.WORKER, bucket)
+        keys = (await stores[store].keys(address, None, 100)).keys
+        values = await stores[store].get_many(address, keys)
+        found[bucket] = {key: value for key, value in zip(keys, values, strict=True) if value is not None}
+    return found
+
+
+def _fresh() -> dict[str, Store]:
+    return {name: MemoryStore(MemoryWorld(), WORKER) for name in ("home", "away")}
+
+
+@pytest.mark.parametrize("mode", list(CommitMode))
+@pytest.mark.parametrize("applied", [False, True], ids=["before", "after"])
+async def test_a_crash_at_every_operation(ledger: BoundComponent, mode: CommitMode, applied: bool) -> None:
+    seeds = random.sample(range(1 << 30), 6)
+    boundaries: dict[str, int] = {}
+    for seed in seeds:
+        operations = 0
+        while True:
+            operations += 1
+            stores = _fresh()
+            scenario, model = Scenario(ledger, stores, mode, seed), Model()
+            fuse = Fuse(operations, applied=applied)
+            answers, crashes = await scenario.play(fuse)
+            expected: list[object] = [model.run(steps) for steps in scenario.programs]
+            where = f"seed {seed}, crash at operation {operations} ({fuse.burnt})"
+            assert answers == [*expected, [model.sum, model.ended]], where
+            assert await _contents(stores) == model.buckets, where
+            if not crashes:
+                break
+            boundaries[fuse.burnt or ""] = boundaries.get(fuse.burnt or "", 0) + 1
+    assert boundaries.keys() >= {"claim", "commit", "apply_foreign", "applied", "snapshot", "get_many"}
