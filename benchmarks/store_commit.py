@@ -20,7 +20,7 @@ from harness.report import Cell, Options, Table, main, progress
 from harness.rounds import Contender, Samples, interleave, ratio, spread, spread_over
 from perdure.durable.effects import BucketAddress, Put, Scope
 from perdure.durable.journal import Entry, Event, encode_entry
-from perdure.durable.records import Commit, CommitOutcome, OwnerToken, StoredResult, WorkerId
+from perdure.durable.records import Commit, CommitStatus, OwnerToken, StoredResult, WorkerId
 from perdure.durable.store import Store
 from perdure.providers.redis import RedisConfig, RedisStore
 from perdure.providers.sqlite import SqliteStore
@@ -69,9 +69,9 @@ class Committer:
             effects=self._puts,
             result=StoredResult(key, b"f" * 32, b"null") if key else None,
         )
-        outcome = await self._store.commit(commit)
-        if outcome is not CommitOutcome.APPLIED:
-            raise RuntimeError(f"the store answered {outcome}")
+        committed = await self._store.commit(commit)
+        if committed.status is not CommitStatus.APPLIED:
+            raise RuntimeError(f"the store answered {committed.status}")
 
 
 def entry(sequence: int, key: str | None) -> bytes:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections import deque
+from collections.abc import Sequence
 from importlib.resources import files
 from urllib.parse import urlsplit
 
@@ -59,9 +60,7 @@ class RedisClient:
         self._flights: set[asyncio.Task[None]] = set()
         self._scheduled = False
         self._closed = False
-        source = files("perdure.providers.redis").joinpath("functions.lua").read_text(encoding="utf-8")
-        self._version = hashlib.sha256(source.encode()).hexdigest()[:8]
-        self._library = f"#!lua name=perdure_{self._version}\n" + source.replace("_VERSION", f"_{self._version}")
+        self._version, self._library = function_library()
 
     def _connections(self, config: RedisConfig) -> ConnectionPool:
         options: dict[str, object] = {}
@@ -83,13 +82,13 @@ class RedisClient:
             **options,
         )
 
-    async def call(self, function: str, keys: list[str], *args: Argument, read_only: bool = False) -> object:
+    async def call(self, function: str, keys: Sequence[bytes], *args: Argument) -> object:
         """Run `perdure_<function>`. Loads the library when the server does not have it.
 
         Raises `ProviderUnavailable` (outcome unknown), `Overloaded`.
         """
         name = f"perdure_{function}_{self._version}"
-        command = ("FCALL_RO" if read_only else "FCALL", name, len(keys), *keys, *args)
+        command = ("FCALL", name, len(keys), *keys, *args)
         try:
             return await self.command(*command)
         except _FunctionMissing:
@@ -191,6 +190,15 @@ async def _reply(connection: AbstractConnection) -> object:
         return await connection.read_response()
     except ResponseError as error:
         return error
+
+
+def function_library() -> tuple[str, str]:
+    """The version of our functions, which is part of their names, and the library that holds them."""
+    folder = files("perdure.providers.redis").joinpath("functions")
+    parts = sorted((part for part in folder.iterdir() if part.name.endswith(".lua")), key=lambda part: part.name)
+    source = "\n".join(part.read_text(encoding="utf-8") for part in parts)
+    version = hashlib.sha256(source.encode()).hexdigest()[:8]
+    return version, f"#!lua name=perdure_{version}\n" + source.replace("_VERSION", f"_{version}")
 
 
 class _FunctionMissing(PerdureError):

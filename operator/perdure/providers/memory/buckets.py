@@ -1,0 +1,101 @@
+"""The memory store's buckets, and what effects do to them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from perdure.durable.effects import (
+    BucketAddress,
+    Conflict,
+    Counted,
+    Effect,
+    Increment,
+    Outcome,
+    Put,
+    Remove,
+    Scope,
+    Swap,
+    Swapped,
+    counted,
+)
+from perdure.durable.records import CommitStatus, Committed, ForeignApply, KeyPage
+from perdure.providers.memory.base import Base
+from perdure.providers.memory.world import BucketKey, Mark, Value
+
+
+class Buckets(Base):
+    """Implements `BucketStore`."""
+
+    async def apply_foreign(self, apply: ForeignApply) -> Committed:
+        mark = self._data.marks.get(apply.origin)
+        if mark is not None and apply.sequence <= mark.sequence:
+            return Committed(CommitStatus.DUPLICATE, list(mark.outcomes) if apply.sequence == mark.sequence else [])
+        outcomes = self._apply_all(apply.effects)
+        self._data.marks[apply.origin] = Mark(apply.sequence, outcomes)
+        return Committed(CommitStatus.APPLIED, list(outcomes))
+
+    async def get_many(self, bucket: BucketAddress, keys: Sequence[str]) -> list[bytes | None]:
+        live = self._live(bucket)
+        return [live[key].data if key in live else None for key in keys]
+
+    async def keys(self, bucket: BucketAddress, cursor: str | None, limit: int) -> KeyPage:
+        # The order of code points is that of UTF-8's bytes.
+        names = sorted(key for key in self._live(bucket) if cursor is None or key > cursor)
+        return KeyPage(names[:limit], names[limit - 1] if len(names) > limit else None)
+
+    async def count(self, bucket: BucketAddress) -> int:
+        return len(self._live(bucket))
+
+    def _apply_all(self, effects: Iterable[Effect]) -> list[Outcome]:
+        """The outcomes of the atomic ones."""
+        outcomes = [self._apply(effect) for effect in effects]
+        return [outcome for outcome in outcomes if outcome is not None]
+
+    def _apply(self, effect: Effect) -> Outcome | None:
+        entries = self._entries(effect.bucket)
+        now = self._world.now()
+        held = entries.get(effect.key)
+        if held is not None and not held.live(now):
+            del entries[effect.key]
+            held = None
+        match effect:
+            case Put(_, key, value, ttl_ms):
+                entries[key] = Value(value, _expires(now, ttl_ms))
+                return None
+            case Remove(_, key):
+                entries.pop(key, None)
+                return None
+            case Increment(_, key, delta, ttl_ms):
+                outcome = counted(held.data if held else None, delta)
+                if isinstance(outcome, Counted):
+                    entries[key] = Value(b"%d" % outcome.value, held.expires if held else _expires(now, ttl_ms))
+                return outcome
+            case Swap(_, key, expected, value, ttl_ms):
+                current = held.data if held else None
+                if current != expected:
+                    return Conflict(current)
+                entries[key] = Value(value, _expires(now, ttl_ms))
+                return Swapped()
+
+    def _entries(self, bucket: BucketAddress) -> dict[str, Value]:
+        buckets = self._world.buckets.setdefault(self._worker.namespace, {})
+        return buckets.setdefault(self._bucket_key(bucket), {})
+
+    def _bucket_key(self, bucket: BucketAddress) -> BucketKey:
+        worker = "" if bucket.scope is Scope.NAMESPACE else self._worker.name
+        return (worker, bucket.name, "" if bucket.instance is None else f"i{bucket.instance}")
+
+    def _live(self, bucket: BucketAddress) -> dict[str, Value]:
+        now = self._world.now()
+        return {key: value for key, value in self._entries(bucket).items() if value.live(now)}
+
+    def _drop_buckets(self, instance: str | None) -> int:
+        """Of one instance, or (None) all of the Worker. Returns the number of keys."""
+        buckets = self._world.buckets.get(self._worker.namespace, {})
+        private = None if instance is None else f"i{instance}"
+        gone = [key for key in buckets if key[0] == self._worker.name and private in (None, key[2])]
+        return sum(len(buckets.pop(key)) for key in gone)
+
+
+def _expires(now: float, ttl_ms: int | None) -> float | None:
+    return None if ttl_ms is None else now + ttl_ms / 1000

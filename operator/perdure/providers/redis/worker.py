@@ -1,0 +1,48 @@
+"""What the Redis store keeps of a Worker as a whole: hosts, components; and how all of it is deleted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import cast
+
+from perdure.durable.records import HostRecord
+from perdure.providers.redis.base import Base
+
+_SCAN = 500
+
+
+class WorkerData(Base):
+    """Implements `WorkerStore`."""
+
+    async def announce(self, record: HostRecord, ttl_ms: int) -> list[HostRecord]:
+        reply = await self._client.call("announce", self._keys.hosts, record.host, record.url, ttl_ms)
+        flat = [item.decode() for item in cast("list[bytes]", reply)]
+        return [HostRecord(host, url) for host, url in zip(flat[::2], flat[1::2], strict=True)]
+
+    async def leave(self, host: str) -> None:
+        await self._client.call("leave", self._keys.hosts, host)
+
+    async def keep_component(self, digest: str, data: bytes) -> None:
+        """The bytes travel only if they are not kept yet."""
+        kept = await self._client.call("drop_components", [self._keys.used_components, self._keys.components], digest)
+        if not kept:
+            await self._client.call("keep_component", [self._keys.components], digest, data)
+
+    async def component(self, digest: str) -> bytes | None:
+        return cast("bytes | None", await self._client.call("component", [self._keys.components], digest))
+
+    async def components(self) -> dict[str, int]:
+        flat = cast("list[bytes]", await self._client.call("components", [self._keys.used_components]))
+        return {digest.decode(): int(number) for digest, number in zip(flat[::2], flat[1::2], strict=True)}
+
+    async def purge(self, progress: Callable[[int], None]) -> int:
+        removed, cursor = 0, 0
+        while True:
+            reply = await self._client.command("SCAN", cursor, "MATCH", self._keys.prefix + "*", "COUNT", _SCAN)
+            position, names = cast("tuple[int | bytes, list[bytes]]", reply)
+            cursor = int(position)
+            if names:
+                removed += cast("int", await self._client.command("UNLINK", *names))
+                progress(removed)
+            if cursor == 0:
+                return removed

@@ -1,0 +1,105 @@
+"""The providers that the suite runs against: the one place to add another.
+
+A world is one backend with the stores opened on it, as several hosts have them. To add a provider, subclass `World`
+and name it in `WORLDS`; every test of this folder that takes `store` or `world` then runs against it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+import pytest
+
+from perdure.durable.records import WorkerId
+from perdure.durable.store import Store
+from perdure.providers.memory import MemoryStore, MemoryWorld
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a world may use: `fixture` gives a pytest fixture by its name, `path` is an empty folder of its own."""
+
+    fixture: Callable[[str], object]
+    path: Path
+
+
+class World:
+    """`kind` and `durability`: what `ping` must say."""
+
+    kind: ClassVar[str]
+    durability: ClassVar[str]
+
+    def __init__(self, setting: Setting) -> None:
+        self._setting = setting
+        self._opened: list[Store] = []
+
+    async def open(self, worker: WorkerId) -> Store:
+        """Another client of the same data."""
+        store = await self._open(worker)
+        self._opened.append(store)
+        return store
+
+    async def _open(self, worker: WorkerId) -> Store:
+        raise NotImplementedError
+
+    async def wait(self, seconds: float) -> None:
+        """Until so much time has passed on the store's clock."""
+        await asyncio.sleep(seconds)
+
+    async def close(self) -> None:
+        for store in self._opened:
+            await store.close()
+
+
+class Memory(World):
+    """Its clock jumps. `store`: the class to open, another one for a mutant."""
+
+    kind = "memory"
+    durability = "D0"
+
+    def __init__(self, setting: Setting, store: type[MemoryStore] = MemoryStore) -> None:
+        super().__init__(setting)
+        self._store = store
+        self._ahead = 0.0
+        self._world = MemoryWorld(now=lambda: time.time() + self._ahead)
+
+    async def _open(self, worker: WorkerId) -> Store:
+        return self._store(self._world, worker)
+
+    async def wait(self, seconds: float) -> None:
+        self._ahead += seconds
+
+
+class Sqlite(World):
+    kind = "sqlite"
+    durability = "D2"
+
+    async def _open(self, worker: WorkerId) -> Store:
+        from perdure.providers.sqlite import SqliteStore
+
+        return await SqliteStore.open(self._setting.path / "data.sqlite", worker)
+
+
+class Redis(World):
+    kind = "redis"
+    durability = "D2"
+
+    async def _open(self, worker: WorkerId) -> Store:
+        from perdure.providers.redis import RedisConfig, RedisStore
+        from support.servers import RedisServer
+
+        server = self._setting.fixture("redis")
+        assert isinstance(server, RedisServer)
+        return await RedisStore.open(RedisConfig(server.url), worker)
+
+
+WORLDS: dict[str, type[World]] = {world.kind: world for world in (Memory, Sqlite, Redis)}
+
+
+def world_of(kind: str, request: pytest.FixtureRequest, path: Path) -> World:
+    return WORLDS[kind](Setting(request.getfixturevalue, path))
