@@ -9,7 +9,7 @@ from pathlib import Path
 from perdure.durable.store import Store
 from perdure.errors import ManifestError, ProviderUnavailable
 from perdure.host.config import HostConfig
-from perdure.manifests.provider import KeyValueProvider, Redis, Server
+from perdure.manifests.provider import KeyValueProvider, Postgres, Redis, Server
 from perdure.providers.memory import MemoryStore, MemoryWorld
 from perdure.providers.redis import RedisConfig, RedisStore
 from perdure.providers.sqlite import SqliteStore
@@ -41,12 +41,30 @@ async def _open(provider: KeyValueProvider, config: HostConfig) -> Store:
         if spec.sqlite is not None:
             return await SqliteStore.open(config.data / f"{provider.name}.sqlite", config.worker_id)
         if spec.postgres is not None:
-            raise ManifestError(
-                f"this host has no PostgreSQL provider for KeyValueProvider {provider.name}", field="spec"
-            )
+            return await _open_postgres(provider.name, spec.postgres, config)
         return MemoryStore(MemoryWorld(), config.worker_id)
     except ProviderUnavailable as error:
         raise ProviderUnavailable(f"KeyValueProvider {provider.name}: {error.detail}") from error
+
+
+async def _open_postgres(name: str, spec: Postgres, config: HostConfig) -> Store:
+    try:
+        # Its driver is an extra of its own: a host without PostgreSQL needs none.
+        from perdure.providers.postgres import PostgresConfig, PostgresStore
+    except ModuleNotFoundError as error:
+        raise ManifestError(
+            f"KeyValueProvider {name} needs {error.name}: pip install 'perdure[postgres]'", field="spec.postgres"
+        ) from error
+    found = PostgresConfig(
+        url=spec.url,
+        credentials=_credentials(name, config.secrets, wanted=spec.credentials_secret_ref is not None),
+        tls=spec.tls is not None,
+        ca=_authority(name, spec, config.secrets),
+        timeout=spec.timeout / 1000,
+        connections=spec.pool_size,
+        schema=spec.schema_name,
+    )
+    return await PostgresStore.open(found, config.worker_id)
 
 
 def _redis(name: str, spec: Redis, secrets: Path) -> RedisConfig:
