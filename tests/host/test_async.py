@@ -13,6 +13,7 @@ from typing import Any
 
 import aiohttp
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from support.guests import COMPILED, guest
 from support.hosts import Client, local_host
@@ -282,12 +283,26 @@ async def test_what_was_accepted_runs_on_the_host_that_comes_next(tmp_path: Path
         assert await client.call(f"i-{keys[0]}", "counted") == (200, 0)
 
 
-async def test_what_happens_is_counted(client: Client, tmp_path: Path) -> None:
-    at = {"Perdure_Schedule_At": later(600)}
-    _, _, headers = await accept(client, "a", "sleep", 1, Idempotency_Key="one", **at)
-    await accept(client, "a", "sleep", 1, Idempotency_Key="one", **at)
-    await accept(client, "a", "counted", Idempotency_Key="one", **at)
-    async with client.session.delete(client.url + headers["Location"]):
-        pass
-    _, _, headers = await accept(client, "a", "sleep", 1)
-    await ended(client, headers["Location"])
+async def test_what_happens_is_counted(tmp_path: Path) -> None:
+    manifest = tmp_path / "worker.yaml"
+    manifest.write_text(MANIFEST)
+    base = guest("trouble").parent
+    at = {"Idempotency_Key": "one", "Perdure_Schedule_At": later(600)}
+    async with local_host(manifest, tmp_path / "data", base=base, cache=COMPILED) as (running, client):
+        _, _, headers = await accept(client, "a", "sleep", 1, **at)
+        await accept(client, "a", "sleep", 1, **at)
+        await accept(client, "a", "counted", **at)
+        async with client.session.delete(client.url + headers["Location"]):
+            pass
+        _, _, headers = await accept(client, "a", "sleep", 1)
+        await ended(client, headers["Location"])
+        async with client.session.get(running.metrics_url + "/metrics") as reply:
+            families = text_string_to_metric_families(await reply.text())
+        found = {
+            (sample.name, *sample.labels.values()): sample.value for family in families for sample in family.samples
+        }
+    counts = {outcome: found.get(("perdure_async_calls_total", outcome)) for outcome in
+              ("accepted", "pending", "conflict", "cancelled", "full")}  # fmt: skip
+    assert counts == {"accepted": 2, "pending": 1, "conflict": 1, "cancelled": 1, "full": None}
+    assert found["perdure_async_attempts_total", "succeeded"] == 1
+    assert found["perdure_instances_quarantined",] == found["perdure_ownership_conflicts_total",] == 0
