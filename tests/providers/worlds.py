@@ -98,7 +98,22 @@ class Redis(World):
         return await RedisStore.open(RedisConfig(server.url), worker)
 
 
-WORLDS: dict[str, type[World]] = {world.kind: world for world in (Memory, Sqlite, Redis)}
+class Postgres(World):
+    """A server without fsync: the suite is about the contract, and so the level is that of a server without it."""
+
+    kind = "postgres"
+    durability = "D0"
+
+    async def _open(self, worker: WorkerId) -> Store:
+        from perdure.providers.postgres import PostgresConfig, PostgresStore
+        from support.postgres import PostgresServer
+
+        server = self._setting.fixture("postgres")
+        assert isinstance(server, PostgresServer)
+        return await PostgresStore.open(PostgresConfig(server.url), worker)
+
+
+WORLDS: dict[str, type[World]] = {world.kind: world for world in (Memory, Sqlite, Redis, Postgres)}
 
 
 def world_of(kind: str, request: pytest.FixtureRequest, path: Path) -> World:
