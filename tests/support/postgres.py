@@ -66,13 +66,8 @@ class PostgresServer:
             secret.write_text(self.password)
             self.give(secret)
             arguments = ["--auth=scram-sha-256", f"--pwfile={secret}"]
-        subprocess.run(
-            [programs() / "initdb", "-D", self.directory / "data", "-U", "postgres", "-E", "UTF8", "--locale=C",
-             "--no-sync", *arguments],
-            check=True,
-            stdout=subprocess.DEVNULL,
-            **_user(),
-        )  # fmt: skip
+        self.run("initdb", "-D", self.directory / "data", "-U", "postgres", "-E", "UTF8", "--locale=C", "--no-sync",
+                 *arguments)  # fmt: skip
 
     def give(self, path: Path) -> None:
         """Make a file the server's own, as it wants its secrets."""
@@ -107,6 +102,19 @@ class PostgresServer:
         """SIGKILL; its children notice and go."""
         self._end(signal.SIGKILL)
 
+    def reconfigure(self, setting: str) -> None:
+        """Add a line to postgresql.conf and have it read."""
+        with (self.directory / "data" / "postgresql.conf").open("a") as file:
+            file.write(setting + "\n")
+        assert self.process is not None
+        self.process.send_signal(signal.SIGHUP)
+
+    def promote(self) -> None:
+        self.run("pg_ctl", "promote", "-w", "-D", self.directory / "data")
+
+    def run(self, program: str, *arguments: str | Path) -> None:
+        subprocess.run([programs() / program, *arguments], check=True, stdout=subprocess.DEVNULL, **_user())
+
     def _end(self, how: signal.Signals) -> None:
         if self.process is not None:
             self.process.send_signal(how)
@@ -123,11 +131,27 @@ class PostgresServer:
 def postgres_server(*settings: str, password: str | None = None) -> Iterator[PostgresServer]:
     """`settings`: as of postgresql.conf, such as "fsync=off"."""
     options = tuple(part for setting in settings for part in ("-c", setting))
+    with _server(options, password) as server:
+        server.create()
+        server.start()
+        yield server
+
+
+@contextlib.contextmanager
+def standby_of(primary: PostgresServer) -> Iterator[PostgresServer]:
+    """A hot standby that streams from `primary`."""
+    with _server(primary.options, None) as server:
+        server.run("pg_basebackup", "-D", server.directory / "data", "-h", "127.0.0.1", "-p", str(primary.port),
+                   "-U", "postgres", "-R", "-X", "stream", "-c", "fast", "--no-sync")  # fmt: skip
+        server.start()
+        yield server
+
+
+@contextlib.contextmanager
+def _server(options: tuple[str, ...], password: str | None) -> Iterator[PostgresServer]:
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as directory:
         server = PostgresServer(free_port(), Path(directory), options, password)
         server.give(server.directory)
-        server.create()
-        server.start()
         try:
             yield server
         finally:
