@@ -175,7 +175,7 @@ class PostgresClient:
         connection: asyncpg.Connection = await asyncpg.connect(
             config.url,
             timeout=config.timeout,
-            ssl=ssl.create_default_context(cafile=config.ca) if config.tls else False,
+            ssl=self._tls(),
             target_session_attrs="primary" if "," in config.where else "any",
             server_settings={
                 "application_name": "perdure",
@@ -196,6 +196,16 @@ class PostgresClient:
             connection.terminate()
             raise
         return connection
+
+    def _tls(self) -> ssl.SSLContext | bool:
+        if not self._config.tls:
+            return False
+        try:
+            return ssl.create_default_context(cafile=self._config.ca)
+        except OSError as error:
+            raise ProviderUnavailable(
+                f"PostgreSQL at {self.where}: the CA certificate {self._config.ca} cannot be read ({error})"
+            ) from error
 
     async def _run(self, connection: asyncpg.Connection, request: _Request) -> list[Row]:
         for attempt in range(_REPEATS):
@@ -218,9 +228,23 @@ class PostgresClient:
 
     @contextlib.contextmanager
     def _watched(self, connection: asyncpg.Connection, seconds: float) -> Iterator[None]:
-        watchdog = asyncio.get_running_loop().call_later(seconds + _GRACE, connection.terminate)
+        """Cut the connection when it takes longer. Raises `ProviderUnavailable` then."""
+        cut = False
+
+        def give_up() -> None:
+            nonlocal cut
+            cut = True
+            connection.terminate()
+
+        watchdog = asyncio.get_running_loop().call_later(seconds + _GRACE, give_up)
         try:
             yield
+        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+            if not cut:
+                raise
+            raise ProviderUnavailable(
+                f"PostgreSQL at {self.where} did not answer within {seconds + _GRACE:g} s"
+            ) from error
         finally:
             watchdog.cancel()
 

@@ -47,8 +47,6 @@ def translate(error: Exception, where: str) -> PerdureError:
         return _of_server(error, where)
     if isinstance(error, ssl.SSLError):
         return ProviderUnavailable(f"PostgreSQL at {where}: TLS failed ({error.reason or error})", retry_after=5)
-    if isinstance(error, (FileNotFoundError, PermissionError)) and error.filename is not None:
-        return ProviderUnavailable(f"PostgreSQL at {where}: {error.filename} cannot be read ({error.strerror})")
     if isinstance(error, asyncpg.ClientConfigurationError):
         return ProviderUnavailable(f"PostgreSQL at {where}: the URL cannot be used ({error})", retry_after=30)
     # asyncpg's own refusal of an argument is a ValueError too: that is a defect.
