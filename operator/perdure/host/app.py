@@ -206,6 +206,7 @@ def _environment(
         catalog=catalog_of(config.effective),
         hooks=metrics,
         limits=pool.limits,
+        timeout=config.worker.spec.limits.invocation_timeout / 1000,
         pool=pool,
         retention_ms=config.worker.spec.durability.result_retention,
         variables=config.variables,
