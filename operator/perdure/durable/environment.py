@@ -23,7 +23,8 @@ LogSink = Callable[[str, str, bytes], None]
 @dataclass(frozen=True, slots=True)
 class EngineEnvironment:
     """`stores`: by provider name, the home one included. `pool`: fresh instances with these `limits`, where some are
-    kept ready. Times in nanoseconds; `retention_ms` of stored results."""
+    kept ready. Clocks in nanoseconds; `retention_ms` of stored results. Seconds: `timeout` for an invocation that goes
+    on without its caller, `recovery` for all that an opening repeats."""
 
     worker: WorkerId
     host: str
@@ -36,6 +37,8 @@ class EngineEnvironment:
     snapshots: SnapshotPolicy = field(default_factory=SnapshotPolicy)
     retry: RetryPolicy = field(default_factory=RetryPolicy)
     update: UpdatePolicy = UpdatePolicy.RESTART
+    timeout: float = 30.0
+    recovery: float = 300.0
     watch: HomeWatch = field(default_factory=HomeWatch)
     retention_ms: int = 24 * 3600 * 1000
     max_results: int = 10_000

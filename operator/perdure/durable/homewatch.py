@@ -38,8 +38,8 @@ class HomeWatch:
             self._identity = claim.store
         elif claim.store != self._identity and self.problem is None:
             self.problem = (
-                "the contents of the home store were replaced while this host ran (emptied, or another server): nothing "
-                "runs until its hosts are restarted, which accepts the store as it is now"
+                "the contents of the home store were replaced while this host ran (emptied, or another server): "
+                "nothing runs until its hosts are restarted, which accepts the store as it is now"
             )
         if self.problem is not None:
             raise LostWrites(self.problem, retry_after=30)

@@ -8,6 +8,7 @@ stored.
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 import time
 from collections import OrderedDict
@@ -91,8 +92,10 @@ class DurableInstance:
         claim = await claim_instance(name, environment)
         require_running(name, claim)
         begun = time.perf_counter()
+        # What others began must not be cut short because this caller has little time left.
+        now = asyncio.get_running_loop().time()
         try:
-            recovered = await recover(name, claim, library, environment, deadline)
+            recovered = await recover(name, claim, library, environment, max(deadline, now + environment.recovery))
         except Quarantined as error:
             if error.lasting:
                 await _note_quarantine(name, claim, environment, error)
@@ -104,7 +107,8 @@ class DurableInstance:
             for key in recovered.keys:
                 instance._remember(key)
             if recovered.unfinished is not None:
-                await instance._finish(recovered.unfinished, deadline)
+                now = asyncio.get_running_loop().time()
+                await instance._finish(recovered.unfinished, max(deadline, now + environment.timeout))
         except BaseException:
             instance.close()
             raise

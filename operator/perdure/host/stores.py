@@ -9,9 +9,9 @@ from pathlib import Path
 from perdure.durable.store import Store
 from perdure.errors import ManifestError, ProviderUnavailable
 from perdure.host.config import HostConfig
-from perdure.manifests.provider import KeyValueProvider, Postgres, Redis, Server
+from perdure.manifests.provider import KeyValueProvider, Postgres, Redis, Sentinel, Server
 from perdure.providers.memory import MemoryStore, MemoryWorld
-from perdure.providers.redis import RedisConfig, RedisStore
+from perdure.providers.redis import RedisConfig, RedisStore, Sentinels
 from perdure.providers.sqlite import SqliteStore
 
 
@@ -68,18 +68,25 @@ async def _open_postgres(name: str, spec: Postgres, config: HostConfig) -> Store
 
 
 def _redis(name: str, spec: Redis, secrets: Path) -> RedisConfig:
-    if spec.url is None or spec.cluster or spec.wait_replicas:
-        raise ManifestError(
-            f"this host cannot reach KeyValueProvider {name} by sentinel, cluster or waitReplicas: give it a plain url",
-            field="spec.redis",
-        )
+    """Of a master that Sentinels name, the url holds nothing but the database."""
     return RedisConfig(
-        url=spec.url,
+        url=spec.url or f"redis://{name}/{spec.sentinel.database if spec.sentinel else 0}",
         credentials=_credentials(name, secrets, wanted=spec.credentials_secret_ref is not None),
-        tls=spec.tls is not None or spec.url.startswith("rediss:"),
+        tls=spec.tls is not None or (spec.url or "").startswith("rediss:"),
         ca=_authority(name, spec, secrets),
         timeout=spec.timeout / 1000,
         connections=spec.pool_size,
+        sentinels=None if spec.sentinel is None else _sentinels(name, spec.sentinel, secrets),
+        cluster=spec.cluster,
+        wait_replicas=spec.wait_replicas,
+    )
+
+
+def _sentinels(name: str, spec: Sentinel, secrets: Path) -> Sentinels:
+    return Sentinels(
+        master_name=spec.master_name,
+        urls=tuple(f"redis://{address}" for address in spec.addresses),
+        credentials=_credentials(f"{name}-sentinel", secrets, wanted=spec.credentials_secret_ref is not None),
     )
 
 
