@@ -16,7 +16,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from support.guests import COMPILED, guest
-from support.hosts import Client, local_host
+from support.hosts import Client, HostProcess, local_host
 
 ASYNC = {"Prefer": "respond-async"}
 MANIFEST = """
@@ -306,3 +306,28 @@ async def test_what_happens_is_counted(tmp_path: Path) -> None:
     assert counts == {"accepted": 2, "pending": 1, "conflict": 1, "cancelled": 1, "full": None}
     assert found["perdure_async_attempts_total", "succeeded"] == 1
     assert found["perdure_instances_quarantined",] == found["perdure_ownership_conflicts_total",] == 0
+
+
+async def test_a_host_that_dies_right_after_accepting(tmp_path: Path) -> None:
+    """The caller got no reply and sends the call again; it is carried out once. The control: before, nothing was."""
+    manifest = tmp_path / "worker.yaml"
+    manifest.write_text(MANIFEST.replace("file:trouble.wasm", f"file:{guest('trouble')}"))
+    process = HostProcess(manifest, tmp_path / "data")
+    path = "/v1/instances/a/functions/sleep"
+    try:
+        process.start(PERDURE_FAULTPOINT="accept.after:1")
+        async with aiohttp.ClientSession() as session:
+            client = Client(process.url, session)
+            assert (await client.get("/v1/instances/a/invocations/one"))[0] == 404
+            with pytest.raises(aiohttp.ClientError):
+                await post(client, path, 1, **ASYNC, Idempotency_Key="one")
+            process.wait()
+        process.start()
+        async with aiohttp.ClientSession() as session:
+            client = Client(process.url, session)
+            assert (await ended(client, "/v1/instances/a/invocations/one"))["result"] == 1
+            status, document, _ = await post(client, path, 1, **ASYNC, Idempotency_Key="one")
+            assert (status, document["state"]) == (202, "succeeded")
+            assert await client.call("a", "counted") == (200, 1)
+    finally:
+        process.stop()
