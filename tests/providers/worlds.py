@@ -112,7 +112,23 @@ class RedisCluster(World):
         return await RedisStore.open(RedisConfig(nodes[0].url, cluster=True), worker)
 
 
-WORLDS: dict[str, type[World]] = {world.name: world for world in (Memory, Sqlite, Redis, RedisCluster)}
+class Postgres(World):
+    """A server without fsync: the suite is about the contract, and so the level is that of a server without it."""
+
+    name = "postgres"
+    kind = "postgres"
+    durability = "D0"
+
+    async def _open(self, worker: WorkerId) -> Store:
+        from perdure.providers.postgres import PostgresConfig, PostgresStore
+        from support.postgres import PostgresServer
+
+        server = self._setting.fixture("postgres")
+        assert isinstance(server, PostgresServer)
+        return await PostgresStore.open(PostgresConfig(server.url), worker)
+
+
+WORLDS: dict[str, type[World]] = {world.name: world for world in (Memory, Sqlite, Redis, RedisCluster, Postgres)}
 
 
 def world_of(name: str, request: pytest.FixtureRequest, path: Path) -> World:
