@@ -8,7 +8,8 @@ import pytest
 
 from perdure.errors import ManifestError
 from perdure.reconciler.objects.pods import CHECKSUM, checksum, pod_template
-from support.plans import REDIS, SECURE, SQLITE, plan
+from perdure.reconciler.objects.purge import purge_job
+from support.plans import POSTGRES, REDIS, SECURE, SQLITE, plan
 
 OTHER = {"redis": {"url": "redis://other:6379/1"}}
 DIGEST = "e" * 64
@@ -95,6 +96,27 @@ def test_secrets_of_providers_are_mounted_where_hosts_look() -> None:
     assert volumes[mounts["/etc/perdure/secrets/main"]["name"]]["secret"] == {"secretName": "redis-auth"}
     authority = volumes[mounts["/etc/perdure/secrets/main-ca"]["name"]]["secret"]
     assert authority == {"secretName": "redis-ca", "items": [{"key": "authority.pem", "path": "authority.pem"}]}
+
+
+def test_secrets_of_postgres_are_mounted_like_those_of_redis() -> None:
+    spec = pod_template(plan(providers={"main": POSTGRES}))["spec"]
+    mounts = by("mountPath", spec["containers"][0]["volumeMounts"])
+    volumes = by("name", spec["volumes"])
+    assert volumes[mounts["/etc/perdure/secrets/main"]["name"]]["secret"] == {"secretName": "pg-auth"}
+    authority = volumes[mounts["/etc/perdure/secrets/main-ca"]["name"]]["secret"]
+    assert authority == {"secretName": "pg-ca", "items": [{"key": "ca.crt", "path": "ca.crt"}]}
+
+
+def test_secrets_of_sentinels_are_their_own() -> None:
+    sentinel = {"masterName": "m", "addresses": ["s:26379"], "credentialsSecretRef": {"name": "sentinel-auth"}}
+    given = {"main": {"redis": {"sentinel": sentinel, "credentialsSecretRef": {"name": "redis-auth"}}}}
+    spec = pod_template(plan(providers=given))["spec"]
+    mounts = by("mountPath", spec["containers"][0]["volumeMounts"])
+    volumes = by("name", spec["volumes"])
+    for path, secret in (("main", "redis-auth"), ("main-sentinel", "sentinel-auth")):
+        assert volumes[mounts[f"/etc/perdure/secrets/{path}"]["name"]]["secret"] == {"secretName": secret}
+    job = purge_job(plan(providers=given), 9)["spec"]["template"]["spec"]
+    assert "/etc/perdure/secrets/main-sentinel" in by("mountPath", job["containers"][0]["volumeMounts"])
 
 
 def test_variables_cannot_override_the_process_environment() -> None:
@@ -195,6 +217,9 @@ def test_the_checksum_stays(change: dict[str, Any]) -> None:
         {"changes": {"insecure_registries": ("r:5000",)}},
         {"component": {"configMap": {"name": "another"}}},
         {"limits": {"memory": "32Mi"}},
+        {"durability": {"commit": "Effect"}},
+        {"retry": {"maxAttempts": 9}},
+        {"update": "Migrate"},
         {"env": [{"name": "A", "value": "b"}]},
         {"keyValue": {"undeclaredBuckets": "Allow", "buckets": [{"name": "b"}]}},
         {"providers": {"main": OTHER}},
