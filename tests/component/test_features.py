@@ -81,11 +81,65 @@ async def test_what_is_harmless_runs(engine: Engine, text: str) -> None:
         ("(component (core func (canon context.get i32 0)))", "context.get"),
         ("(component (core func (canon thread.yield)))", "thread.yield"),
         ('(component (import "f" (func $f async)) (core func (canon lower (func $f))))', "async"),
+        ('(component (import "f" (func $f (param "x" (stream u8)))) (core func (canon lower (func $f))))', "stream<T>"),
+        ('(component (import "f" (func $f (param "x" (future u8)))) (core func (canon lower (func $f))))', "future<T>"),
     ],
 )  # fmt: skip
 async def test_what_is_not_supported_is_named(engine: Engine, text: str, said: str) -> None:
     with pytest.raises(ComponentUnsupported, match=said):
         await Component.load(engine, _binary(text))
+
+
+_ASYNC_LIFT = """(component
+  (core module $m (func (export "f") (result i32) unreachable)) (core instance $i (instantiate $m))
+  (func (export "f") async (canon lift (core func $i "f") async)))"""
+_FUNC_IMPORT = (types(b"\x40\0\x01\0"), section(10, vec([extern("f") + b"\x01\0"])))
+
+
+def _wat(text: str) -> bytes:
+    return bytes(wat2wasm(text))
+
+
+def _canon(*data: bytes) -> bytes:
+    return component(*data[:-1], section(8, vec([data[-1]])))
+
+
+@pytest.mark.parametrize(
+    ("data", "feature"),
+    [
+        # What the validator knows, and has switched off.
+        (_wat("(component (type error-context))"), "error-context"),
+        (_wat("(component (core func (canon error-context.drop)))"), "error-context"),
+        (_wat("(component (type (map string u8)))"), "map<K, V>"),
+        (_wat("(component (type (list u8 4)))"), "fixed-length lists"),
+        (_wat(_ASYNC_LIFT), "async functions"),
+        (_wat("(component (core func (canon subtask.cancel async)))"), "async functions"),
+        (_wat("(component (core func (canon thread.index)))"), "threads"),
+        (_wat("(component (core func (canon thread.available_parallelism)))"), "threads"),
+        (_wat('(component (import "v" (value string)))'), "values"),
+        (_wat('(component (import "f" (func $f)) (start $f))'), "component start"),
+        (component(section(12, b"\0")), "values"),
+        (_wat('(component (import "f" (func $f)) (core type $t (func)) (core func (canon lower (func $f) gc (core-type $t))))'), "GC types"),
+        (_wat('(component (import "a" (implements "x:y/z") (instance)))'), "implements"),
+        (_wat("(component (type (resource (rep i64))))"), "64-bit memories"),
+        (_wat("(component (core module (memory 1 (pagesize 1))))"), "custom page sizes"),
+        (_wat("(component (core module (type $f (func)) (type (cont $f))))"), "stack switching"),
+        (_canon(b"\x2e\0\0"), "forwarding of streams and futures"),
+        # What it cannot read, and the decoder can.
+        (_canon(b"\x08"), "backpressure.set"),
+        (_canon(types(b"\x3f\x7f\0"), b"\x07\0"), "resource.drop async"),
+        (_canon(b"\x60\0"), "built-in 0x60"),
+        (_canon(*_FUNC_IMPORT, b"\x01\0\0\x01\x0a"), "canonical option 0xa"),
+        (component(types(b"\x42\x01\x01" * 120 + b"\x42\0")), "types within one another over 64 deep"),
+        # What it takes, and the decoder does not.
+        (component(types(b"\x42\x01\x01" * 80 + b"\x42\0")), "types within one another over 64 deep"),
+        (_wat("(component " * 40 + ")" * 40), "components within one another over 32 deep"),
+    ],
+)  # fmt: skip
+async def test_each_feature_keeps_its_name(engine: Engine, data: bytes, feature: str) -> None:
+    with pytest.raises(ComponentUnsupported) as caught:
+        await Component.load(engine, data)
+    assert caught.value.feature == feature
 
 
 _FUNC_AS_INSTANCE = component(
@@ -112,6 +166,6 @@ _EXPORT_AS_CORE_INSTANCE = component(
     ids=["a function", "a core export", "a core export as a core instance"],
 )
 def test_an_alias_as_another_sort_is_malformed(data: bytes) -> None:
-    """Linking comes before wasmtime's validator: it must see for itself."""
+    """wasmtime's validator comes before linking, which sees for itself even so."""
     with pytest.raises(ComponentError, match="as (core )?instance"):
         link(decode_component(data))

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import re
 from collections.abc import Callable
 
 import wasmtime
-from wasmtime.component import Component as StockComponent
 
 from perdure.component.cache import CompiledCache
 from perdure.component.canonical.functions import export_code, import_code
@@ -22,10 +20,10 @@ from perdure.component.lifted import Callee
 from perdure.component.link import link
 from perdure.component.plan import ExportedFunc, HostImport, Lift, LinkPlan, Lower, ResourceBuiltin
 from perdure.component.scan import Hazards, hazards
-from perdure.component.skeleton import skeleton
 from perdure.component.state import StateLayout, state_layout
 from perdure.component.template import HostFunctions, Template
-from perdure.errors import ComponentError, ComponentUnsupported
+from perdure.component.validator import last_cause, refusal, validate
+from perdure.errors import ComponentUnsupported
 
 
 class Component:
@@ -63,13 +61,14 @@ class Component:
         digest = "sha256:" + hashlib.sha256(data).hexdigest()
         cache = CompiledCache(engine.config.cache_dir, engine.config.cache_bytes, engine.config.fingerprint())
         key = f"{digest} rewriting {REWRITING}"
+        if not cache.holds(key):  # else the same bytes were validated when they were compiled
+            validate(data)
         plan = link(decode_component(data))
         cores = [read_module(module) for module in plan.modules]
         modules = cache.load(engine.wasmtime, key, len(plan.modules))
         if modules is None:
             if len(data) > 1 << 20:
                 say(f"compiling {len(data):,} bytes; this is kept for the next start")
-            validate(data)
             exposed = (expose(module, core) for module, core in zip(plan.modules, cores, strict=True))
             modules = [_compiled(engine, module) for module in exposed]
             cache.save(key, modules)
@@ -90,56 +89,13 @@ def _hazards(cache: CompiledCache, key: str, plan: LinkPlan, cores: list[CoreMod
     return found
 
 
-_NOT_IMPLEMENTED = (
-    "is a reexport of an imported function which is not implemented",
-    "exporting a component from the root component is not supported",
-)
-"""What wasmtime's own components cannot do; it says so after the whole component has been found valid."""
-_GATED = re.compile(r"(?:component model |`)([\w -]+?)`? feature")
-"""How the validator names a feature that is not switched on."""
-_SWITCHED_OFF = re.compile(r"([\w -]+?) (?:support is not|must be) enabled")
-_GATE_NAMES = {"cm64": "64-bit memories", "cm-implements": "implements", "map": "map<K, V>"}
-
-
 def _compiled(engine: Engine, module: bytes) -> wasmtime.Module:
     """Raises `ComponentError` for code that is not valid, and `ComponentUnsupported` for what the engine does not run:
     threads and relaxed SIMD, so that replay is exact."""
     try:
         return wasmtime.Module(engine.wasmtime, module)
     except wasmtime.WasmtimeError as error:
-        reason = last_cause(error)
-        switched_off = _SWITCHED_OFF.search(reason)
-        if switched_off is None:
-            raise ComponentError(f"not a valid component: {reason}") from error
-        feature = switched_off[1].strip()
-        raise ComponentUnsupported(f"the component uses {feature}: {reason}", feature=feature) from error
-
-
-def last_cause(error: wasmtime.WasmtimeError) -> str:
-    """The innermost of the causes that wasmtime lists, without its number."""
-    lines = str(error).strip().splitlines() or ["unknown reason"]
-    return re.sub(r"^\d+: ", "", lines[-1].strip())
-
-
-def validate(data: bytes) -> None:
-    """wasmtime's validator says whether the decoder's reading was of a valid component; nothing runs before it.
-
-    The bodies of functions are validated where the core modules are compiled.
-    """
-    settings = wasmtime.Config()
-    settings.cranelift_opt_level = "none"
-    try:
-        StockComponent(wasmtime.Engine(settings), skeleton(data))
-    except wasmtime.WasmtimeError as error:
-        reason = last_cause(error)
-        if any(said in str(error) for said in _NOT_IMPLEMENTED):
-            return
-        if gated := _GATED.search(reason):
-            feature = _GATE_NAMES.get(gated[1], gated[1])
-            raise ComponentUnsupported(f"the component uses {feature}: {reason}", feature=feature) from error
-        if reason == "root-level component imports are not supported":
-            raise ComponentUnsupported("the component imports a component", feature="component imports") from error
-        raise ComponentError(f"not a valid component: {reason}") from error
+        raise refusal(last_cause(error)) from error
 
 
 class BoundComponent:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 from dataclasses import dataclass
 
 import wasmtime
 
 from perdure.component.about import About
-from perdure.component.component import Component, last_cause, validate
+from perdure.component.component import Component
 from perdure.component.engine import Engine
 from perdure.component.host import ImportResolver, RefusedFunction
+from perdure.component.validator import last_cause
 from perdure.component.worlds import Reason
 from perdure.errors import ComponentError, ComponentUnsupported
 
@@ -63,9 +62,6 @@ async def _problem(data: bytes, engine: Engine, resolver: ImportResolver) -> Rea
         component = await Component.load(engine, data)
         component.bind(resolver)
     except ComponentUnsupported as error:
-        with contextlib.suppress(ComponentUnsupported):
-            # It may have stopped before the component was found to be valid.
-            await asyncio.to_thread(validate, data)
         return Reason(error.feature, error.detail)
     return None
 
