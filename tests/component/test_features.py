@@ -42,6 +42,46 @@ def _passed_on(exported: str, imported: str, types: str = "") -> str:
 _FUNC = "(type $f (func))"
 
 
+def _in_groups(last: str = "two") -> bytes:
+    """Imports of one module in groups: with a description each, and with one for all. `f` adds all of them up."""
+    definer = core_module(
+        section(1, vec([b"\x60\0\1\x7f"])),
+        section(3, vec([b"\0", b"\0"])),
+        section(5, vec([b"\0\1"])),
+        section(6, vec([b"\x7f\0\x41\1\x0b"])),
+        section(7, vec([name("") + b"\2\0", name("g") + b"\3\0", name("one") + b"\0\0", name("two") + b"\0\1"])),
+        section(10, vec([b"\4\0\x41\x0a\x0b", b"\5\0\x41\xe4\0\x0b"])),
+    )
+    each = name("a") + name("") + b"\x7f" + vec([name("") + b"\2\0\1", name("g") + b"\3\x7f\0"])
+    alike = name("a") + name("") + b"\x7e\0\0" + vec([name("one"), name(last)])
+    body = b"\0\x10\0\x10\1\x6a\x23\0\x6a\x3f\0\x6a\x0b"  # one() + two() + g + memory.size
+    user = core_module(
+        section(1, vec([b"\x60\0\1\x7f"])),
+        section(2, vec([each, alike])),
+        section(3, vec([b"\0"])),
+        section(7, vec([name("f") + b"\0\2"])),
+        section(10, vec([bytes([len(body)]) + body])),
+    )
+    return component(
+        definer,
+        user,
+        section(2, vec([b"\0\0\0", b"\0\1" + vec([name("a") + b"\x12\0"])])),
+        section(6, vec([b"\0\0\1\1" + name("f")])),
+        types(b"\x40\0\0\x79"),
+        section(8, vec([b"\0\0\0\0\0"])),
+        section(11, vec([extern("f") + b"\1\0\0"])),
+    )
+
+
+async def test_imports_in_groups_are_those_written_singly(engine: Engine) -> None:
+    loaded = await Component.load(engine, _in_groups())
+    instance = await loaded.bind(Host({})).instantiate(None)
+    assert await instance.call(loaded.exports[0], []) == 100 + 10 + 1 + 1
+    instance.close()
+    with pytest.raises(ComponentError, match="an item named `absent`"):
+        await Component.load(engine, _in_groups("absent"))
+
+
 @pytest.mark.parametrize(
     "text",
     [

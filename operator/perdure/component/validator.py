@@ -16,6 +16,7 @@ from wasmtime.component import Component as StockComponent
 from perdure.component.coremodule import encoded_section
 from perdure.component.decode import decode_component
 from perdure.component.decode.sections import FORWARDING
+from perdure.component.engine import allow_compact_imports
 from perdure.component.skeleton import skeleton
 from perdure.errors import ComponentError, ComponentUnsupported
 
@@ -58,6 +59,7 @@ def validate(data: bytes) -> None:
     """
     settings = wasmtime.Config()
     settings.cranelift_opt_level = "none"
+    allow_compact_imports(settings)
     try:
         StockComponent(wasmtime.Engine(settings), _HEADER + encoded_section(_COMPONENT, skeleton(data)))
     except wasmtime.WasmtimeError as error:
