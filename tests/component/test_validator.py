@@ -69,6 +69,12 @@ async def test_what_is_in_the_cache_was_validated(monkeypatch: pytest.MonkeyPatc
         assert validated == [data, unvalidated, unvalidated]
 
 
+async def test_code_that_is_never_compiled_is_validated(engine: Engine) -> None:
+    with pytest.raises(ComponentError, match="type mismatch"):
+        await Component.load(engine, bytes(wat2wasm("(component (component (core module (func (drop)))))")))
+    await Component.load(engine, bytes(wat2wasm("(component (component (core module (func (nop)))))")))
+
+
 async def test_a_component_that_doubles_is_valid_and_refused(engine: Engine) -> None:
     """wasmtime unfolds what a component instantiates, so that 31 doublings end its process (below, as a control)."""
     data = _doubling(31)
