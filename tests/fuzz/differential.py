@@ -12,7 +12,8 @@ import sys
 import wasmtime
 from wasmtime import wat2wasm
 
-from fuzz.harness import Fuzzer, Unexpected, main
+from fuzz.command import main
+from fuzz.harness import Fuzzer, Unexpected
 from perdure.component.engine import Engine
 from support.generated.compare import TRAPPED, echo_of_ours, echo_of_theirs, expected, wild_of_ours, wild_of_theirs
 from support.generated.source import Seeded, pick
@@ -25,6 +26,8 @@ class DifferentialFuzzer(Fuzzer):
     """Each case compiles two components under both runtimes."""
 
     name = "differential"
+    unit = "comparisons"
+    accepted = ("echo", "wild value")
 
     def __init__(self) -> None:
         self._runner = asyncio.Runner()
