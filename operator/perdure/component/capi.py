@@ -2,7 +2,7 @@
 
 wasmtime's own Python classes are used for engines, modules and stores; calls, memories and host functions go
 through here because the classes cost several microseconds each. Signatures: wasmtime's C headers
-(`wasmtime/func.h`, `async.h`, `linker.h`, `memory.h`, `global.h`, `table.h`).
+(`wasmtime/config.h`, `func.h`, `async.h`, `linker.h`, `memory.h`, `global.h`, `table.h`).
 
 `RAW` is a view of this process's whole address space. It removes all protection, so only `memory.Memory.at`
 and this package's own buffers may produce addresses for it.
@@ -41,6 +41,7 @@ def _function(name: str, result: Any, *params: Any) -> Callable[..., Any]:
 
 
 P = c_void_p
+compact_imports = _function("wasmtime_config_wasm_compact_imports_set", None, P, c_bool)
 call_async = _function("wasmtime_func_call_async", P, P, P, P, c_size_t, P, c_size_t, P, P)
 future_poll = _function("wasmtime_call_future_poll", c_bool, P)
 future_delete = _function("wasmtime_call_future_delete", None, P)

@@ -1,4 +1,5 @@
-"""What generated code sees of an instance: memory, handles and strings of one set of canonical options."""
+"""What generated code sees of an instance: memory, handles and strings of one set of canonical options
+(`CanonicalABI.md`, "Lifting and Lowering Context")."""
 
 from __future__ import annotations
 
@@ -67,11 +68,12 @@ class CallContext:
     # --- memory
 
     def realloc(self, alignment: int, size: int) -> int:
-        """New guest memory from the guest's own `realloc`, zero-sized requests included. Not trusted: the caller
-        checks the pointer by `mem.at`."""
+        """New guest memory from the guest's own `realloc`, zero-sized requests included ("Lifting and Lowering
+        Context": allocate). Not trusted: the caller checks the pointer by `mem.at`."""
         return self.reallocate(0, 0, alignment, size)
 
     def reallocate(self, old: int, old_size: int, alignment: int, size: int) -> int:
+        """`reallocate` of "Lifting and Lowering Context"."""
         if self.replay:
             pointer = self.replay.pop()
         else:
@@ -88,6 +90,7 @@ class CallContext:
     # --- strings
 
     def lift_string(self, pointer: int, units: int) -> str:
+        """`load_string_from_range` of "Loading"."""
         if self._utf8:
             start = self.mem.span(pointer, units, 1, 1, 1)
             try:
@@ -103,7 +106,7 @@ class CallContext:
         return GuestString.of(text, self.encoding, units) if self.transcodes else text
 
     def lower_string(self, text: str) -> tuple[int, int]:
-        """(pointer, code units) of a copy in guest memory."""
+        """(pointer, code units) of a copy in guest memory ("Storing": store_string_into_range)."""
         data, alignment, units = encode(self.encoding, text)
         if type(text) is GuestString:
             pointer = self._transcoding_space(text, data, alignment)
@@ -130,9 +133,11 @@ class CallContext:
     # --- handles
 
     def lift_own(self, index: int, resource: ResourceType) -> object:
+        """`lift_own` of "Loading"."""
         return self._outside(self.table.take_own(index, resource), resource)
 
     def lift_borrow(self, index: int, resource: ResourceType) -> object:
+        """`lift_borrow` of "Loading"; its owner may neither move nor drop the handle until the call is over."""
         handle = self.table.lend(index, resource)
         self.lent.append(handle)
         return self._outside(handle.representation, resource)
@@ -148,6 +153,7 @@ class CallContext:
         self.lent.clear()
 
     def lower_own(self, value: object, resource: ResourceType) -> int:
+        """`lower_own` of "Storing"."""
         if self.replay:
             index = self.replay.pop()
         else:
@@ -156,6 +162,7 @@ class CallContext:
         return index
 
     def lower_borrow(self, value: object, resource: ResourceType) -> int:
+        """`lower_borrow` of "Storing"; the call that gets it must drop it before it returns."""
         if self.replay:
             index = self.replay.pop()
         else:

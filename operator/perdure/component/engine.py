@@ -15,8 +15,16 @@ from typing import TYPE_CHECKING
 
 import wasmtime
 
+from perdure.component import capi
+
 if TYPE_CHECKING:
     from perdure.component.instance import Instance
+
+
+def allow_compact_imports(settings: wasmtime.Config) -> None:
+    """Take core modules' imports in groups (proposal "Compact Import Section"), which wasmtime has switched off: they
+    are another way to write the same."""
+    capi.compact_imports(capi.address(settings.ptr()), True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +63,7 @@ class Engine:
 
     def _settings(self) -> wasmtime.Config:
         settings = wasmtime.Config()
+        allow_compact_imports(settings)
         settings.cranelift_nan_canonicalization = True
         settings.wasm_threads = False
         settings.wasm_relaxed_simd = False

@@ -18,14 +18,16 @@ NAN = float("nan")
 
 
 def checked_char(code: int) -> str:
-    """A `char` from its code point. Raises `AbiTrap` for a surrogate or a number beyond Unicode."""
+    """A `char` from its code point ("Loading": convert_i32_to_char). Raises `AbiTrap` for a surrogate or a number
+    beyond Unicode."""
     if code >= 0x110000 or 0xD800 <= code <= 0xDFFF:
         raise AbiTrap(f"{code:#x} is not a Unicode scalar value")
     return chr(code)
 
 
 def char_code(char: str) -> int:
-    """A `char`'s code point. Raises `ValueError` for a surrogate, `TypeError` for what is not one character."""
+    """A `char`'s code point ("Storing": char_to_i32). Raises `ValueError` for a surrogate,
+    `TypeError` for what is not one character."""
     code = ord(char)
     if 0xD800 <= code <= 0xDFFF:
         raise ValueError(f"{code:#x} is not a Unicode scalar value")
@@ -33,12 +35,12 @@ def char_code(char: str) -> int:
 
 
 def flag_names(names: tuple[str, ...], bits: int) -> frozenset[str]:
-    """The names whose bits are set; higher bits are ignored, as the ABI says."""
+    """The names whose bits are set; higher bits are ignored ("Loading": unpack_flags_from_int)."""
     return frozenset(name for index, name in enumerate(names) if bits >> index & 1)
 
 
 def flag_bits(positions: dict[str, int], names: object) -> int:
-    """The bit set of a collection of names."""
+    """The bit set of a collection of names ("Storing": pack_flags_into_int)."""
     bits = 0
     for name in names:  # type: ignore[attr-defined]
         bits |= 1 << positions[name]
@@ -46,6 +48,7 @@ def flag_bits(positions: dict[str, int], names: object) -> int:
 
 
 def bits_of_f32(value: float) -> int:
+    """As a float joins an integer in a variant's payload ("Flat Lowering": lower_flat_variant); so the next three."""
     return int(struct.unpack("<I", struct.pack("<f", value))[0])
 
 

@@ -1,5 +1,8 @@
 """One pair of specialised functions per function type: what runs at each crossing between host and guest.
 
+`CanonicalABI.md`, "Lifting and Lowering Values" (lift_flat_values, lower_flat_values): flat, or as one tuple in memory
+beyond `layout.MAX_FLAT_PARAMS` and `MAX_FLAT_RESULTS`; and the flat side of "canon lift" and "canon lower".
+
 Core values travel in arrays of `wasmtime_val_t`; `_VALUE` knows their layout.
 """
 
@@ -76,7 +79,8 @@ class ExportCode:
 
 
 def import_code(t: FuncType) -> ImportCode:
-    """Code for calls out of the guest."""
+    """Code for calls out of the guest ("canon lower"): parameters are lifted, the result is lowered to where the caller
+    points ("Lifting and Lowering Values": out_param)."""
     params, results = core = core_signature(t, lowered=True)
     e = Emitter()
     names = [e.name("c") for _ in params]
@@ -112,7 +116,8 @@ def import_code(t: FuncType) -> ImportCode:
 
 
 def export_code(t: FuncType) -> ExportCode:
-    """Code for calls into the guest."""
+    """Code for calls into the guest ("canon lift"): parameters are lowered, into an allocation of the callee where they
+    are too many; the result is lifted."""
     params, results = core = core_signature(t, lowered=False)
     e = Emitter()
     names = [e.name("p") for _ in t.params]

@@ -35,7 +35,7 @@ from perdure.component.types import (
 
 
 def store(e: Emitter, t: ValueType, value: str, address: str) -> None:
-    """Emit the writing of `value` to an absolute, checked address."""
+    """Emit the writing of `value` to an absolute, checked address ("Storing": store)."""
     match t:
         case PrimType("bool"):
             e.emit(f"RAW[{address}] = BITS[{value}]")
@@ -73,7 +73,8 @@ def store(e: Emitter, t: ValueType, value: str, address: str) -> None:
 
 
 def lower_flat(e: Emitter, t: ValueType, value: str) -> list[str]:
-    """Emit what is needed and return expressions of the flat core values (ints unsigned)."""
+    """Emit what is needed and return expressions of the flat core values (ints unsigned)
+    ("Flat Lowering": lower_flat)."""
     match t:
         case PrimType("bool"):
             return [f"BITS[{value}]"]
@@ -115,7 +116,7 @@ def lower_flat(e: Emitter, t: ValueType, value: str) -> list[str]:
 
 
 def _widen(have: str, want: str, value: str) -> str:
-    """Join a payload into the variant's common core type ("lower_flat_variant")."""
+    """Join a payload into the variant's common core type ("Flat Lowering": lower_flat_variant)."""
     if have == want or (have, want) == ("i32", "i64"):
         return value
     return f"bits_of_{have}({value})"
@@ -132,6 +133,8 @@ def _checked_integer(e: Emitter, name: str, value: str) -> str:
 
 
 def _number(e: Emitter, name: str, value: str) -> str:
+    """A NaN goes to the guest as the canonical one, which "Storing" (maybe_scramble_nan32, maybe_scramble_nan64) leaves
+    open: replay is exact."""
     if name in ("f32", "f64"):
         number = e.let(value)
         return f"({number} if {number} == {number} else NAN)"
@@ -161,6 +164,7 @@ def _match(
     value: str,
     arm: Callable[[int, ValueType | None, str], None],
 ) -> None:
+    """The case that a value is of ("Storing": match_case)."""
     whole = e.let(value)
     if isinstance(t, OptionType):
         with e.block(f"if {whole} is None:"):
@@ -182,6 +186,8 @@ def _match(
 
 
 def _sequence(e: Emitter, t: ValueType, value: str) -> tuple[str, str]:
+    """Names of a copy's pointer and length ("Storing": store_string_into_range, store_list_into_range). Where the
+    guest's allocator put it is checked by `cx.mem.at`."""
     pointer, length = e.name("p"), e.name("n")
     if not isinstance(t, ListType):
         e.emit(f"{pointer}, {length} = cx.lower_string({value})")
