@@ -24,7 +24,8 @@ from perdure.component.plan import ExportedFunc, HostImport, Lift, LinkPlan, Low
 from perdure.component.scan import Hazards, hazards
 from perdure.component.skeleton import skeleton
 from perdure.component.state import StateLayout, state_layout
-from perdure.component.template import HostFunctions, Template
+from perdure.component.template import Template
+from perdure.component.trampolines import FORMAT, Group, trampoline_groups
 from perdure.errors import ComponentError, ComponentUnsupported
 
 
@@ -39,6 +40,7 @@ class Component:
         plan: LinkPlan,
         layout: StateLayout,
         modules: list[wasmtime.Module],
+        groups: tuple[Group, ...],
     ) -> None:
         self.engine = engine
         self.digest = digest
@@ -46,7 +48,9 @@ class Component:
         self.plan = plan
         self.layout = layout
         self.exports: tuple[ExportedFunc, ...] = plan.exports
-        self.modules = modules
+        self.modules = modules[: len(plan.modules)]
+        self.groups = groups
+        self.trampolines = modules[len(plan.modules) :]
 
     @classmethod
     async def load(cls, engine: Engine, data: bytes, *, progress: Callable[[str], None] | None = None) -> Component:
@@ -62,19 +66,20 @@ class Component:
     def _load(cls, engine: Engine, data: bytes, say: Callable[[str], None]) -> Component:
         digest = "sha256:" + hashlib.sha256(data).hexdigest()
         cache = CompiledCache(engine.config.cache_dir, engine.config.cache_bytes, engine.config.fingerprint())
-        key = f"{digest} rewriting {REWRITING}"
+        key = f"{digest} rewriting {REWRITING} trampolines {FORMAT}"
         plan = link(decode_component(data))
         cores = [read_module(module) for module in plan.modules]
-        modules = cache.load(engine.wasmtime, key, len(plan.modules))
+        groups = trampoline_groups(plan)
+        modules = cache.load(engine.wasmtime, key, len(plan.modules) + len(groups))
         if modules is None:
             if len(data) > 1 << 20:
                 say(f"compiling {len(data):,} bytes; this is kept for the next start")
             validate(data)
             exposed = (expose(module, core) for module, core in zip(plan.modules, cores, strict=True))
-            modules = [_compiled(engine, module) for module in exposed]
+            modules = [_compiled(engine, module) for module in (*exposed, *(group.binary for group in groups))]
             cache.save(key, modules)
         layout = state_layout(plan, cores, _hazards(cache, key, plan, cores))
-        return cls(engine, digest, len(data), plan, layout, modules)
+        return cls(engine, digest, len(data), plan, layout, modules, groups)
 
     def bind(self, resolver: ImportResolver) -> BoundComponent:
         """Resolve every import. Raises `ComponentUnsupported` naming those nobody provides."""
@@ -173,11 +178,8 @@ class BoundComponent:
             raise ComponentUnsupported(
                 f"the component imports what Perdure does not provide: {names}", feature=self._missing[0]
             )
-        engine, functions = component.engine.wasmtime, HostFunctions(self.imports)
-        self.template = Template(engine, plan, component.modules, functions)
-        self.linker = wasmtime.Linker(engine)
-        for index in range(len(self.imports)):
-            functions.define(self.linker, b"", b"%d" % index, index)
+        engine = component.engine.wasmtime
+        self.template = Template(engine, plan, component.modules, component.groups, component.trampolines)
 
     def _function(self, wanted: HostImport) -> HostFunction | None:
         function = self._resolver.function(wanted.interface, wanted.name, wanted.type)

@@ -10,6 +10,7 @@ import struct
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from perdure.component.canonical.strings import GuestString, encode
 from perdure.component.capi import RAW
 from perdure.component.traps import AbiTrap
 from perdure.component.types import Err, Ok, Some, Variant
@@ -75,6 +76,8 @@ class Emitter:
             "Err": Err,
             "Variant": Variant,
             "pack_into": struct.pack_into,
+            "encode": encode,
+            "GuestString": GuestString,
             "BITS": {False: 0, True: 1},
             "checked_char": checked_char,
             "char_code": char_code,

@@ -2,11 +2,16 @@
 
 component-model `CanonicalABI.md`: "Storing", "Flat Lowering". A value that does not fit its type raises
 KeyError, TypeError, ValueError, OverflowError or struct.error in the generated code; the caller names it.
+
+Code that needs guest memory is a generator (`Lowering`): it yields the arguments of the guest's `realloc` and is sent
+the pointer. So whoever runs it decides how `realloc` is called, and time may pass meanwhile: what is written next is
+bounded by what was asked for, whatever became of the value.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from typing import TypeAlias
 
 from perdure.component.canonical.emitter import Emitter
 from perdure.component.canonical.layout import (
@@ -32,6 +37,10 @@ from perdure.component.types import (
     ValueType,
     VariantType,
 )
+
+MAX_MEMORY = (1 << 32) - 1
+Lowering: TypeAlias = Generator[tuple[int, int, int, int], int, None]
+"""Yields `(old pointer, old size, alignment, size)` for `realloc`; is sent its answer, which it does not trust."""
 
 
 def store(e: Emitter, t: ValueType, value: str, address: str) -> None:
@@ -182,15 +191,17 @@ def _match(
 
 
 def _sequence(e: Emitter, t: ValueType, value: str) -> tuple[str, str]:
-    pointer, length = e.name("p"), e.name("n")
     if not isinstance(t, ListType):
-        e.emit(f"{pointer}, {length} = cx.lower_string({value})")
-        return pointer, length
+        return _string(e, value)
+    pointer, length = e.name("p"), e.name("n")
     size, alignment = size_and_alignment(t.element)
     items = e.let(value)
     e.emit(f"{length} = len({items})")
-    e.emit(f"{pointer} = cx.realloc({alignment}, {length} * {size})")
-    start = e.let(f"cx.mem.at({pointer}, {length} * {size}, {alignment})", "a")
+    with e.block(f"if {length} > {MAX_MEMORY // size}:"):
+        e.emit(f"raise ValueError(f'{{{length}}} items of {size} bytes do not fit a 32-bit memory')")
+    extent = length if size == 1 else f"{length} * {size}"
+    e.emit(f"{pointer} = yield 0, 0, {alignment}, {extent}")
+    start = e.let(f"cx.mem.at({pointer}, {extent}, {alignment})", "a")
     match t.element:
         case PrimType("u8"):
             e.emit(f"RAW[{start} : {start} + {length}] = {items}")
@@ -199,8 +210,20 @@ def _sequence(e: Emitter, t: ValueType, value: str) -> tuple[str, str]:
                 items = f"[x if x == x else NAN for x in {items}]"
             e.emit(f"pack_into(f'<{{{length}}}{FORMAT[name]}', RAW, {start}, *{items})")
         case _:
-            item = e.name("item")
-            with e.block(f"for {item} in {items}:"):
-                store(e, t.element, item, start)
-                e.emit(f"{start} += {size}")
+            item, at = e.name("item"), e.name("i")
+            with e.block(f"for {item}, {at} in zip({items}, range({start}, {start} + {extent}, {size})):"):
+                store(e, t.element, item, at)
     return pointer, length
+
+
+def _string(e: Emitter, value: str) -> tuple[str, str]:
+    text, data, alignment, units = e.let(value), e.name("b"), e.name("l"), e.name("n")
+    pointer = e.name("p")
+    e.emit(f"{data}, {alignment}, {units} = encode(cx.encoding, {text})")
+    with e.block(f"if type({text}) is GuestString:"):
+        e.emit(f"{pointer} = yield from cx.transcoding_space({text}, {data}, {alignment})")
+    with e.block("else:"):
+        e.emit(f"{pointer} = yield 0, 0, {alignment}, len({data})")
+    start = e.let(f"cx.mem.at({pointer}, len({data}), {alignment})", "a")
+    e.emit(f"RAW[{start} : {start} + len({data})] = {data}")
+    return pointer, units
