@@ -59,7 +59,7 @@ class CallContext:
         if self._utf8:
             start = self.mem.span(pointer, units, 1, 1, 1)
             try:
-                return str(RAW[start : start + units], "utf-8")
+                return RAW[start : start + units].tobytes().decode()
             except UnicodeDecodeError as error:
                 raise AbiTrap(f"a string that is not UTF-8: {error.reason} at byte {error.start}") from None
         count, width, alignment, codec = layout_of(self.encoding, units)

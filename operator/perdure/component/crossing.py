@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from perdure.component import capi, fiber
 from perdure.component.capi import RAW, RAW_SIZE
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 FINISHED, ALLOCATE, WAIT = 0, 1, 2
 """The first of an outcome's values."""
 
-Finish = Callable[[int], None]
-"""Leaves the outcome of a call that has waited."""
+Finish: TypeAlias = "Callable[[int], Lowering | None]"
+"""What is left of a call when it has waited; it does as `CoreImport.begin` does."""
 
 _i32 = struct.Struct("<I").unpack_from
 _outcome = struct.Struct("<I").pack_into
@@ -36,18 +36,6 @@ _allocate = struct.Struct("<" + f"I{RAW_SIZE - 4}x" * 4 + "I").pack_into
 def finished(values: int) -> None:
     """The call is over and has no flat result."""
     _outcome(RAW, values, FINISHED)
-
-
-def lowering(instance: Instance, values: int, started: Lowering) -> None:
-    """The result needs guest memory."""
-    try:
-        request = next(started)
-    except StopIteration:
-        _outcome(RAW, values, FINISHED)
-        return
-    instance.lowering = started
-    instance.may_leave = False
-    _allocate(RAW, values, ALLOCATE, *request)
 
 
 def waiting(instance: Instance, values: int, steps: Steps[Finish]) -> None:
@@ -62,7 +50,9 @@ def _begin(number: int | None, _caller: int, values: int, _count: int) -> int | 
         call = instance.imports[number or 0]
         if not instance.may_leave and call.leaves:
             raise AbiTrap("the guest called an import while it may not leave (from realloc or post-return)")
-        call.begin(instance, values)
+        lowering = call.begin(instance, values)
+        if lowering is not None:
+            _lower(instance, values, lowering, None)
     except BaseException as error:  # noqa: BLE001 - it must not unwind through wasmtime; it is raised by the driver
         return fiber.trapped(instance, error)
     return None
@@ -71,25 +61,33 @@ def _begin(number: int | None, _caller: int, values: int, _count: int) -> int | 
 def _next(_number: int | None, _caller: int, values: int, _count: int) -> int | None:
     instance = fiber.running()
     try:
+        lowering = instance.lowering
+        if lowering is not None:
+            _lower(instance, values, lowering, _i32(RAW, values)[0])
+            return None
         finish = instance.outcome
-        if finish is not None:
-            instance.outcome = None
-            finish(values)
-            return None
-        instance.may_leave = True
-        started = instance.lowering
-        assert started is not None
-        try:
-            request = started.send(_i32(RAW, values)[0])
-        except StopIteration:
-            instance.lowering = None
-            _outcome(RAW, values, FINISHED)
-            return None
-        instance.may_leave = False
-        _allocate(RAW, values, ALLOCATE, *request)
+        assert finish is not None
+        instance.outcome = None
+        lowering = finish(values)
+        if lowering is not None:
+            _lower(instance, values, lowering, None)
     except BaseException as error:  # noqa: BLE001 - it must not unwind through wasmtime; it is raised by the driver
         return fiber.trapped(instance, error)
     return None
+
+
+def _lower(instance: Instance, values: int, lowering: Lowering, pointer: int | None) -> None:
+    """Go on with a result that needs guest memory. `pointer` None: from its beginning."""
+    try:
+        old, old_size, alignment, size = lowering.send(pointer)  # type: ignore[arg-type]
+    except StopIteration:
+        instance.lowering = None
+        instance.may_leave = True
+        _outcome(RAW, values, FINISHED)
+    else:
+        instance.lowering = lowering
+        instance.may_leave = False
+        _allocate(RAW, values, ALLOCATE, old, old_size, alignment, size)
 
 
 begin = capi.UncheckedCallback(_begin)

@@ -42,7 +42,6 @@ class Engine:
     def __init__(self, config: EngineConfig | None = None) -> None:
         self.config = config or EngineConfig()
         self.wasmtime = wasmtime.Engine(self._settings())
-        self.current: Instance | None = None
         self.ticks = 0
         self._turn = 0
         self._running = 0

@@ -38,8 +38,8 @@ class Pending:
         self.done = False
 
 
-_NOW: Engine | None = None
-"""The engine whose guest is being polled: callbacks carry no instance, and a poll never nests across engines."""
+_running: Instance | None = None
+"""Whose guest is being polled: callbacks carry no instance."""
 
 
 async def drive(instance: Instance, steps: Steps[T], deadline: float | None) -> T:
@@ -95,22 +95,20 @@ def awaited(instance: Instance, coroutine: Coroutine[object, object, object]) ->
 
 def poll(engine: Engine, instance: Instance, future: int) -> bool:
     """Let the guest run until it returns, suspends or its slice ends. True: it has returned."""
-    global _NOW
-    before, before_engine = engine.current, _NOW
-    engine.current, _NOW = instance, engine
+    global _running
+    before = _running
+    _running = instance
     engine.enter()
     returned: bool = capi.future_poll(future)
     engine.leave()
-    engine.current, _NOW = before, before_engine
+    _running = before
     return returned
 
 
 def running() -> Instance:
     """Whose guest is being polled."""
-    assert _NOW is not None
-    instance = _NOW.current
-    assert instance is not None
-    return instance
+    assert _running is not None
+    return _running
 
 
 def _continue(level: int | None) -> bool:

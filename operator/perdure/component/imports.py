@@ -27,6 +27,7 @@ from perdure.component.steps import Steps
 from perdure.component.types import ResourceType
 
 if TYPE_CHECKING:
+    from perdure.component.canonical.lower import Lowering
     from perdure.component.instance import Instance
 
 _read_i32 = struct.Struct("<I").unpack_from
@@ -42,8 +43,8 @@ class CoreImport(Protocol):
     def leaves(self) -> bool:
         """Whether it traps while the guest may not leave (`CanonicalABI.md`: "may_leave")."""
 
-    def begin(self, instance: Instance, values: int) -> None:
-        """As the module says."""
+    def begin(self, instance: Instance, values: int) -> Lowering | None:
+        """As the module says; or what is left of it, which needs guest memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +57,7 @@ class HostCall:
     code: ImportCode
     leaves: bool = True
 
-    def begin(self, instance: Instance, values: int) -> None:
+    def begin(self, instance: Instance, values: int) -> Lowering | None:
         cx = instance.contexts[self.index] or _context(instance, self.index, self.canon)
         code = self.code
         arguments, pointer = code.lift_params(cx, values)
@@ -64,12 +65,10 @@ class HostCall:
         if type(value) is CoroutineType:
             coroutine = cast("Coroutine[object, object, object]", value)
             crossing.waiting(instance, values, self._wait(instance, cx, coroutine, pointer))
-            return
+            return None
         if code.lends:
             cx.end_call()
-        lowered = code.lower_result(cx, values, pointer, value)
-        if lowered is not None:
-            crossing.lowering(instance, values, lowered)
+        return code.lower_result(cx, values, pointer, value)
 
     def _wait(
         self, instance: Instance, cx: CallContext, coroutine: Coroutine[object, object, object], pointer: int
@@ -77,12 +76,7 @@ class HostCall:
         value = yield from awaited(instance, coroutine)
         if self.code.lends:
             cx.end_call()
-        return partial(self._finish, instance, cx, pointer, value)
-
-    def _finish(self, instance: Instance, cx: CallContext, pointer: int, value: object, values: int) -> None:
-        lowered = self.code.lower_result(cx, values, pointer, value)
-        if lowered is not None:
-            crossing.lowering(instance, values, lowered)
+        return lambda values: self.code.lower_result(cx, values, pointer, value)
 
 
 @dataclass(frozen=True, slots=True)

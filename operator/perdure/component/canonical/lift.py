@@ -184,7 +184,7 @@ def _sequence(e: Emitter, t: ValueType, pointer: str, length: str) -> str:
     end = f"{start} + {length} * {size}"
     match t.element:
         case PrimType("u8"):
-            return f"bytes(RAW[{start} : {end}])"
+            return f"RAW[{start} : {end}].tobytes()"
         case PrimType("bool"):
             return f"[b != 0 for b in RAW[{start} : {end}]]"
         case PrimType("f32" | "f64" as name):
