@@ -11,12 +11,8 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING
 
 import wasmtime
-
-if TYPE_CHECKING:
-    from perdure.component.instance import Instance
 
 
 @dataclass(frozen=True, slots=True)

@@ -125,7 +125,10 @@ class Emitter:
         return f"{prefix}{self._names}"
 
     def let(self, expression: str, prefix: str = "v") -> str:
-        """Bind an expression to a fresh name, so that it is evaluated once."""
+        """Bind an expression to a fresh name, so that it is evaluated once. A name stays what it is: none is ever
+        bound anew."""
+        if expression.isidentifier():
+            return expression
         name = self.name(prefix)
         self.emit(f"{name} = {expression}")
         return name
@@ -152,8 +155,11 @@ class Emitter:
         return name
 
     def function(self, name: str, signature: str) -> tuple[Callable[..., object], str]:
-        """Compile what was emitted as `def name(signature)`; returns it with its source."""
-        source = f"def {name}({signature}):\n" + "\n".join(self.lines or ["    pass"]) + "\n"
+        """Compile what was emitted as `def name(signature)`; returns it with its source. `mem` is that of `cx`."""
+        lines = self.lines or ["    pass"]
+        if any("mem." in line for line in lines):
+            lines = ["    mem = cx.mem", *lines]
+        source = f"def {name}({signature}):\n" + "\n".join(lines) + "\n"
         # The source is made from types alone: names of fields and cases enter it as string literals only.
         exec(compile(source, f"<canonical {name}>", "exec"), self.namespace)  # noqa: S102
         function = self.namespace[name]

@@ -49,7 +49,7 @@ def _emit_values(e: Emitter, base: str, cores: tuple[str, ...], values: list[str
 def _start_lift(e: Emitter, kinds: list[ValueType]) -> None:
     """What the lists and strings of one lift may take is counted anew."""
     if any(map(has_sequences, kinds)):
-        e.emit("cx.mem.left = cx.mem.allowance")
+        e.emit("mem.left = mem.allowance")
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +92,7 @@ def import_code(t: FuncType) -> ImportCode:
     if len(flat_params(t)) > MAX_FLAT_PARAMS:
         whole = params_tuple(t)
         size, alignment = size_and_alignment(whole)
-        arguments = e.let(load(e, whole, f"cx.mem.at({names[0]}, {size}, {alignment})"))
+        arguments = e.let(load(e, whole, f"mem.at({names[0]}, {size}, {alignment})"))
     else:
         flats = iter(names)
         lifted = [e.let(lift_flat(e, kind, flats)) for _, kind in t.params]
@@ -105,7 +105,7 @@ def import_code(t: FuncType) -> ImportCode:
     outcome = ["0"]
     if t.result is not None and has_pointer:
         size, alignment = size_and_alignment(t.result)
-        address = e.let(f"cx.mem.at(pointer, {size}, {alignment})", "a")
+        address = e.let(f"mem.at(pointer, {size}, {alignment})", "a")
         store(e, t.result, "value", address)
     elif t.result is not None:
         outcome += lower_flat(e, t.result, "value")
@@ -138,7 +138,7 @@ def export_code(t: FuncType) -> ExportCode:
         whole = params_tuple(t)
         size, alignment = size_and_alignment(whole)
         pointer = e.let(f"yield 0, 0, {alignment}, {size}", "p")
-        address = e.let(f"cx.mem.at({pointer}, {size}, {alignment})", "a")
+        address = e.let(f"mem.at({pointer}, {size}, {alignment})", "a")
         store(e, whole, "values", address)
         cores = [pointer]
     else:
@@ -153,7 +153,7 @@ def export_code(t: FuncType) -> ExportCode:
         raw = e.let(f"{e.reader(_value_form(results[0]))}(RAW, results)[0]", "c")
         if len(flat_result(t)) > 1:
             size, alignment = size_and_alignment(t.result)
-            e.emit(f"return {load(e, t.result, f'cx.mem.at({raw}, {size}, {alignment})')}")
+            e.emit(f"return {load(e, t.result, f'mem.at({raw}, {size}, {alignment})')}")
         else:
             e.emit(f"return {lift_flat(e, t.result, iter([raw]))}")
     lift_result, lift_source = e.function("lift_result", "cx, results")

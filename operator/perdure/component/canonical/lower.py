@@ -70,11 +70,11 @@ def store(e: Emitter, t: ValueType, value: str, address: str) -> None:
             e.emit(f"{e.writer(form)}(RAW, {address}, {positions}[{value}])")
         case VariantType() | OptionType() | ResultType():
             base = e.let(address, "a")
-            write = e.writer(UNSIGNED[discriminant_size(t)])
+            form = UNSIGNED[discriminant_size(t)]
             offset = payload_offset(t)
 
             def arm(index: int, case: ValueType | None, payload: str) -> None:
-                e.emit(f"{write}(RAW, {base}, {index})")
+                e.emit(f"RAW[{base}] = {index}" if form == "B" else f"{e.writer(form)}(RAW, {base}, {index})")
                 if case is not None:
                     store(e, case, payload, f"{base} + {offset}")
 
@@ -201,7 +201,7 @@ def _sequence(e: Emitter, t: ValueType, value: str) -> tuple[str, str]:
         e.emit(f"raise ValueError(f'{{{length}}} items of {size} bytes do not fit a 32-bit memory')")
     extent = length if size == 1 else f"{length} * {size}"
     e.emit(f"{pointer} = yield 0, 0, {alignment}, {extent}")
-    start = e.let(f"cx.mem.at({pointer}, {extent}, {alignment})", "a")
+    start = e.let(f"mem.at({pointer}, {extent}, {alignment})", "a")
     match t.element:
         case PrimType("u8"):
             e.emit(f"RAW[{start} : {start} + {length}] = {items}")
@@ -224,6 +224,6 @@ def _string(e: Emitter, value: str) -> tuple[str, str]:
         e.emit(f"{pointer} = yield from cx.transcoding_space({text}, {data}, {alignment})")
     with e.block("else:"):
         e.emit(f"{pointer} = yield 0, 0, {alignment}, len({data})")
-    start = e.let(f"cx.mem.at({pointer}, len({data}), {alignment})", "a")
+    start = e.let(f"mem.at({pointer}, len({data}), {alignment})", "a")
     e.emit(f"RAW[{start} : {start} + len({data})] = {data}")
     return pointer, units
