@@ -19,17 +19,18 @@ from perdure.component.steps import Steps
 from perdure.component.traps import AbiTrap
 
 if TYPE_CHECKING:
-    from perdure.component.canonical.lower import Lowering
+    from perdure.component.canonical.lower import Lowering, Placement
     from perdure.component.instance import Instance
 
 FINISHED, ALLOCATE, WAIT = 0, 1, 2
 """The first of an outcome's values."""
 
-Finish: TypeAlias = "Callable[[int], Lowering | None]"
+Finish: TypeAlias = "Callable[[int], Lowering | Placement | None]"
 """What is left of a call when it has waited; it does as `CoreImport.begin` does."""
 
 _i32 = struct.Struct("<I").unpack_from
 _outcome = struct.Struct("<I").pack_into
+_slice = struct.Struct("<II").pack_into
 _allocate = struct.Struct("<" + f"I{RAW_SIZE - 4}x" * 4 + "I").pack_into
 
 
@@ -50,9 +51,9 @@ def _begin(number: int | None, _caller: int, values: int, _count: int) -> int | 
         call = instance.imports[number or 0]
         if not instance.may_leave and call.leaves:
             raise AbiTrap("the guest called an import while it may not leave (from realloc or post-return)")
-        lowering = call.begin(instance, values)
-        if lowering is not None:
-            _lower(instance, values, lowering, None)
+        left = call.begin(instance, values)
+        if left is not None:
+            _ask(instance, values, left)
     except BaseException as error:  # noqa: BLE001 - it must not unwind through wasmtime; it is raised by the driver
         return fiber.trapped(instance, error)
     return None
@@ -61,29 +62,50 @@ def _begin(number: int | None, _caller: int, values: int, _count: int) -> int | 
 def _next(_number: int | None, _caller: int, values: int, _count: int) -> int | None:
     instance = fiber.running()
     try:
-        lowering = instance.lowering
-        if lowering is not None:
-            _lower(instance, values, lowering, _i32(RAW, values)[0])
-            return None
-        finish = instance.outcome
-        assert finish is not None
-        instance.outcome = None
-        lowering = finish(values)
-        if lowering is not None:
-            _lower(instance, values, lowering, None)
+        left = instance.lowering
+        if isinstance(left, tuple):
+            memory, alignment, size, data, address, length = left
+            pointer = _i32(RAW, values)[0]
+            start = memory.at(pointer, size, alignment)
+            RAW[start : start + size] = data
+            _slice(RAW, address, pointer, length)
+            _over(instance, values)
+        elif left is not None:
+            _lower(instance, values, left, _i32(RAW, values)[0])
+        else:
+            finish = instance.outcome
+            assert finish is not None
+            instance.outcome = None
+            left = finish(values)
+            if left is not None:
+                _ask(instance, values, left)
     except BaseException as error:  # noqa: BLE001 - it must not unwind through wasmtime; it is raised by the driver
         return fiber.trapped(instance, error)
     return None
 
 
+def _ask(instance: Instance, values: int, left: Lowering | Placement) -> None:
+    """The result needs guest memory."""
+    if isinstance(left, tuple):
+        instance.lowering = left
+        instance.may_leave = False
+        _allocate(RAW, values, ALLOCATE, 0, 0, left[1], left[2])
+    else:
+        _lower(instance, values, left, None)
+
+
+def _over(instance: Instance, values: int) -> None:
+    instance.lowering = None
+    instance.may_leave = True
+    _outcome(RAW, values, FINISHED)
+
+
 def _lower(instance: Instance, values: int, lowering: Lowering, pointer: int | None) -> None:
-    """Go on with a result that needs guest memory. `pointer` None: from its beginning."""
+    """Go on. `pointer` None: from the beginning."""
     try:
         old, old_size, alignment, size = lowering.send(pointer)  # type: ignore[arg-type]
     except StopIteration:
-        instance.lowering = None
-        instance.may_leave = True
-        _outcome(RAW, values, FINISHED)
+        _over(instance, values)
     else:
         instance.lowering = lowering
         instance.may_leave = False

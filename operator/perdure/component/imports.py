@@ -27,7 +27,7 @@ from perdure.component.steps import Steps
 from perdure.component.types import ResourceType
 
 if TYPE_CHECKING:
-    from perdure.component.canonical.lower import Lowering
+    from perdure.component.canonical.lower import Lowering, Placement
     from perdure.component.instance import Instance
 
 _read_i32 = struct.Struct("<I").unpack_from
@@ -43,7 +43,7 @@ class CoreImport(Protocol):
     def leaves(self) -> bool:
         """Whether it traps while the guest may not leave (`CanonicalABI.md`: "may_leave")."""
 
-    def begin(self, instance: Instance, values: int) -> Lowering | None:
+    def begin(self, instance: Instance, values: int) -> Lowering | Placement | None:
         """As the module says; or what is left of it, which needs guest memory."""
 
 
@@ -57,7 +57,7 @@ class HostCall:
     code: ImportCode
     leaves: bool = True
 
-    def begin(self, instance: Instance, values: int) -> Lowering | None:
+    def begin(self, instance: Instance, values: int) -> Lowering | Placement | None:
         cx = instance.contexts[self.index] or _context(instance, self.index, self.canon)
         code = self.code
         arguments, pointer = code.lift_params(cx, values)
@@ -116,7 +116,7 @@ class ComponentCall:
         lowered = self.code.lower_result(cx, arrays.args, pointer, value)
         if lowered is not None:
             crossing.finished(arrays.args)
-            rest = instance.allocator.lower(cx.realloc, lowered)
+            rest = instance.allocator.lower(cx.realloc, cast("Lowering", lowered))
             if rest is not None:
                 yield from rest
         rest = lifted.post_return(arrays)

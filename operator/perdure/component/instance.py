@@ -33,7 +33,7 @@ from perdure.component.types import ResourceType
 from perdure.errors import GuestTrapped, InvocationTimeout, TypeMismatch
 
 if TYPE_CHECKING:
-    from perdure.component.canonical.lower import Lowering
+    from perdure.component.canonical.lower import Lowering, Placement
     from perdure.component.component import BoundComponent
     from perdure.component.engine import Engine
 
@@ -72,7 +72,7 @@ class Instance:
         # Of the call of an import that is under way: what it waits for, how it ends then, what it is lowering.
         self.waits: Steps[Finish] | None = None
         self.outcome: Finish | None = None
-        self.lowering: Lowering | None = None
+        self.lowering: Lowering | Placement | None = None
         self.failure: BaseException | None = None
         self.may_leave = True
         self.usable = True

@@ -63,9 +63,10 @@ def f64_of_bits(bits: int) -> float:
 
 
 class Emitter:
-    """Collects the body of one function."""
+    """Collects the body of one function. `placing`: it ends where it needs guest memory (`lower.Placement`)."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, placing: bool = False) -> None:
+        self.placing = placing
         self.lines: list[str] = []
         self.namespace: dict[str, object] = {
             "RAW": RAW,
@@ -75,6 +76,7 @@ class Emitter:
             "Ok": Ok,
             "Err": Err,
             "Variant": Variant,
+            "pack": struct.pack,
             "pack_into": struct.pack_into,
             "encode": encode,
             "GuestString": GuestString,

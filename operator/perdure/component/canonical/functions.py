@@ -13,6 +13,7 @@ from perdure.component.canonical.emitter import Emitter
 from perdure.component.canonical.layout import (
     MAX_FLAT_PARAMS,
     core_signature,
+    ends_in_bytes,
     flat_params,
     flat_result,
     has_borrows,
@@ -21,7 +22,7 @@ from perdure.component.canonical.layout import (
     size_and_alignment,
 )
 from perdure.component.canonical.lift import lift_flat, load
-from perdure.component.canonical.lower import Lowering, lower_flat, store
+from perdure.component.canonical.lower import Lowering, Placement, lower_flat, store
 from perdure.component.capi import RAW_SIZE, VAL_OF, VAL_SIZE, VALUE_KIND
 from perdure.component.types import FuncType, ValueType
 
@@ -55,12 +56,11 @@ def _start_lift(e: Emitter, kinds: list[ValueType]) -> None:
 @dataclass(frozen=True, slots=True)
 class ImportCode:
     """For `canon lower`. `lift_params(cx, values)` → (arguments, return pointer);
-    `lower_result(cx, values, return_pointer, value)`, which writes the outcome 0, and the flat result, to `values`; a
-    `Lowering`, which does not, if `allocates`. `lends`: the parameters have borrowed handles."""
+    `lower_result(cx, values, return_pointer, value)`, which writes the outcome 0, and the flat result, to `values` and
+    gives None, or gives what is left to do. `lends`: the parameters have borrowed handles."""
 
     lift_params: Callable[..., tuple[tuple[object, ...], int]]
-    lower_result: Callable[..., Lowering | None]
-    allocates: bool
+    lower_result: Callable[..., Lowering | Placement | None]
     lends: bool
     core: tuple[tuple[str, ...], tuple[str, ...]]
     source: str
@@ -78,8 +78,8 @@ class ExportCode:
     source: str
 
 
-def import_code(t: FuncType) -> ImportCode:
-    """Code for calls out of the guest."""
+def import_code(t: FuncType, *, placing: bool = True) -> ImportCode:
+    """Code for calls out of the guest. `placing`: the result may be left as a `Placement`."""
     params, results = core = core_signature(t, lowered=True)
     e = Emitter()
     names = [e.name("c") for _ in params]
@@ -100,8 +100,9 @@ def import_code(t: FuncType) -> ImportCode:
     e.emit(f"return {arguments}, {names[-1] if has_pointer else 0}")
     lift_params, lift_source = e.function("lift_params", "cx, values")
 
-    e = Emitter()
     allocates = allocates_result(t)
+    placing = placing and t.result is not None and ends_in_bytes(t.result)
+    e = Emitter(placing=placing)
     outcome = ["0"]
     if t.result is not None and has_pointer:
         size, alignment = size_and_alignment(t.result)
@@ -109,13 +110,13 @@ def import_code(t: FuncType) -> ImportCode:
         store(e, t.result, "value", address)
     elif t.result is not None:
         outcome += lower_flat(e, t.result, "value")
-    if not allocates:
+    if placing or not allocates:
         form = "".join(map(_raw_form, ("i32", *results)))
         e.emit(f"{e.writer(form)}(RAW, values, {', '.join(outcome)})")
     lower_result, lower_source = e.function("lower_result", "cx, values, pointer, value")
     source = lift_source + "\n\n" + lower_source
     lends = any(map(has_borrows, kinds))
-    return ImportCode(lift_params, lower_result, allocates, lends, core, source)  # type: ignore[arg-type]
+    return ImportCode(lift_params, lower_result, lends, core, source)  # type: ignore[arg-type]
 
 
 def allocates_result(t: FuncType) -> bool:
