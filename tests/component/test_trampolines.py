@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import gc
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
 import wasmtime
 from wasmtime import wat2wasm
 
+from perdure.component.canonical.layout import ends_in_bytes
 from perdure.component.decode import decode_component
 from perdure.component.engine import Engine
 from perdure.component.link import link
 from perdure.component.plan import CanonRef, CoreExport
 from perdure.component.trampolines import Group, trampoline_groups
+from perdure.component.types import Err, ListType, OptionType, PrimType, ResultType, TupleType
 from perdure.errors import ComponentError, GuestTrapped, InvocationTimeout
 from support.components import Running, run
 
@@ -260,3 +263,83 @@ def test_a_function_that_lacks_its_allocator_is_refused() -> None:
     broken = replace(lower, options=replace(lower.options, realloc=None))  # type: ignore[union-attr,call-arg]
     with pytest.raises(ComponentError, match="without the realloc"):
         trampoline_groups(replace(plan, canons=(plan.canons[0], broken)))
+
+
+RESULTS = {
+    "string": "ä" * 9,
+    "(list u8)": b"bytes",
+    "(list u64)": [1, (1 << 64) - 1],
+    "(list f64)": [0.5, -0.0],
+    "(list bool)": [True, False],
+    "(option (list s16))": [-1, 2],
+    "(option string)": None,
+    "(result (list u8) (error string))": Err("no"),
+    "(tuple u8 u64 string)": (1, 2, "three"),
+    "(tuple string u8 (list u8))": ("one", 2, b"three"),
+    "(tuple (list u8) u64)": (b"one", 2),
+    "(list string)": ["", "two"],
+}
+
+
+@pytest.mark.parametrize("later", [False, True])
+@pytest.mark.parametrize("kind", list(RESULTS))
+async def test_results_of_every_shape_arrive(engine: Engine, kind: str, later: bool) -> None:
+    value = RESULTS[kind]
+
+    async def answer() -> object:
+        await asyncio.sleep(0)
+        return value
+
+    running = await returning(engine, kind, lambda cx: answer() if later else value)
+    for _ in range(2):
+        assert await running.call("f") == value
+    assert running.instance.lowering is None
+
+
+def test_what_is_stored_last_is_placed() -> None:
+    u8, text = PrimType("u8"), PrimType("string")
+    for placed in (
+        text,
+        ListType(u8),
+        OptionType(ListType(u8)),
+        TupleType((u8, text)),
+        ResultType(text, ListType(u8)),
+        u8,
+    ):
+        assert ends_in_bytes(placed), placed
+    for other in (ListType(text), TupleType((text, u8)), TupleType((text, text)), OptionType(TupleType((text, u8)))):
+        assert not ends_in_bytes(other), other
+
+
+async def test_bytes_that_change_while_the_allocator_runs_are_refused(engine: Engine) -> None:
+    value = bytearray(b"bytes")
+    running = await returning(engine, "(list u8)", lambda cx: value, work=30_000_000)
+    call = asyncio.ensure_future(running.call("f"))
+    await asyncio.sleep(0)
+    assert not call.done()
+    value += b"more" * 1000
+    with pytest.raises(ValueError, match="different structures"):
+        await call
+    assert not running.instance.usable
+
+
+async def returning(engine: Engine, kind: str, function: Callable[..., object], *, work: int = 1) -> Running:
+    """A guest whose export `f` gives what the host function gives it; its allocator works for a while."""
+    wat = f"""(component
+      (import "f" (func $f (result {kind})))
+      (core module $Libc
+        (memory (export "memory") 4)
+        (global $next (mut i32) (i32.const 4096))
+        (func (export "realloc") (param i32 i32 i32 i32) (result i32) (local $n i32)
+          (local.set $n (i32.const {work}))
+          (loop $l (local.set $n (i32.sub (local.get $n) (i32.const 1))) (br_if $l (local.get $n)))
+          (global.set $next (i32.add (global.get $next) (i32.const 64)))
+          (global.get $next)))
+      (core instance $libc (instantiate $Libc))
+      (core func $f' (canon lower (func $f) MEMORY))
+      (core module $M
+        (import "" "f" (func $f (param i32)))
+        (func (export "f") (result i32) (call $f (i32.const 16)) (i32.const 16)))
+      (core instance $m (instantiate $M (with "" (instance (export "f" (func $f'))))))
+      (func (export "f") (result {kind}) (canon lift (core func $m "f") MEMORY)))"""
+    return await run(engine, wat, f=function)

@@ -68,11 +68,10 @@ class ImportCode:
 
 @dataclass(frozen=True, slots=True)
 class ExportCode:
-    """For `canon lift` of a core function. `lower_params(cx, args, values)`, a `Lowering` if `allocates`;
+    """For `canon lift` of a core function. `lower_params(cx, args, values)`, a `Lowering` where it needs guest memory;
     `lift_result(cx, results)`."""
 
     lower_params: Callable[..., Lowering | None]
-    allocates: bool
     lift_result: Callable[..., object]
     core: tuple[tuple[str, ...], tuple[str, ...]]
     source: str
@@ -134,7 +133,6 @@ def export_code(t: FuncType) -> ExportCode:
     else:
         e.emit("() = values")
     spilled = len(flat_params(t)) > MAX_FLAT_PARAMS
-    allocates = spilled or any(has_sequences(kind) for _, kind in t.params)
     if spilled:
         whole = params_tuple(t)
         size, alignment = size_and_alignment(whole)
@@ -159,4 +157,4 @@ def export_code(t: FuncType) -> ExportCode:
             e.emit(f"return {lift_flat(e, t.result, iter([raw]))}")
     lift_result, lift_source = e.function("lift_result", "cx, results")
     source = lower_source + "\n\n" + lift_source
-    return ExportCode(lower_params, allocates, lift_result, core, source)  # type: ignore[arg-type]
+    return ExportCode(lower_params, lift_result, core, source)  # type: ignore[arg-type]

@@ -45,8 +45,8 @@ Lowering: TypeAlias = Generator[tuple[int, int, int, int], int, None]
 """Yields `(old pointer, old size, alignment, size)` for `realloc`; is sent its answer, which it does not trust."""
 
 Placement: TypeAlias = "tuple[Memory, int, int, bytes, int, int]"
-"""`(memory, alignment, size, data, address, length)`: `data`, a buffer of `size` bytes, goes into new guest memory; its pointer
-and `length` go to `address`."""
+"""`(memory, alignment, size, data, address, length)`: `data`, a buffer of `size` bytes, goes into new guest memory; the
+pointer to it and `length` go to `address`."""
 
 
 def store(e: Emitter, t: ValueType, value: str, address: str) -> None:
