@@ -64,7 +64,7 @@ class Binding:
         transcodes = len(encodings) > 1 or "latin1+utf16" in encodings
         callee = self._callee(lift, transcodes=transcodes)
         entering = self.entering(lift.component_instance, canon.component_instance)
-        return ComponentCall(index, canon, import_code(lift.type), callee.number, entering, transcodes)
+        return ComponentCall(index, canon, import_code(lift.type, placing=False), callee.number, entering, transcodes)
 
     def _callee(self, lift: Lift, *, transcodes: bool) -> Callee:
         found = self._callee_of.get((lift, transcodes))

@@ -20,7 +20,8 @@ from perdure.component.link import link
 from perdure.component.plan import ExportedFunc, LinkPlan
 from perdure.component.scan import Hazards, hazards
 from perdure.component.state import StateLayout, state_layout
-from perdure.component.template import HostFunctions, Template
+from perdure.component.template import Template
+from perdure.component.trampolines import FORMAT, Group, trampoline_groups
 from perdure.component.validator import last_cause, refusal, validate
 
 
@@ -35,6 +36,7 @@ class Component:
         plan: LinkPlan,
         layout: StateLayout,
         modules: list[wasmtime.Module],
+        groups: tuple[Group, ...],
     ) -> None:
         self.engine = engine
         self.digest = digest
@@ -42,7 +44,9 @@ class Component:
         self.plan = plan
         self.layout = layout
         self.exports: tuple[ExportedFunc, ...] = plan.exports
-        self.modules = modules
+        self.modules = modules[: len(plan.modules)]
+        self.groups = groups
+        self.trampolines = modules[len(plan.modules) :]
 
     @classmethod
     async def load(cls, engine: Engine, data: bytes, *, progress: Callable[[str], None] | None = None) -> Component:
@@ -58,22 +62,23 @@ class Component:
     def _load(cls, engine: Engine, data: bytes, say: Callable[[str], None]) -> Component:
         digest = "sha256:" + hashlib.sha256(data).hexdigest()
         cache = CompiledCache(engine.config.cache_dir, engine.config.cache_bytes, engine.config.fingerprint())
-        key = f"{digest} rewriting {REWRITING}"
+        key = f"{digest} rewriting {REWRITING} trampolines {FORMAT}"
         if not cache.holds(key):  # else the same bytes were validated when they were compiled
             validate(data)
         definitions = decode_component(data)
         plan = link(definitions)
         cores = [read_module(module) for module in plan.modules]
-        modules = cache.load(engine.wasmtime, key, len(plan.modules))
+        groups = trampoline_groups(plan)
+        modules = cache.load(engine.wasmtime, key, len(plan.modules) + len(groups))
         if modules is None:
             if len(data) > 1 << 20:
                 say(f"compiling {len(data):,} bytes; this is kept for the next start")
             _validate_unused(engine, definitions, plan)
             exposed = (expose(module, core) for module, core in zip(plan.modules, cores, strict=True))
-            modules = [_compiled(engine, module) for module in exposed]
+            modules = [_compiled(engine, module) for module in (*exposed, *(group.binary for group in groups))]
             cache.save(key, modules)
         layout = state_layout(plan, cores, _hazards(cache, key, plan, cores))
-        return cls(engine, digest, len(data), plan, layout, modules)
+        return cls(engine, digest, len(data), plan, layout, modules, groups)
 
     def bind(self, resolver: ImportResolver) -> BoundComponent:
         """Resolve every import. Raises `ComponentUnsupported` naming those nobody provides."""
@@ -120,11 +125,8 @@ class BoundComponent:
         self.imports = binding.imports
         self.reexported = binding.reexported
         self.entering = binding.entering
-        engine, functions = component.engine.wasmtime, HostFunctions(self.imports)
-        self.template = Template(engine, component.plan, component.modules, functions)
-        self.linker = wasmtime.Linker(engine)
-        for index in range(len(self.imports)):
-            functions.define(self.linker, b"", b"%d" % index, index)
+        engine = component.engine.wasmtime
+        self.template = Template(engine, component.plan, component.modules, component.groups, component.trampolines)
 
     async def instantiate(
         self, context: object, *, limits: InstanceLimits | None = None, deadline: float | None = None

@@ -8,7 +8,7 @@ the host decides when, and whether, the start function runs. Code is untouched.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from perdure.component.decode.reader import Reader
@@ -104,7 +104,7 @@ def expose(data: bytes, module: CoreModule) -> bytes:
     if not items:
         return data
     added = b"".join(
-        _sized(module.name(kind, index).encode()) + bytes([_EXPORT_KIND[kind]]) + encoded_u32(index)
+        sized(module.name(kind, index).encode()) + bytes([_EXPORT_KIND[kind]]) + encoded_u32(index)
         for kind, index in items
     )
     parts = [data[:8]]
@@ -189,11 +189,16 @@ def _has_heap_types(r: Reader) -> bool:
 
 
 def encoded_section(number: int, body: bytes) -> bytes:
-    return bytes([number]) + _sized(body)
+    return bytes([number]) + sized(body)
 
 
-def _sized(data: bytes) -> bytes:
+def sized(data: bytes) -> bytes:
+    """Bytes after their length."""
     return encoded_u32(len(data)) + data
+
+
+def encoded_vector(items: Sequence[bytes]) -> bytes:
+    return encoded_u32(len(items)) + b"".join(items)
 
 
 def encoded_u32(value: int) -> bytes:

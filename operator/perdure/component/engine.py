@@ -11,14 +11,10 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING
 
 import wasmtime
 
 from perdure.component import capi
-
-if TYPE_CHECKING:
-    from perdure.component.instance import Instance
 
 
 def allow_compact_imports(settings: wasmtime.Config) -> None:
@@ -50,7 +46,6 @@ class Engine:
     def __init__(self, config: EngineConfig | None = None) -> None:
         self.config = config or EngineConfig()
         self.wasmtime = wasmtime.Engine(self._settings())
-        self.current: Instance | None = None
         self.ticks = 0
         self._turn = 0
         self._running = 0

@@ -10,6 +10,7 @@ import struct
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from perdure.component.canonical.strings import GuestString, encode
 from perdure.component.capi import RAW
 from perdure.component.traps import AbiTrap
 from perdure.component.types import Err, Ok, Some, Variant
@@ -65,9 +66,10 @@ def f64_of_bits(bits: int) -> float:
 
 
 class Emitter:
-    """Collects the body of one function."""
+    """Collects the body of one function. `placing`: it ends where it needs guest memory (`lower.Placement`)."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, placing: bool = False) -> None:
+        self.placing = placing
         self.lines: list[str] = []
         self.namespace: dict[str, object] = {
             "RAW": RAW,
@@ -77,7 +79,10 @@ class Emitter:
             "Ok": Ok,
             "Err": Err,
             "Variant": Variant,
+            "pack": struct.pack,
             "pack_into": struct.pack_into,
+            "encode": encode,
+            "GuestString": GuestString,
             "BITS": {False: 0, True: 1},
             "checked_char": checked_char,
             "char_code": char_code,
@@ -125,7 +130,10 @@ class Emitter:
         return f"{prefix}{self._names}"
 
     def let(self, expression: str, prefix: str = "v") -> str:
-        """Bind an expression to a fresh name, so that it is evaluated once."""
+        """Bind an expression to a fresh name, so that it is evaluated once. A name stays what it is: none is ever
+        bound anew."""
+        if expression.isidentifier():
+            return expression
         name = self.name(prefix)
         self.emit(f"{name} = {expression}")
         return name
@@ -152,8 +160,11 @@ class Emitter:
         return name
 
     def function(self, name: str, signature: str) -> tuple[Callable[..., object], str]:
-        """Compile what was emitted as `def name(signature)`; returns it with its source."""
-        source = f"def {name}({signature}):\n" + "\n".join(self.lines or ["    pass"]) + "\n"
+        """Compile what was emitted as `def name(signature)`; returns it with its source. `mem` is that of `cx`."""
+        lines = self.lines or ["    pass"]
+        if any("mem." in line for line in lines):
+            lines = ["    mem = cx.mem", *lines]
+        source = f"def {name}({signature}):\n" + "\n".join(lines) + "\n"
         # The source is made from types alone: names of fields and cases enter it as string literals only.
         exec(compile(source, f"<canonical {name}>", "exec"), self.namespace)  # noqa: S102
         function = self.namespace[name]

@@ -117,9 +117,20 @@ def has_sequences(t: ValueType) -> bool:
 
 
 @lru_cache(maxsize=4096)
-def has_handles(t: ValueType) -> bool:
-    """Whether a value of the type has handles."""
-    return isinstance(t, (OwnType, BorrowType)) or any(has_handles(part) for part in parts_of(t))
+def ends_in_bytes(t: ValueType) -> bool:
+    """Whether a value of the type has at most one string or list, of numbers, and nothing is stored after it."""
+    match t:
+        case PrimType("string"):
+            return True
+        case ListType(PrimType(name)):
+            return name not in ("string", "bool", "char")
+        case ListType():
+            return False
+        case RecordType() | TupleType():
+            *others, last = items_of(t)
+            return ends_in_bytes(last) and not any(map(has_sequences, others))
+        case _:
+            return all(map(ends_in_bytes, parts_of(t)))
 
 
 @lru_cache(maxsize=4096)

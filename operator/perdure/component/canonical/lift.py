@@ -185,11 +185,11 @@ def _sequence(e: Emitter, t: ValueType, pointer: str, length: str) -> str:
     if not isinstance(t, ListType):
         return f"cx.lift_string({pointer}, {length})"
     size, alignment = size_and_alignment(t.element)
-    start = e.let(f"cx.mem.span({pointer}, {length}, {size}, {alignment}, {host_size(t.element)})", "a")
+    start = e.let(f"mem.span({pointer}, {length}, {size}, {alignment}, {host_size(t.element)})", "a")
     end = f"{start} + {length} * {size}"
     match t.element:
         case PrimType("u8"):
-            return f"bytes(RAW[{start} : {end}])"
+            return f"RAW[{start} : {end}].tobytes()"
         case PrimType("bool"):
             return f"[b != 0 for b in RAW[{start} : {end}]]"
         case PrimType("f32" | "f64" as name):
