@@ -296,7 +296,7 @@ def save(run: Run, path: Path) -> None:
         "worst": f.worst,
         "worstCase": f.worst_case,
         "peakMb": f.peak_mb,
-        "seconds": round(run.seconds, 1),
+        "seconds": run.seconds,
         "findings": [[one.seed, one.case, one.what, one.detail] for one in run.findings],
     }
     path.parent.mkdir(parents=True, exist_ok=True)
