@@ -158,11 +158,11 @@ class RedisClient:
         replicated = any(call.replicated for call in batch)
         commands = [call.data for call in batch]
         if replicated:
-            commands.append(self.replicas.command)
+            commands += self.replicas.commands
         connection = await self._line.take()
         try:
             replies = await connection.exchange(commands)
-            failure = await self.replicas.failure(replies.pop(), connection) if replicated else None
+            failure = await self.replicas.failure(replies[-1], connection) if replicated else None
         except (OSError, TimeoutError):
             self._line.broken()
             raise
@@ -172,7 +172,7 @@ class RedisClient:
             for at, call in enumerate(batch):
                 if call.replicated and not isinstance(replies[at], hiredis.ReplyError):
                     replies[at] = failure
-        return replies
+        return replies[: len(batch)]
 
     def _settle(self, call: _Call, reply: object) -> None:
         if call.future.done():
