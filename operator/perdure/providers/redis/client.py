@@ -27,8 +27,9 @@ from perdure.providers.redis.routes import Route
 _WAITING = 20_000
 _PIPELINE = 256
 _LOADS = 3
-# The server's own bound of one argument (proto-max-bulk-len); a larger one makes it close the connection.
+# Beyond its own bounds (proto-max-bulk-len, 2^20 arguments) the server closes the connection without a word.
 _LARGEST = 512 << 20
+_MOST_ARGUMENTS = 1 << 20
 
 
 @dataclass(slots=True, eq=False)
@@ -73,6 +74,8 @@ class RedisClient:
 
         Raises `ProviderUnavailable` (outcome unknown), `Overloaded`, `TooLarge`.
         """
+        if len(keys) + len(args) + 3 > _MOST_ARGUMENTS:
+            raise TooLarge(f"{len(args)} arguments are more than Redis takes at once ({_MOST_ARGUMENTS})")
         data = pack("FCALL", f"perdure_{function}_{self._version}", len(keys), *keys, *args)
         for _ in range(_LOADS):
             try:
