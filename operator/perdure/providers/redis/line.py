@@ -31,13 +31,15 @@ class Line:
         self._config = config
         self._route = route
         self._idle: list[Connection] = []
+        # `down`: nobody connects but the shared attempt. `failures`: how often it went down since an answer.
+        self._down = False
         self._failures = 0
         self._attempt: asyncio.Task[None] | None = None
         self._closed = False
 
     async def take(self) -> Connection:
         """Raises `ProviderUnavailable`: nothing was sent."""
-        if self._failures:
+        if self._down:
             if self._attempt is None:
                 self._attempt = asyncio.create_task(self._try_again(), name="redis-reconnect")
                 self._attempt.add_done_callback(self._tried)
@@ -59,11 +61,15 @@ class Line:
         if self._closed:
             connection.close()
         elif not connection.closed:
+            self._failures = 0
             self._idle.append(connection)
 
     def broken(self) -> None:
         """A connection failed in use: the next one may have to go elsewhere, and not at once."""
-        self._failures += 1
+        # Those that fail together are one failure.
+        if not self._down:
+            self._down = True
+            self._failures += 1
         self._route.forget()
 
     async def close(self) -> None:
@@ -78,11 +84,12 @@ class Line:
     async def _try_again(self) -> None:
         await asyncio.sleep(pause(self._failures))
         try:
-            self.give(await connect(await self._route.find(), self._config))
+            self._idle.append(await connect(await self._route.find(), self._config))
         except PerdureError:
-            self.broken()
+            self._failures += 1
+            self._route.forget()
             raise
-        self._failures = 0
+        self._down = False
 
     def _tried(self, attempt: asyncio.Task[None]) -> None:
         self._attempt = None
