@@ -48,7 +48,7 @@ def _sentinel_config(sentinels: list[RedisServer], **more: Any) -> dict[str, Any
 
 async def test_a_commit_is_acknowledged_by_a_replica() -> None:
     with redis_server() as primary, redis_replica(primary) as replica:
-        async with opened(primary, wait_replicas=1) as store:
+        async with opened(primary, wait_replicas=1, timeout=3.0) as store:
             assert (await store.ping()).durability == "D3"
             owner = await own(store)
             for _ in range(20):
@@ -60,7 +60,7 @@ async def test_a_commit_is_acknowledged_by_a_replica() -> None:
 async def test_without_a_replica_the_outcome_is_unknown_until_a_resend_finds_one() -> None:
     with redis_server() as primary, redis_replica(primary) as replica:
         async with opened(primary, wait_replicas=1, timeout=0.6) as store:
-            owner = await own(store)
+            owner = await patiently(lambda: own(store))
             assert replica.process is not None
             replica.process.send_signal(signal.SIGSTOP)
             commit = owner.next(Increment(SHOP, "n", 1))
@@ -76,7 +76,7 @@ async def test_without_a_replica_the_outcome_is_unknown_until_a_resend_finds_one
 
 async def test_too_few_replicas_make_a_provider_unusable() -> None:
     with redis_server() as primary:
-        async with opened(primary, wait_replicas=1) as store:
+        async with opened(primary, wait_replicas=1, timeout=3.0) as store:
             with pytest.raises(ProviderUnavailable, match="has 0 replicas; waitReplicas asks for 1"):
                 await store.ping()
 
@@ -84,7 +84,7 @@ async def test_too_few_replicas_make_a_provider_unusable() -> None:
 async def test_replicas_in_memory_are_no_files() -> None:
     """The control to D3: on a server without WAITAOF, fsync every second."""
     with redis_server("--appendfsync", "everysec") as primary, redis_replica(primary):
-        async with opened(primary, wait_replicas=1) as store:
+        async with opened(primary, wait_replicas=1, timeout=3.0) as store:
             info = await store.ping()
             waits_for_files = primary.do("COMMAND", "INFO", "WAITAOF") != [None]
             assert info.durability == ("D3" if waits_for_files else "D1")
@@ -106,7 +106,7 @@ def watched(*options: str) -> Iterator[tuple[RedisServer, RedisServer, list[Redi
 async def test_a_failover_loses_nothing_that_a_replica_confirmed() -> None:
     worker = _worker()
     with watched() as (primary, replica, sentinels):
-        async with opened(primary, worker, **_sentinel_config(sentinels, wait_replicas=1)) as store:
+        async with opened(primary, worker, **_sentinel_config(sentinels, wait_replicas=1, timeout=3.0)) as store:
             assert (await store.ping()).durability == "D3"
             owner = await own(store)
             for _ in range(10):
@@ -141,10 +141,10 @@ async def test_a_client_follows_a_failover() -> None:
 async def test_an_ordered_switch_loses_nothing_that_a_replica_confirmed() -> None:
     """The former primary goes on for a while, and then says READONLY. Only what no replica has confirmed is lost."""
     with watched() as (primary, _, sentinels):
-        async with opened(primary, **_sentinel_config(sentinels, wait_replicas=1)) as store:
+        async with opened(primary, **_sentinel_config(sentinels, wait_replicas=1, timeout=3.0)) as store:
             owner = await own(store)
             await owner.commit()
-            sentinels[0].do("SENTINEL", "FAILOVER", "main")
+            eventually(lambda: sentinels[0].do("SENTINEL", "FAILOVER", "main") == b"OK", "a replica fit to promote")
             for _ in range(40):
                 commit = owner.next(Increment(SHOP, "n", 1))
                 await patiently(partial(store.commit, commit))

@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import hiredis
 import pytest
 
 from perdure.durable.effects import BucketAddress, Increment, Put, Scope
@@ -100,6 +101,8 @@ async def test_a_server_out_of_memory_refuses_commits_whole_and_can_still_be_rea
             refused = owner.next(Put(SHOP, "a", b"2"), Put(SHOP, "b", b"x" * 1000))
             with pytest.raises(ProviderUnavailable, match=r"out of memory.*\(OOM\)"):
                 await store.commit(refused)
+            with pytest.raises(ProviderUnavailable, match="OOM"):
+                await store.ping()
             assert await store.get_many(SHOP, ["a", "b"]) == [b"1", None]
             assert (await look(store)).sequence == 1
             await store.verify("alice", owner.token)
@@ -169,6 +172,19 @@ async def test_a_server_that_cannot_write_its_files(tmp_path: Path) -> None:
             with pytest.raises(ProviderUnavailable, match=r"cannot write its files.*\(MISCONF\)"):
                 await owner.commit()
             server.do("CONFIG", "SET", "dir", str(tmp_path))
+
+
+async def test_a_ping_is_refused_where_a_commit_would_be() -> None:
+    """Also by a server that was looked at a moment ago."""
+    with redis_server() as server:
+        async with opened(server) as store:
+            await store.ping()
+            server.do("CONFIG", "RESETSTAT")
+            await store.ping()
+            assert server.info("cmdstat_info") == ""
+            server.do("REPLICAOF", "127.0.0.1", free_port())
+            with pytest.raises(ProviderUnavailable, match="READONLY"):
+                await store.ping()
 
 
 async def test_too_few_replicas_for_the_server_itself() -> None:
@@ -284,10 +300,13 @@ async def test_what_a_server_would_not_take_is_refused_before(
     redis: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(client, "_LARGEST", 10_000)
+    monkeypatch.setattr(client, "_MOST_ARGUMENTS", 300)
     async with opened(redis) as store:
         owner = await own(store)
         with pytest.raises(TooLarge):
             await owner.commit(Put(SHOP, "a", b"x" * 10_000))
+        with pytest.raises(TooLarge):
+            await owner.commit(*[Put(SHOP, "a", b"x")] * 60)
         await owner.commit(Put(SHOP, "a", b"x"))
 
 
@@ -479,6 +498,34 @@ async def test_another_database(redis: RedisServer) -> None:
     async with opened(redis, worker, url=redis.url[:-1] + "5") as store, opened(redis, worker) as zero:
         await (await own(store)).commit()
         assert await zero.peek("alice") is None
+
+
+async def test_valkey_is_told_by_its_own_version() -> None:
+    """As Valkey 8 describes itself; it names the Redis that it is compatible with, too."""
+    info = b"redis_version:7.2.4\r\nserver_name:valkey\r\nvalkey_version:8.0.1\r\nrole:master\r\naof_enabled:1\r\n"
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        parser = hiredis.Reader()
+        while data := await reader.read(4096):
+            parser.feed(data)
+            while (command := parser.gets()) is not False:
+                reply = {
+                    b"INFO": b"$%d\r\n%s\r\n" % (len(info), info),
+                    b"CONFIG": b"*2\r\n$11\r\nappendfsync\r\n$6\r\nalways\r\n",
+                }
+                writer.write(reply.get(command[0], b"$4\r\nPONG\r\n"))
+        writer.close()
+        await writer.wait_closed()
+        ended.set()
+
+    ended = asyncio.Event()
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as listener:
+        port = listener.sockets[0].getsockname()[1]
+        store = await RedisStore.open(RedisConfig(f"redis://127.0.0.1:{port}/0"), _worker())
+        found = await store.ping()
+        assert (found.version, found.durability) == ("Valkey 8.0.1", "D2")
+        await store.close()
+        await ended.wait()
 
 
 @pytest.mark.parametrize("junk", [b"HTTP/1.1 400 Bad Request\r\n\r\n", b"+OK\r\n+OK\r\n+OK\r\n", b"", b"\0\1\2\r\n"])

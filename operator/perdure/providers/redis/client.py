@@ -27,8 +27,9 @@ from perdure.providers.redis.routes import Route
 _WAITING = 20_000
 _PIPELINE = 256
 _LOADS = 3
-# The server's own bound of one argument (proto-max-bulk-len); a larger one makes it close the connection.
+# Beyond its own bounds (proto-max-bulk-len, 2^20 arguments) the server closes the connection without a word.
 _LARGEST = 512 << 20
+_MOST_ARGUMENTS = 1 << 20
 
 
 @dataclass(slots=True, eq=False)
@@ -73,6 +74,8 @@ class RedisClient:
 
         Raises `ProviderUnavailable` (outcome unknown), `Overloaded`, `TooLarge`.
         """
+        if len(keys) + len(args) + 3 > _MOST_ARGUMENTS:
+            raise TooLarge(f"{len(args)} arguments are more than Redis takes at once ({_MOST_ARGUMENTS})")
         data = pack("FCALL", f"perdure_{function}_{self._version}", len(keys), *keys, *args)
         for _ in range(_LOADS):
             try:
@@ -158,11 +161,11 @@ class RedisClient:
         replicated = any(call.replicated for call in batch)
         commands = [call.data for call in batch]
         if replicated:
-            commands.append(self.replicas.command)
+            commands += self.replicas.commands
         connection = await self._line.take()
         try:
             replies = await connection.exchange(commands)
-            failure = await self.replicas.failure(replies.pop(), connection) if replicated else None
+            failure = await self.replicas.failure(replies[-1], connection) if replicated else None
         except (OSError, TimeoutError):
             self._line.broken()
             raise
@@ -172,7 +175,7 @@ class RedisClient:
             for at, call in enumerate(batch):
                 if call.replicated and not isinstance(replies[at], hiredis.ReplyError):
                     replies[at] = failure
-        return replies
+        return replies[: len(batch)]
 
     def _settle(self, call: _Call, reply: object) -> None:
         if call.future.done():

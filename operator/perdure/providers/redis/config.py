@@ -28,7 +28,8 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class Sentinels:
-    """Who knows the primary. `urls`: `redis://host:26379` each; `credentials`: the Sentinels' own, not the server's."""
+    """Who knows the primary. `urls`: `redis://host:26379` each; `credentials`: the Sentinels' own, not the server's.
+    With TLS, they speak it as the servers do."""
 
     master_name: str
     urls: tuple[str, ...]

@@ -21,6 +21,7 @@ from perdure.durable.records import (
     SnapshotWrite,
     StoredResult,
 )
+from perdure.errors import ProviderUnavailable
 from perdure.providers.redis.buckets import Buckets, pack_effects
 from perdure.providers.redis.connection import Argument
 from perdure.providers.redis.keys import INSTANCE_KEYS, bucket_of
@@ -28,6 +29,7 @@ from perdure.providers.redis.keys import INSTANCE_KEYS, bucket_of
 _Contents = tuple[bytes, bytes, bytes, bytes | None, bytes | None, list[bytes], list[bytes], list[bytes], list[bytes]]
 _FINGERPRINT = 32
 _READ = 1000
+_DELETIONS = 10
 _NO_RESULT = StoredResult("", b"", b"")
 
 
@@ -156,13 +158,14 @@ class Instances(Buckets):
 
     async def delete_instance(self, instance: str) -> bool:
         keys = self._keys.instance(instance)
-        while True:
+        for _ in range(_DELETIONS):
             bases = cast("list[bytes]", await self._client.call("private", keys))
             buckets = [key for base in bases for key in bucket_of(base)]
             word = await self._client.call("delete", [*keys, *buckets], instance)
             # An owner may have opened another bucket in between.
             if word != b"AGAIN":
                 return word == b"GONE"
+        raise ProviderUnavailable(f"instance {instance!r} opens buckets faster than it can be deleted")
 
 
 def _flags(commit: Commit) -> str:

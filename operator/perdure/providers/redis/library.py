@@ -8,7 +8,7 @@ from importlib.resources import files
 
 READS = frozenset(
     ("peek", "verify", "read", "list", "count", "pending", "inbox", "due", "result", "names", "info", "journal")
-    + ("blobs", "private", "component", "components")
+    + ("blobs", "private", "component", "components", "ping")
 )
 """Functions that change nothing: they need not wait for replicas."""
 

@@ -1,4 +1,8 @@
-"""What the server is, and whether it may hold durable data. Looked at in full every half minute, pinged in between."""
+"""What the server is, and whether it may hold durable data. Looked at in full every half minute.
+
+In between it is asked to run a function that is refused wherever a commit would be: by a replica, a full memory, a disk
+that cannot be written, a slot that is elsewhere.
+"""
 
 from __future__ import annotations
 
@@ -16,15 +20,17 @@ _WAITAOF_SINCE = (7, 2)
 class ServerCheck:
     """`run` raises `ProviderUnavailable` for a server that cannot be used, in words that say what to change."""
 
-    def __init__(self, client: RedisClient, config: RedisConfig) -> None:
+    def __init__(self, client: RedisClient, config: RedisConfig, key: bytes) -> None:
+        """`key`: any of the Worker's, for its slot."""
         self._client = client
+        self._key = key
         self._config = config
         self._found: ProviderInfo | None = None
         self._at = 0.0
 
     async def run(self) -> ProviderInfo:
         if self._found is not None and time.monotonic() - self._at < _FRESH_SECONDS:
-            await self._client.command("PING")
+            await self._client.call("ping", [self._key])
             return self._found
         self._found = None
         await self._client.check_route()
@@ -32,7 +38,9 @@ class ServerCheck:
         self._require_usable(fields)
         version = fields.get("valkey_version")
         name = f"Valkey {version}" if version else fields.get("redis_version", "?")
-        self._found = ProviderInfo("redis", name, *await self._durability(fields))
+        info = ProviderInfo("redis", name, *await self._durability(fields))
+        await self._client.call("ping", [self._key])
+        self._found = info
         self._at = time.monotonic()
         return self._found
 

@@ -23,7 +23,7 @@ class RedisStore(Instances, Inboxes, WorkerData):
         # On a cluster the Namespace's buckets have a slot of their own, and with it another node.
         shared = RedisClient(config, _route(config, keys.namespace_prefix)) if config.cluster else client
         super().__init__(client, shared, keys)
-        self._check = ServerCheck(client, config)
+        self._check = ServerCheck(client, config, keys.names)
 
     @classmethod
     async def open(cls, config: RedisConfig, worker: WorkerId) -> RedisStore:

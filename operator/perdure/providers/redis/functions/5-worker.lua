@@ -64,6 +64,11 @@ local function delete(keys, args)
   return there and 'GONE' or 'NONE'
 end
 
+-- keys: any of the Worker's. It changes nothing, but is refused wherever a commit would be.
+local function ping()
+  return 'PONG'
+end
+
 -- keys: hosts, their expiry; args: host, url, ttl in ms → host, url, host, url…
 local function announce(keys, args)
   local now = now_ms()
@@ -112,6 +117,7 @@ register('journal', journal, ALWAYS)
 register('blobs', blobs, ALWAYS)
 register('private', private, ALWAYS)
 register('delete', delete, ALWAYS)
+register('ping', ping)
 register('announce', announce)
 register('leave', leave, ALWAYS)
 register('drop_components', drop_components, ALWAYS)
