@@ -11,7 +11,9 @@ import subprocess
 from importlib.metadata import version
 from pathlib import Path
 
-_PACKAGES = ("wasmtime", "redis", "hiredis", "aiohttp")
+from support.postgres import programs
+
+_PACKAGES = ("wasmtime", "redis", "hiredis", "asyncpg", "aiohttp")
 
 
 def machine() -> dict[str, str]:
@@ -25,6 +27,7 @@ def machine() -> dict[str, str]:
     }
     found.update({package: version(package) for package in _PACKAGES})
     found["redis-server"] = _redis_server()
+    found["postgres"] = _postgres_server()
     found["sqlite"] = sqlite3.sqlite_version
     return found
 
@@ -36,8 +39,14 @@ def _processor() -> str:
 
 def _redis_server() -> str:
     program = shutil.which("redis-server")
-    if program is None:
-        return "none"
+    return "none" if program is None else _version(program, r"v=(\S+)")
+
+
+def _postgres_server() -> str:
+    return _version(str(programs() / "postgres"), r"(\d+\.\d+)")
+
+
+def _version(program: str, pattern: str) -> str:
     done = subprocess.run([program, "--version"], capture_output=True, text=True, check=False, timeout=10)
-    named = re.search(r"v=(\S+)", done.stdout)
+    named = re.search(pattern, done.stdout)
     return named[1] if named else "unknown"

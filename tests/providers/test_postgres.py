@@ -379,3 +379,24 @@ async def test_a_commit_that_was_sent_before_a_claim_is_fenced_after_it(store: P
         fenced = isinstance(outcomes[0], Fenced)
         assert claim.data.sequence == (0 if fenced else 1)
         assert await store.get_many(SHOP, [f"k{turn}"]) == [None if fenced else b"old"]
+
+
+async def test_closing_waits_for_what_is_under_way_and_no_longer(
+    config: PostgresConfig, database: asyncpg.Connection
+) -> None:
+    store = await PostgresStore.open(replace(config, connections=1, timeout=0.7), WORKER)
+    owner = await own(store)
+    await owner.commit()
+    async with cutting_proxy(int(config.url.rsplit(":", 1)[1].split("/")[0])) as proxy:
+        url = f"postgresql://postgres@127.0.0.1:{proxy.port}/postgres"
+        stuck = await PostgresStore.open(replace(config, url=url, connections=1), WORKER)
+        await stuck.ping()
+        under_way = asyncio.create_task(store.commit(owner.next(Put(SHOP, "a", b"1"))))
+        proxy.open.clear()
+        silent = [asyncio.create_task(stuck.delete_instance("bob")), asyncio.create_task(stuck.ping())]
+        await asyncio.sleep(0)
+        await asyncio.gather(store.close(), stuck.close())
+        assert (await under_way).status is CommitStatus.APPLIED
+        for outcome in await asyncio.gather(*silent, return_exceptions=True):
+            assert isinstance(outcome, (ProviderUnavailable, Overloaded))
+    assert await database.fetchval(f"SELECT sequence FROM {config.schema}.instances") == 2

@@ -30,6 +30,12 @@ _REPEATS = 5
 # So much later than the server's own timeout, the connection is given up.
 _GRACE = 1.0
 _HEAVY = 60.0
+# Not sent at the start of the session, where poolers refuse them. Every statement has its index, and a plan that was
+# made while a table was small must not outlive that.
+_SETTINGS = """
+SET statement_timeout = TIMEOUT; SET lock_timeout = TIMEOUT; SET idle_in_transaction_session_timeout = TIMEOUT;
+SET enable_seqscan = off; SET plan_cache_mode = force_generic_plan; SET jit = off
+"""
 
 Row: TypeAlias = Mapping[str, Any]
 
@@ -54,6 +60,7 @@ class PostgresClient:
         self._queue: deque[_Request] = deque()
         self._idle: deque[asyncio.Future[None]] = deque()
         self._lanes: set[asyncio.Task[None]] = set()
+        self._connections: set[asyncpg.Connection] = set()
         self._closed = False
 
     async def fetch(self, statement: str, *args: object, heavy: bool = False) -> list[Row]:
@@ -98,13 +105,20 @@ class PostgresClient:
         self._closed = True
         while self._wake():
             pass
-        if self._lanes:
-            await asyncio.wait(self._lanes, timeout=self._config.timeout + _GRACE)
+        await self._lanes_end(self._config.timeout + _GRACE)
+        while self._queue:
+            _settle(self._queue.popleft(), ProviderUnavailable("the store is closed"))
+        # To cancel a lane would cancel its statement at the server.
+        for connection in list(self._connections):
+            connection.terminate()
+        await self._lanes_end(_GRACE)
         for lane in self._lanes:
             lane.cancel()
         await asyncio.gather(*self._lanes, return_exceptions=True)
-        while self._queue:
-            _settle(self._queue.popleft(), ProviderUnavailable("the store is closed"))
+
+    async def _lanes_end(self, timeout: float) -> None:
+        if self._lanes:
+            await asyncio.wait(self._lanes, timeout=timeout)
 
     def _sql(self, statement: str) -> str:
         found = self._statements.get(statement)
@@ -171,30 +185,23 @@ class PostgresClient:
             options["user"] = user
         if password is not None:
             options["password"] = password
-        milliseconds = str(int(config.timeout * 1000))
         connection: asyncpg.Connection = await asyncpg.connect(
             config.url,
             timeout=config.timeout,
             ssl=self._tls(),
             target_session_attrs="primary" if "," in config.where else "any",
-            server_settings={
-                "application_name": "perdure",
-                "statement_timeout": milliseconds,
-                "lock_timeout": milliseconds,
-                "idle_in_transaction_session_timeout": milliseconds,
-                # Every statement has its index. A plan made while a table was small must not outlive that.
-                "enable_seqscan": "off",
-                "plan_cache_mode": "force_generic_plan",
-                "jit": "off",
-            },
+            server_settings={"application_name": "perdure"},
             **options,
         )
         try:
             with self._watched(connection, config.timeout):
+                await connection.execute(_SETTINGS.replace("TIMEOUT", str(int(config.timeout * 1000))))
                 await prepare(connection, self._scripts, self.where)
         except BaseException:
             connection.terminate()
             raise
+        self._connections.add(connection)
+        connection.add_termination_listener(self._connections.discard)
         return connection
 
     def _tls(self) -> ssl.SSLContext | bool:

@@ -289,14 +289,23 @@ BEGIN
   o_stored := v_held.sequence;
   IF p_sequence > v_held.sequence + 1 THEN o_status := 'LOST'; RETURN; END IF;
   IF p_sequence <= v_held.sequence THEN
-    SELECT j.outcomes INTO o_outcomes FROM SCHEMA.journal j
-      WHERE p_sequence > v_held.base AND j.instance = v_held.id AND j.sequence = p_sequence;
-    o_status := CASE WHEN FOUND THEN 'DUPLICATE' ELSE 'GAP' END;
+    IF p_sequence <= v_held.base THEN o_status := 'GAP'; RETURN; END IF;
+    -- Nobody who has kept a snapshot of it asks for the outcomes.
+    o_outcomes := coalesce(
+      (SELECT j.outcomes FROM SCHEMA.journal j WHERE j.instance = v_held.id AND j.sequence = p_sequence), '');
+    o_status := 'DUPLICATE';
     RETURN;
   END IF;
   v_now := SCHEMA.now_ms_VERSION();
   IF p_key IS NOT NULL AND SCHEMA.finished_VERSION(v_held.id, p_key, v_now)
     OR p_reserves IS NOT NULL AND SCHEMA.finished_VERSION(v_held.id, p_reserves, v_now)
+  THEN
+    o_status := 'KEY_USED';
+    RETURN;
+  END IF;
+  -- Another call of the result's key must not be taken out of the inbox.
+  IF p_key IS NOT NULL AND p_pending IS NULL AND EXISTS (
+    SELECT FROM SCHEMA.inbox b WHERE b.instance = v_held.id AND b.key = p_key AND b.fingerprint <> p_fingerprint)
   THEN
     o_status := 'KEY_USED';
     RETURN;
@@ -376,7 +385,7 @@ BEGIN
   THEN
     RETURN 'KEPT';
   END IF;
-  IF p_sequence >= v_held.sequence OR p_sequence >= ANY (v_held.unapplied) THEN RETURN 'REFUSED'; END IF;
+  IF p_sequence > v_held.sequence OR p_sequence >= ANY (v_held.unapplied) THEN RETURN 'REFUSED'; END IF;
   IF p_follows IS NULL THEN
     IF p_sequence < v_present THEN RETURN 'REFUSED'; END IF;
     DELETE FROM SCHEMA.snapshots s WHERE s.instance = v_held.id;
