@@ -1,7 +1,8 @@
 """wasmtime's engine as Perdure needs it: deterministic, interruptible, bounded.
 
 NaNs are canonical, threads and relaxed SIMD are off, so that replay is exact. Epochs advance while guests run, and
-a guest yields to the event loop at each. One engine belongs to one thread (its event loop's).
+a guest yields to the event loop at each. One engine belongs to one thread (its event loop's), and
+only one thread of a process may run guests (`fiber.running`).
 """
 
 from __future__ import annotations
