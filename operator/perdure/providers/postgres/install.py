@@ -25,7 +25,8 @@ class Scripts:
         source = files("perdure.providers.postgres")
         self.schema = schema
         self._tables = source.joinpath("tables.sql").read_text(encoding="utf-8")
-        self._functions = source.joinpath("functions.sql").read_text(encoding="utf-8")
+        scripts = sorted(source.joinpath("functions").iterdir(), key=lambda script: script.name)
+        self._functions = "\n".join(script.read_text(encoding="utf-8") for script in scripts)
         self._suffix = hashlib.sha256((self._tables + self._functions).encode()).hexdigest()[:8]
         self.lock = int.from_bytes(hashlib.sha256(b"perdure " + schema.encode()).digest()[:8], "big", signed=True)
 

@@ -1,4 +1,4 @@
-"""A Store on PostgreSQL. Whatever writes is one call of a function (`functions.sql`), so one round trip and atomic."""
+"""A Store on PostgreSQL. Whatever writes is one call of a function (`functions/`), so one round trip and atomic."""
 
 from __future__ import annotations
 
