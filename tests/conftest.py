@@ -13,7 +13,7 @@ from perdure.component.component import Component
 from perdure.component.engine import Engine, EngineConfig
 from support.guests import COMPILED, python_example
 from support.postgres import PostgresServer, postgres_server
-from support.servers import RedisServer, redis_server
+from support.servers import RedisServer, redis_cluster, redis_server
 
 
 @pytest.fixture(scope="session")
@@ -28,6 +28,13 @@ def postgres() -> Iterator[PostgresServer]:
     """One real PostgreSQL for the whole run, without fsync; tests use Workers of their own names."""
     with postgres_server("fsync=off") as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def redis_nodes() -> Iterator[list[RedisServer]]:
+    """A real Redis Cluster for the whole run."""
+    with redis_cluster() as nodes:
+        yield nodes
 
 
 @pytest.fixture(scope="session")

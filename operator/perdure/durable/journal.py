@@ -122,7 +122,7 @@ def decode_entry(data: bytes, expected: int, blobs: Mapping[bytes, bytes] | None
             entry = msgspec.convert(_Inliner(expected, blobs or {}).decode(payload), Entry, builtin_types=(bytes,))
         else:
             entry = _decoder.decode(payload)
-    except (msgspec.DecodeError, msgspec.ValidationError) as error:
+    except (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError) as error:
         raise Quarantined(f"journal entry {expected} cannot be decoded: {error}") from error
     if entry.sequence != expected:
         raise Quarantined(f"journal entry {expected} carries sequence {entry.sequence}")
@@ -141,7 +141,7 @@ def referred(data: bytes, expected: int) -> list[bytes]:
     if refers:
         try:
             msgspec.msgpack.Decoder(ext_hook=note).decode(payload)
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise Quarantined(f"journal entry {expected} cannot be decoded: {error}") from error
     return found
 

@@ -54,7 +54,7 @@ def decode_part(data: bytes) -> Part:
         raise Quarantined("the snapshot is damaged: its checksum does not match")
     try:
         return msgspec.msgpack.decode(payload, type=Part)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise Quarantined(f"the snapshot cannot be decoded: {error}") from error
 
 

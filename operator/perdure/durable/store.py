@@ -165,6 +165,11 @@ class Store(OwnedStore, InstanceStore, InboxStore, BucketStore, WorkerStore, Pro
     """See the module docstring for guarantees. All methods are safe to call concurrently and to cancel; a
     cancelled commit has an unknown outcome."""
 
+    @property
+    def namespace_is_home(self) -> bool:
+        """Whether a commit may have effects on Namespace buckets. Where it may not, they are applied by this very
+        store's `apply_foreign`, and never together with others (a Redis Cluster keeps them in another slot)."""
+
     async def ping(self) -> ProviderInfo:
         """One cheap round trip that proves the store can be used for writes."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from perdure.manifests.base import Metadata
 from perdure.manifests.effective import EffectiveConfig, resolve
 from perdure.manifests.load import load_manifests
 from perdure.manifests.provider import KeyValueProvider, KeyValueProviderSpec, Sqlite
-from perdure.manifests.worker import ComponentSource, KeyValue, Worker, WorkerSpec
+from perdure.manifests.worker import Bucket, ComponentSource, KeyValue, Worker, WorkerSpec
 
 LOCAL_PROVIDER = "local"
 
@@ -56,13 +57,24 @@ def parse_address(text: str, *, option: str) -> tuple[str, int]:
     return host.strip("[]") or "0.0.0.0", int(port)  # noqa: S104 - an empty host is asked for by the caller
 
 
-def catalog_of(effective: EffectiveConfig) -> BucketCatalog:
-    """The engine's view of the bucket configuration."""
+def namespace_apart(provider: str) -> str:
+    """Under which name a provider's Namespace buckets are foreign ones. No manifest can have that name."""
+    return f"{provider}/namespace"
+
+
+def catalog_of(effective: EffectiveConfig, apart: Collection[str] = ()) -> BucketCatalog:
+    """The engine's view of the bucket configuration. `apart`: providers whose Namespace buckets do not commit together
+    with others (`Store.namespace_is_home`)."""
+
+    def provider(bucket: Bucket) -> str:
+        name = effective.bucket_provider(bucket.provider).name
+        return namespace_apart(name) if bucket.scope == "Namespace" and name in apart else name
+
     section = effective.worker.spec.key_value
     policies = tuple(
         BucketPolicy(
             name=bucket.name,
-            provider=effective.bucket_provider(bucket.provider).name,
+            provider=provider(bucket),
             scope=Scope(bucket.scope),
             read_only=bucket.access == "ReadOnly",
             ttl_ms=bucket.ttl,

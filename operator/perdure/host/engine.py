@@ -10,7 +10,7 @@ from perdure.durable.environment import EngineEnvironment
 from perdure.durable.observer import Hooks
 from perdure.durable.settings import CommitMode, Failure, RetryPolicy, SnapshotPolicy, UpdatePolicy
 from perdure.durable.store import Store
-from perdure.host.config import HostConfig, catalog_of
+from perdure.host.config import HostConfig, catalog_of, namespace_apart
 from perdure.manifests.worker import WorkerSpec
 
 guest_log = logging.getLogger("perdure.guest")
@@ -22,11 +22,12 @@ def engine_environment(
 ) -> EngineEnvironment:
     """`stores`: by provider name."""
     spec = config.worker.spec
+    apart = {name: store for name, store in stores.items() if not store.namespace_is_home}
     return EngineEnvironment(
         worker=config.worker_id,
         host=config.host,
-        stores=stores,
-        catalog=catalog_of(config.effective),
+        stores={**stores, **{namespace_apart(name): store for name, store in apart.items()}},
+        catalog=catalog_of(config.effective, apart),
         hooks=hooks,
         limits=pool.limits,
         timeout=spec.limits.invocation_timeout / 1000,

@@ -145,6 +145,14 @@ def test_what_is_no_entry_is_refused_in_words(data: bytes, words: str) -> None:
         decode_entry(data, 7)
 
 
+def test_text_that_is_not_utf_8_is_named() -> None:
+    payload = msgspec.msgpack.encode([7, "sha256:aa", "fffff", b"", None, None, [], {}, 5]).replace(
+        b"fffff", b"\xff" * 5
+    )
+    with pytest.raises(Quarantined, match="entry 7 cannot be decoded"):
+        decode_entry(struct.pack("<2sBI", b"PJ", 2, zlib.crc32(payload)) + payload, 7)
+
+
 def test_an_entry_in_the_wrong_place_is_named() -> None:
     data, _ = encode_entry(entry())
     with pytest.raises(Quarantined, match="entry 8 carries sequence 7"):

@@ -22,6 +22,10 @@ from perdure.providers.memory.world import Instance
 class MemoryStore(Commits, Inboxes):
     """Implements `perdure.durable.store.Store`."""
 
+    @property
+    def namespace_is_home(self) -> bool:
+        return True
+
     async def ping(self) -> ProviderInfo:
         return ProviderInfo("memory", "1", "D0", ("values live as long as this process",))
 

@@ -105,6 +105,10 @@ class PostgresStore(Owned):
         """Prepare the connections. A server that does not answer yet is no error here: `ping` says so."""
         return cls(PostgresClient(config), worker)
 
+    @property
+    def namespace_is_home(self) -> bool:
+        return True
+
     async def ping(self) -> ProviderInfo:
         return await look(self._client)
 

@@ -59,6 +59,10 @@ class SqliteStore:
 
         return cls(worker, await asyncio.to_thread(prepare), Reader(path))
 
+    @property
+    def namespace_is_home(self) -> bool:
+        return True
+
     async def ping(self) -> ProviderInfo:
         # An empty transaction proves that the file takes writes.
         await self._write(lambda db: None)
