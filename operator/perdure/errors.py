@@ -14,6 +14,7 @@ PerdureError
 │   └── ReplayDiverged             503 quarantined
 ├── Interrupted                    409 interrupted
 ├── InvocationCancelled            409 cancelled
+├── NotCancellable                 409 not-cancellable
 ├── NoSuchInvocation               404 no-such-invocation
 ├── ProviderUnavailable            503 provider-unavailable
 │   └── LostWrites                 503 lost-writes
@@ -167,6 +168,13 @@ class InvocationCancelled(PerdureError):
     """The pending call was cancelled before anything of it was durable."""
 
     code = "cancelled"
+    http_status = 409
+
+
+class NotCancellable(PerdureError):
+    """The call has begun, or has ended: it cannot be cancelled any more."""
+
+    code = "not-cancellable"
     http_status = 409
 
 

@@ -23,6 +23,14 @@ SECURE = {
     }
 }
 
+POSTGRES = {
+    "postgres": {
+        "url": "postgres://pg:5432/app",
+        "credentialsSecretRef": {"name": "pg-auth"},
+        "tls": {"caSecretRef": {"name": "pg-ca"}},
+    }
+}
+
 
 def worker_document(name: str = "carts", **spec: Any) -> dict[str, Any]:
     return {

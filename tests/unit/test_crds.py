@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,8 @@ import yaml
 from pydantic import BaseModel
 
 from perdure.manifests.load import _model_in
-from perdure.manifests.provider import KeyValueProviderSpec
-from perdure.manifests.worker import WorkerSpec
+from perdure.manifests.provider import KeyValueProviderSpec, Postgres, Redis
+from perdure.manifests.worker import Durability, Limits, Retry, WorkerSpec
 
 CRDS = Path(__file__).resolve().parents[2] / "crds"
 FILES = {"workers.yaml": WorkerSpec, "keyvalueproviders.yaml": KeyValueProviderSpec}
@@ -44,7 +45,7 @@ def test_every_field_is_described(name: str) -> None:
 def test_schemas_hold_known_keywords_only(name: str) -> None:
     """A comma in an unquoted description would silently become a keyword."""
     known = {"type", "description", "properties", "required", "items", "enum", "default", "pattern", "format"}
-    known |= {"minimum", "maximum", "minLength", "maxLength", "maxItems", "additionalProperties"}
+    known |= {"minimum", "maximum", "minLength", "maxLength", "minItems", "maxItems", "additionalProperties"}
     for path, node in nodes(schema(name), ""):
         assert {key for key in node if not key.startswith("x-kubernetes-")} <= known, path
 
@@ -80,3 +81,30 @@ def compare(model: type[BaseModel], node: dict[str, Any], path: str) -> None:
 @pytest.mark.parametrize("name", FILES)
 def test_models_and_crds_have_the_same_fields(name: str) -> None:
     compare(FILES[name], schema(name)["properties"]["spec"], "spec")
+
+
+def defaults(node: dict[str, Any]) -> dict[str, Any]:
+    """What the API server fills in of an empty object."""
+    return {name: child["default"] for name, child in node.get("properties", {}).items() if "default" in child}
+
+
+def test_models_and_crds_have_the_same_defaults() -> None:
+    """The host must not run by other numbers than `kubectl get -o yaml` shows."""
+    spec = schema("workers.yaml")["properties"]["spec"]["properties"]
+    for name, model in [("durability", Durability), ("retry", Retry), ("limits", Limits)]:
+        filled = defaults(spec[name])
+        assert set(filled) == {field.alias for field in model.model_fields.values()}, name
+        assert model.model_validate(filled) == model(), name
+    assert spec["update"]["default"] == WorkerSpec.model_fields["update"].default
+    provider = schema("keyvalueproviders.yaml")["properties"]["spec"]["properties"]
+    for name, model, url in [("redis", Redis, "redis://h"), ("postgres", Postgres, "postgres://h/d")]:
+        filled = {"url": url, **defaults(provider[name])}
+        assert model.model_validate(filled) == model.model_validate({"url": url}), name
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_the_examples_in_patterns_hold(name: str) -> None:
+    """A default that its own pattern refuses would make every object invalid."""
+    for path, node in nodes(schema(name), ""):
+        if "pattern" in node and isinstance(node.get("default"), str):
+            assert re.search(node["pattern"], node["default"]), path

@@ -30,6 +30,10 @@ def worker(component: str = "url: 'file:x.wasm'", key_value: str = "") -> str:
     return WORKER.replace("COMPONENT", component).replace("KEYVALUE", key_value)
 
 
+def more(section: str) -> str:
+    return worker() + f"  {section}\n"
+
+
 def provider(name: str, spec: str) -> str:
     return PROVIDER.replace("NAME", name).replace("SPEC", spec)
 
@@ -72,6 +76,35 @@ def test_bad_durations(text: object) -> None:
         (provider("p", "redis: {url: 'redis://h'}, memory: {}"), "spec", "exactly one"),
         (provider("p", "redis: {url: 'redis://u:secret@h'}"), "spec.redis.url", "credentialsSecretRef"),
         (provider("p", "redis: {url: 'http://h'}"), "spec.redis.url", "redis://"),
+        (provider("p", "redis: {}"), "spec.redis", "exactly one of url and sentinel"),
+        (provider("p", "redis: {sentinel: {masterName: m, addresses: []}}"), "spec.redis.sentinel.addresses", "1 item"),
+        (provider("p", "redis: {sentinel: {masterName: m, addresses: [h]}}"), "spec.redis.sentinel.addresses", "26379"),
+        (
+            provider("p", "redis: {cluster: true, sentinel: {masterName: m, addresses: ['h:1']}}"),
+            "spec.redis",
+            "any node",
+        ),
+        (provider("p", "redis: {cluster: true, url: 'redis://h/3'}"), "spec.redis", "database 0"),
+        (provider("p", "redis: {url: 'redis://h', waitReplicas: -1}"), "spec.redis.waitReplicas", "0"),
+        (provider("p", "redis: {url: 'redis://h?db=1'}"), "spec.redis.url", "fields of their own"),
+        (provider("p", "redis: {url: 'redis://h:0'}"), "spec.redis.url", "redis://host"),
+        (provider("p", "redis: {url: 'redis://h:x'}"), "spec.redis.url", "redis://host"),
+        (provider("p", "postgres: {url: 'postgres://h'}"), "spec.postgres.url", "database"),
+        (provider("p", "postgres: {url: 'postgres://u:secret@h/d'}"), "spec.postgres.url", "credentialsSecretRef"),
+        (provider("p", "postgres: {url: 'redis://h/d'}"), "spec.postgres.url", "postgres://"),
+        (provider("p", "postgres: {url: 'postgres://h/d', schema: 'a-b'}"), "spec.postgres.schema", "pattern"),
+        (more("durability: {commit: Never}"), "spec.durability.commit", "Effect"),
+        (more("durability: {maxResults: 0}"), "spec.durability.maxResults", "1"),
+        (more("durability: {replayBudget: '100'}"), "spec.durability.replayBudget", "unit"),
+        (more("durability: {maxJournalEntry: 1}"), "spec.durability.maxJournalEntry", "did you mean maxJournalEntries"),
+        (more("retry: {maxAttempts: 0}"), "spec.retry.maxAttempts", "1"),
+        (more("retry: {multiplier: 0.5}"), "spec.retry.multiplier", "from 1 to 10"),
+        (more("retry: {multiplier: '1e3'}"), "spec.retry.multiplier", "from 1 to 10"),
+        (more("retry: {multiplier: .nan}"), "spec.retry.multiplier", "from 1 to 10"),
+        (more("retry: {initialInterval: 10m}"), "spec.retry", "maxInterval"),
+        (more("retry: {failures: [Oops]}"), "spec.retry.failures[0]", "Trap"),
+        (more("update: Never"), "spec.update", "Restart"),
+        (more("limits: {maxPendingPerInstance: -1}"), "spec.limits.maxPendingPerInstance", "0"),
         ("apiVersion: perdure.dev/v2\nkind: Worker", "apiVersion", "v1alpha1"),
         ("apiVersion: perdure.dev/v1alpha1\nkind: Wurker", "kind", "Worker"),
     ],
@@ -92,6 +125,33 @@ def test_hostile_yaml_is_refused(text: str) -> None:
 def test_other_kinds_are_skipped() -> None:
     found = load_manifests("apiVersion: v1\nkind: Secret\n---\n" + worker(), source="w.yaml")
     assert [w.name for w in found.workers] == ["carts"]
+
+
+def test_durations_of_the_engine_are_milliseconds() -> None:
+    text = more("durability: {commit: Effect, replayBudget: 50ms, maxJournalBytes: 1Mi}") + (
+        "  retry: {initialInterval: 500ms, maxInterval: 1m, multiplier: '1.5', failures: [Trap]}\n  update: Pin\n"
+    )
+    (found,) = load_manifests(text, source="w.yaml").workers
+    durability, retry = found.spec.durability, found.spec.retry
+    assert (durability.commit, durability.replay_budget, durability.max_journal_bytes) == ("Effect", 50, 1 << 20)
+    assert (retry.initial_interval, retry.max_interval, retry.multiplier) == (500, 60_000, 1.5)
+    assert (retry.failures, found.spec.update) == (("Trap",), "Pin")
+
+
+def test_the_kinds_of_redis_and_postgres() -> None:
+    text = "\n---\n".join(
+        [
+            provider("s", "redis: {sentinel: {masterName: m, addresses: ['a:26379', '[::1]:26379']}, waitReplicas: 1}"),
+            provider("c", "redis: {url: 'rediss://node:6379', cluster: true}"),
+            provider("p", "postgres: {url: 'postgresql://h:5432/d', schema: mine, poolSize: 4}"),
+        ]
+    )
+    sentinel, cluster, postgres = (found.spec for found in load_manifests(text, source="p.yaml").providers)
+    assert sentinel.redis is not None and sentinel.redis.sentinel is not None
+    assert sentinel.redis.sentinel.addresses == ("a:26379", "[::1]:26379") and sentinel.redis.wait_replicas == 1
+    assert cluster.redis is not None and cluster.redis.cluster and cluster.server is cluster.redis
+    assert postgres.postgres is not None and postgres.postgres.schema_name == "mine"
+    assert [found.kind for found in (sentinel, cluster, postgres)] == ["redis", "redis", "postgres"]
 
 
 def resolved(workers: str, *providers: str) -> str:

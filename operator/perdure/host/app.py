@@ -23,22 +23,33 @@ from perdure.component.host import HostFunction, HostResource, ImportResolver
 from perdure.component.instance import InstanceLimits
 from perdure.component.pool import InstancePool
 from perdure.component.types import FuncType
-from perdure.durable.environment import EngineEnvironment, HomeIdentity
+from perdure.durable.environment import HomeIdentity
 from perdure.durable.records import HostRecord
+from perdure.durable.settings import UpdatePolicy
 from perdure.durable.store import Store
 from perdure.errors import PerdureError
 from perdure.host.components import fetch_component
-from perdure.host.config import HostConfig, catalog_of
+from perdure.host.config import HostConfig
 from perdure.host.description import describe, describe_component
+from perdure.host.dispatcher import Dispatcher
+from perdure.host.engine import engine_environment
 from perdure.host.functions import FunctionIndex
 from perdure.host.http.api import Api
+from perdure.host.http.calls import CallRoutes
 from perdure.host.http.health import health_application
+from perdure.host.http.instances import InstanceRoutes
+from perdure.host.http.invocations import InvocationRoutes
+from perdure.host.http.journal import JournalRoutes
 from perdure.host.http.openapi import openapi
+from perdure.host.http.waiting import Waiting
+from perdure.host.http.worker import WorkerRoutes
+from perdure.host.inbox import Inbox
 from perdure.host.instances import InstanceTable
 from perdure.host.invoker import Invoker
 from perdure.host.library import component_library, keep_component
 from perdure.host.membership import Membership
 from perdure.host.metrics import HostMetrics
+from perdure.host.ownership import Ownership
 from perdure.host.peers import Peers
 from perdure.host.stores import close_stores, open_stores
 from perdure.host.supervision import StoreWatch
@@ -46,7 +57,6 @@ from perdure.keyvalue.resolver import KeyValueResolver
 from perdure.wasi.resolver import WasiResolver
 
 log = logging.getLogger(__name__)
-guest_log = logging.getLogger("perdure.guest")
 _KEPT_READY = 4
 """Fresh instances that wait for whoever comes next."""
 
@@ -79,6 +89,25 @@ class _State:
 
 
 @dataclass(frozen=True, slots=True)
+class _Running:
+    """What is looked at before each scrape of the metrics."""
+
+    table: InstanceTable
+    members: Membership
+    dispatcher: Dispatcher
+    ownership: Ownership
+
+    def show(self, metrics: HostMetrics) -> None:
+        numbers = self.table.statistics()
+        metrics.instances_in_memory.set(numbers.in_memory)
+        metrics.invocations_in_flight.set(numbers.queued)
+        metrics.instances_evicted.set(numbers.evicted)
+        metrics.hosts.set(len(self.members.hosts))
+        metrics.inboxes_running.set(self.dispatcher.running)
+        metrics.instances_quarantined.set(self.ownership.quarantined)
+
+
+@dataclass(frozen=True, slots=True)
 class RunningHost:
     """A host that answers. `url`, `metrics_url`: where; ports are the real ones when 0 was asked for."""
 
@@ -97,19 +126,15 @@ async def running_host(config: HostConfig, progress: Callable[[str], None]) -> A
         metrics, state = HostMetrics(), _State()
         watch_holder: list[StoreWatch] = []
         identity_holder: list[HomeIdentity] = []
-        table_holder: list[tuple[InstanceTable, Membership]] = []
+        running: list[_Running] = []
 
         def not_ready() -> str | None:
             lost = next((identity.problem for identity in identity_holder), None)
             return state.reason or lost or (watch_holder[0].problem if watch_holder else "starting")
 
         def refresh() -> None:
-            for table, members in table_holder:
-                numbers = table.statistics()
-                metrics.instances_in_memory.set(numbers.in_memory)
-                metrics.invocations_in_flight.set(numbers.queued)
-                metrics.instances_evicted.set(numbers.evicted)
-                metrics.hosts.set(len(members.hosts))
+            for parts in running:
+                parts.show(metrics)
 
         metrics_url = await _listen(stack, health_application(metrics, not_ready, refresh), config.metrics_listen, 0.1)
         data = await fetch_component(config, progress)
@@ -124,7 +149,7 @@ async def running_host(config: HostConfig, progress: Callable[[str], None]) -> A
         home = stores[config.effective.home.name]
         library = component_library(bound, bound.component.engine, guest_interfaces(), home)
         stack.callback(library.close)
-        environment = _environment(config, pool, stores, metrics)
+        environment = engine_environment(config, pool, stores, metrics)
         identity_holder.append(environment.identity)
         await keep_component(environment.update, about.digest, data, home)
         table = InstanceTable(
@@ -135,34 +160,32 @@ async def running_host(config: HostConfig, progress: Callable[[str], None]) -> A
             timeout=config.worker.spec.limits.invocation_timeout / 1000,
         )
         stack.callback(table.close)
-        members = Membership(stores[config.effective.home.name], HostRecord(config.host, config.advertise))
-        table_holder.append((table, members))
+        members = Membership(home, HostRecord(config.host, config.advertise))
+        ownership = Ownership(metrics.ownership_conflict)
+        dispatcher = Dispatcher(home, table, members, ownership, metrics)
+        running.append(_Running(table, members, dispatcher, ownership))
         peers = Peers(config.host)
         stack.push_async_callback(peers.close)
         limits = config.worker.spec.limits
-        described = describe_component(bound.component, about)
-        api = Api(
-            host=config.host,
-            invoker=Invoker(table, members, peers, metrics, timeout=limits.invocation_timeout / 1000),
-            functions=FunctionIndex(bound.component.exports),
-            table=table,
-            store=stores[config.effective.home.name],
-            describe=lambda: describe(config, described, watch.found),
-            openapi=openapi(about.world, title=config.worker.name, version=about.digest),
-            max_body=limits.max_body_bytes,
-        )
+        inbox = Inbox(home, dispatcher, metrics, max_pending=limits.max_pending_per_instance, wall_ms=_wall_ms)
+        invoker = Invoker(table, inbox, members, peers, ownership, metrics, timeout=limits.invocation_timeout / 1000)
+        waiting = Waiting()
+        api = _api(config, about, bound.component, watch, table, inbox, invoker, ownership, waiting, home)
         url = await _listen(stack, api.application(), config.listen, config.grace)
         members.me = HostRecord(config.host, config.advertise or url)
         await _announce_once(members)
         async with asyncio.TaskGroup() as tasks:
-            background = [tasks.create_task(run()) for run in (members.run, watch.run, pool.run, table.run)]
+            work = (members.run, watch.run, pool.run, table.run, dispatcher.run)
+            background = [tasks.create_task(run()) for run in work]
             state.reason = None
             try:
                 yield RunningHost(url, metrics_url, bound.component)
             finally:
                 state.reason = "draining"
+                dispatcher.stop()
+                waiting.end()
                 await members.leave()
-                await _drain(api, config)
+                await _drain(lambda: api.in_flight.count + dispatcher.running, config)
                 for task in background:
                     task.cancel()
 
@@ -174,15 +197,15 @@ async def _announce_once(members: Membership) -> None:
         log.warning("the membership could not be announced yet: %s", error)
 
 
-async def _drain(api: Api, config: HostConfig) -> None:
+async def _drain(in_flight: Callable[[], int], config: HostConfig) -> None:
     """Wait until callers have noticed and nothing is in flight, within the grace period."""
-    log.info("draining", extra={"fields": {"inFlight": api.in_flight.count}})
+    log.info("draining", extra={"fields": {"inFlight": in_flight()}})
     begun = time.monotonic()
     while (waited := time.monotonic() - begun) < config.grace:
-        if api.in_flight.count == 0 and waited >= config.settle:
+        if in_flight() == 0 and waited >= config.settle:
             return
         await asyncio.sleep(0.05)
-    log.warning("abandoning invocations after the grace period", extra={"fields": {"inFlight": api.in_flight.count}})
+    log.warning("abandoning invocations after the grace period", extra={"fields": {"inFlight": in_flight()}})
 
 
 async def _load(
@@ -195,26 +218,47 @@ async def _load(
     return component.bind(guest_interfaces()), await asyncio.to_thread(about_component, data)
 
 
-def _environment(
-    config: HostConfig, pool: InstancePool, stores: dict[str, Store], metrics: HostMetrics
-) -> EngineEnvironment:
-    return EngineEnvironment(
-        worker=config.worker_id,
-        host=config.host,
-        stores=stores,
-        catalog=catalog_of(config.effective),
-        hooks=metrics,
-        limits=pool.limits,
-        pool=pool,
-        retention_ms=config.worker.spec.durability.result_retention,
-        variables=config.variables,
-        log=_log_guest,
+def _api(
+    config: HostConfig,
+    about: About,
+    component: Component,
+    watch: StoreWatch,
+    table: InstanceTable,
+    inbox: Inbox,
+    invoker: Invoker,
+    ownership: Ownership,
+    waiting: Waiting,
+    home: Store,
+) -> Api:
+    spec = config.worker.spec
+    described = describe_component(component, about)
+    return Api(
+        [
+            CallRoutes(
+                host=config.host,
+                invoker=invoker,
+                inbox=inbox,
+                functions=FunctionIndex(component.exports),
+                max_body=spec.limits.max_body_bytes,
+                wall_ms=_wall_ms,
+            ),
+            InvocationRoutes(inbox=inbox, waiting=waiting),
+            InstanceRoutes(host=config.host, store=home, table=table, invoker=invoker, ownership=ownership),
+            JournalRoutes(store=home, waiting=waiting),
+            WorkerRoutes(
+                store=home,
+                describe=lambda: describe(config, described, watch.found),
+                openapi=openapi(about.world, title=config.worker.name, version=about.digest),
+                component=about.digest,
+                policy=UpdatePolicy(spec.update),
+            ),
+        ],
+        max_body=spec.limits.max_body_bytes,
     )
 
 
-def _log_guest(instance: str, stream: str, data: bytes) -> None:
-    for line in data.decode("utf-8", "replace").splitlines():
-        guest_log.info(line[:8192], extra={"fields": {"instance": instance, "stream": stream}})
+def _wall_ms() -> int:
+    return time.time_ns() // 1_000_000
 
 
 async def _listen(stack: AsyncExitStack, app: web.Application, address: tuple[str, int], grace: float) -> str:

@@ -43,7 +43,7 @@ class HostMetrics(Hooks):
         )
         self._commits = Counter(
             "perdure_commits_total",
-            "Commits to the home store, by outcome: applied, duplicate, fenced, failed.",
+            "Commits to the home store, by outcome: applied, duplicate, key-used, cancelled, fenced, lost, failed.",
             ("outcome",),
             registry=self.registry,
         )
@@ -72,6 +72,61 @@ class HostMetrics(Hooks):
             "perdure_forwarded_requests_total",
             "Requests passed to the host that owns the instance: answered, unreachable.",
             ("outcome",),
+            registry=self.registry,
+        )
+        self._async_calls = Counter(
+            "perdure_async_calls_total",
+            "Asynchronous calls that came to this host, by what became of them: accepted, pending or finished (the "
+            "same call was known), conflict, full, cancelled.",
+            ("outcome",),
+            registry=self.registry,
+        )
+        self._attempts = Counter(
+            "perdure_async_attempts_total",
+            "Attempts of asynchronous calls that ended here: succeeded, retried, quarantined, cancelled.",
+            ("outcome",),
+            registry=self.registry,
+        )
+        self._dispatch_errors = Counter(
+            "perdure_dispatch_errors_total",
+            "Errors while looking for due work or running it, by error code.",
+            ("code",),
+            registry=self.registry,
+        )
+        self._conflicts = Counter(
+            "perdure_ownership_conflicts_total",
+            "Times that this host waited to claim an instance because another live host keeps taking it.",
+            registry=self.registry,
+        )
+        self._snapshots = Counter(
+            "perdure_snapshots_total", "Snapshots: taken, kept, refused, failed.", ("outcome",), registry=self.registry
+        )
+        self._snapshot_bytes = Counter(
+            "perdure_snapshot_bytes_total", "Bytes of kept snapshots.", registry=self.registry
+        )
+        self._snapshot_seconds = Histogram(
+            "perdure_snapshot_duration_seconds",
+            "Time that taking a snapshot held up the host.",
+            buckets=_SECONDS,
+            registry=self.registry,
+        )
+        self._updates = Counter(
+            "perdure_instance_updates_total",
+            "Instances that met another component than theirs: restarted, migrated, pinned, failed.",
+            ("outcome",),
+            registry=self.registry,
+        )
+        self.due_instances = Gauge(
+            "perdure_due_instances",
+            "Instances of the Worker with something to do, as far as the store was asked when this host looked last.",
+            registry=self.registry,
+        )
+        self.inboxes_running = Gauge(
+            "perdure_inboxes_running", "Instances whose inbox this host runs now.", registry=self.registry
+        )
+        self.instances_quarantined = Gauge(
+            "perdure_instances_quarantined",
+            "Instances that this host met last in quarantine.",
             registry=self.registry,
         )
         self.instances_in_memory = Gauge(
@@ -107,6 +162,15 @@ class HostMetrics(Hooks):
     def forwarded(self, outcome: str) -> None:
         self._forwarded.labels(outcome).inc()
 
+    def async_call(self, outcome: str) -> None:
+        self._async_calls.labels(outcome).inc()
+
+    def dispatch_error(self, code: str) -> None:
+        self._dispatch_errors.labels(code).inc()
+
+    def ownership_conflict(self) -> None:
+        self._conflicts.inc()
+
     @override
     def invocation(self, function: str, outcome: str, seconds: float) -> None:
         self._invocations_of(function, outcome).inc()
@@ -127,6 +191,22 @@ class HostMetrics(Hooks):
         self._replays.inc()
         self._replayed.inc(entries)
         self._replay_seconds.observe(seconds)
+
+    @override
+    def snapshot(self, outcome: str, size: int, seconds: float) -> None:
+        self._snapshots.labels(outcome).inc()
+        if outcome == "kept":
+            self._snapshot_bytes.inc(size)
+        elif outcome == "taken":
+            self._snapshot_seconds.observe(seconds)
+
+    @override
+    def attempt(self, outcome: str) -> None:
+        self._attempts.labels(outcome).inc()
+
+    @override
+    def updated(self, outcome: str) -> None:
+        self._updates.labels(outcome).inc()
 
     @override
     def provider_error(self, provider: str, code: str) -> None:

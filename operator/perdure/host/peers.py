@@ -1,14 +1,15 @@
-"""Sending an invocation to the host that should run it: one hop, never a loop.
+"""Sending a request to the host that should carry it out: one hop, never a loop.
 
-A forwarded request carries `Perdure-Forwarded`; whoever receives one runs it itself. What is unknown after a
+A forwarded request carries `Perdure-Forwarded`; whoever receives one carries it out itself. What is unknown after a
 failure decides what may happen next: a connection that was never made is safe to run here, and so is any failure
-of a call with an idempotency key; a lost reply to a call without a key is reported as such, not repeated.
+of what may be repeated, such as a call with an idempotency key; a lost reply to anything else is reported as such.
 """
 
 from __future__ import annotations
 
 import asyncio
 import io
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import aiohttp
@@ -36,7 +37,17 @@ class PeerUnreachable(Exception):
     """The peer did not take the request, or taking it twice is harmless: run it here."""
 
 
-_PASSED_ON = ("Retry-After", "Idempotency-Replayed", "Perdure-Host")
+@dataclass(frozen=True, slots=True)
+class PeerRequest:
+    """A POST as it goes to a peer. `path`: the raw request target. `repeatable`: taking it twice is harmless."""
+
+    path: str
+    body: bytes
+    headers: Mapping[str, str]
+    repeatable: bool
+
+
+_PASSED_ON = ("Retry-After", "Idempotency-Replayed", "Perdure-Host", "Location", "Preference-Applied")
 
 
 class Peers:
@@ -48,17 +59,15 @@ class Peers:
         self._connections = connections_per_host
         self._session: aiohttp.ClientSession | None = None
 
-    async def forward(
-        self, peer: HostRecord, path: str, body: bytes, headers: dict[str, str], *, deadline: float
-    ) -> ForwardedReply:
-        """Raises `PeerUnreachable`, `ProviderUnavailable` (outcome unknown, no key), `InvocationTimeout` or
+    async def forward(self, peer: HostRecord, request: PeerRequest, *, deadline: float) -> ForwardedReply:
+        """Raises `PeerUnreachable`, `ProviderUnavailable` (outcome unknown, not repeatable), `InvocationTimeout` or
         `TooLarge` (the reply is)."""
-        keyed = "Idempotency-Key" in headers
         remaining = deadline - asyncio.get_running_loop().time()
         timeout = aiohttp.ClientTimeout(total=max(remaining, 0.05) + 0.5, sock_connect=self._connect_timeout)
+        headers = {**request.headers, FORWARDED: self._me}
         try:
             async with self._get_session().post(
-                peer.url + path, data=io.BytesIO(body), headers={**headers, FORWARDED: self._me}, timeout=timeout
+                peer.url + request.path, data=io.BytesIO(request.body), headers=headers, timeout=timeout
             ) as reply:
                 if LEAVING in reply.headers:
                     raise PeerUnreachable(str(peer.host))
@@ -70,11 +79,11 @@ class Peers:
         except TimeoutError as error:
             raise InvocationTimeout(f"host {peer.host} did not answer within the invocation's time") from error
         except aiohttp.ClientError as error:
-            if keyed:
+            if request.repeatable:
                 raise PeerUnreachable(str(peer.host)) from error
             raise ProviderUnavailable(
-                f"the connection to host {peer.host} was lost and the call had no Idempotency-Key: "
-                "whether it was carried out is unknown. Send a key with the call to retry safely"
+                f"the connection to host {peer.host} was lost: whether the request was carried out is unknown. "
+                "A call with an Idempotency-Key can be repeated safely"
             ) from error
 
     async def close(self) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import BaseModel, BeforeValidator, ConfigDict
 from pydantic.alias_generators import to_camel
 
-from perdure.manifests.units import parse_bytes, parse_milliseconds
+from perdure.manifests.units import parse_bytes, parse_factor, parse_milliseconds
 
 API_VERSION = "perdure.dev/v1alpha1"
 
@@ -25,6 +25,9 @@ Bytes = Annotated[int, BeforeValidator(parse_bytes)]
 
 Milliseconds = Annotated[int, BeforeValidator(parse_milliseconds)]
 """A duration (`30s`) as milliseconds."""
+
+Factor = Annotated[float, BeforeValidator(parse_factor)]
+"""A factor from 1 to 10; as text (`"1.5"`) where it is no whole number, since the API has no fractions."""
 
 
 class Metadata(BaseModel):

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
 
 from perdure.manifests.base import Bytes, Metadata, Milliseconds, Model
+
+Kind = Literal["redis", "postgres", "sqlite", "memory"]
+_KINDS: tuple[Kind, ...] = get_args(Kind)
 
 
 class SecretRef(Model):
@@ -29,24 +32,89 @@ class Tls(Model):
     ca_secret_ref: CaRef | None = None
 
 
-class Redis(Model):
-    """A Redis or Valkey server (7.0 or newer)."""
+class Server(Model):
+    """What every provider with a server of its own has. `timeout`: of one command; `poolSize`: connections of each
+    host."""
 
-    url: str
     credentials_secret_ref: SecretRef | None = None
     tls: Tls | None = None
     timeout: Milliseconds = 2000
     pool_size: int = Field(default=8, ge=1, le=256)
 
+
+class Sentinel(Model):
+    """Sentinels that name the present master: `addresses` as host:port. They are asked with the provider's own
+    credentials and TLS."""
+
+    master_name: str = Field(min_length=1, max_length=256)
+    addresses: tuple[str, ...] = Field(min_length=1, max_length=16)
+    database: int = Field(default=0, ge=0, le=65535)
+
+    @field_validator("addresses")
+    @classmethod
+    def _check_addresses(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for address in value:
+            host, _, port = address.rpartition(":")
+            if not host or "/" in host or not (port.isascii() and port.isdigit() and 0 < int(port[:6]) <= 65535):
+                raise ValueError(f"{address!r} must be host:port, such as sentinel-0.redis:26379")
+        return value
+
+
+class Redis(Server):
+    """A Redis or Valkey server (7.0 or newer): one (`url`), one that Sentinels name (`sentinel`), or a Redis Cluster
+    (`url` of any of its nodes, `cluster`). A commit is acknowledged when `waitReplicas` replicas have it, too."""
+
+    url: str | None = None
+    sentinel: Sentinel | None = None
+    cluster: bool = False
+    wait_replicas: int = Field(default=0, ge=0, le=16)
+
+    @field_validator("url")
+    @classmethod
+    def _check_url(cls, value: str | None) -> str | None:
+        return value if value is None else _server_url(value, ("redis", "rediss"), "redis://host:port/database")
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> Redis:
+        if (self.url is None) == (self.sentinel is None):
+            raise ValueError("give exactly one of url and sentinel")
+        if self.cluster and self.url is None:
+            raise ValueError("cluster needs url, of any node; Sentinels do not watch a Redis Cluster")
+        if self.cluster and urlsplit(self.url or "").path not in ("", "/", "/0"):
+            raise ValueError("a Redis Cluster has database 0 only: leave the database out of url")
+        return self
+
+
+class Postgres(Server):
+    """A PostgreSQL server (14 or newer). The tables are made in `schema`, which the role must own or be able to make.
+    The database is that of the url."""
+
+    url: str
+    schema_name: str = Field(default="perdure", alias="schema", pattern=r"^[a-z_][a-z0-9_]{0,62}$")
+
     @field_validator("url")
     @classmethod
     def _check_url(cls, value: str) -> str:
+        found = _server_url(value, ("postgres", "postgresql"), "postgres://host:port/database")
+        if not urlsplit(found).path.strip("/"):
+            raise ValueError("must name the database: postgres://host:port/database")
+        return found
+
+
+def _server_url(value: str, schemes: tuple[str, ...], example: str) -> str:
+    try:
         parts = urlsplit(value)
-        if parts.scheme not in ("redis", "rediss") or not parts.hostname:
-            raise ValueError("must be redis://host:port/database (rediss:// for TLS)")
-        if parts.username or parts.password:
-            raise ValueError("must not hold credentials: name a Secret in credentialsSecretRef")
-        return value
+        wrong = parts.scheme not in schemes or not parts.hostname or parts.port == 0
+    except ValueError:
+        wrong, parts = True, urlsplit("")
+    if wrong:
+        more = " (rediss:// for TLS)" if "rediss" in schemes else ""
+        raise ValueError(f"must be {example}{more}")
+    if parts.username or parts.password:
+        raise ValueError("must not hold credentials: name a Secret in credentialsSecretRef")
+    if parts.query or parts.fragment:
+        raise ValueError("must not hold options after ?: they have fields of their own")
+    return value
 
 
 class Sqlite(Model):
@@ -61,26 +129,30 @@ class Memory(Model):
 
 
 class KeyValueProviderSpec(Model):
-    """Exactly one of `redis`, `sqlite` and `memory`."""
+    """Exactly one of `redis`, `postgres`, `sqlite` and `memory`."""
 
     default: bool = False
     allowed_namespaces: tuple[str, ...] = ("*",)
     redis: Redis | None = None
+    postgres: Postgres | None = None
     sqlite: Sqlite | None = None
     memory: Memory | None = None
 
     @model_validator(mode="after")
     def _exactly_one(self) -> KeyValueProviderSpec:
-        given = [name for name in ("redis", "sqlite", "memory") if getattr(self, name) is not None]
+        given = [name for name in _KINDS if getattr(self, name) is not None]
         if len(given) != 1:
-            raise ValueError(f"give exactly one of redis, sqlite, memory (found: {', '.join(given) or 'none'})")
+            raise ValueError(f"give exactly one of {', '.join(_KINDS)} (found: {', '.join(given) or 'none'})")
         return self
 
     @property
-    def kind(self) -> Literal["redis", "sqlite", "memory"]:
-        if self.redis is not None:
-            return "redis"
-        return "sqlite" if self.sqlite is not None else "memory"
+    def kind(self) -> Kind:
+        return next(name for name in _KINDS if getattr(self, name) is not None)
+
+    @property
+    def server(self) -> Server | None:
+        """What it is reached with, where it is a server of its own."""
+        return self.redis or self.postgres
 
     def allows(self, namespace: str) -> bool:
         return "*" in self.allowed_namespaces or namespace in self.allowed_namespaces

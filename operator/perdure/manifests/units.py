@@ -1,4 +1,4 @@
-"""Kubernetes quantities and durations. Pure."""
+"""Kubernetes quantities, durations and factors. Pure."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ _SUFFIX = {
 _QUANTITY = re.compile(r"(\d+(?:\.\d+)?)(k|M|G|T|Ki|Mi|Gi|Ti)?")
 _UNIT = {"ms": Decimal(1), "s": Decimal(1000), "m": Decimal(60_000), "h": Decimal(3_600_000)}
 _PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h)")
+_FACTOR = re.compile(r"\d{1,2}(?:\.\d{1,6})?", re.ASCII)
 _MOST = 2**53
 
 
@@ -50,3 +51,12 @@ def parse_milliseconds(value: object) -> int:
     if not 0 < total <= _MOST:
         raise ValueError("must be longer than 0")
     return total
+
+
+def parse_factor(value: object) -> float:
+    """`2`, `1.5` or `"1.5"` → a factor. Raises `ValueError` in words."""
+    if isinstance(value, str) and _FACTOR.fullmatch(value):
+        value = float(value)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 1 <= value <= 10:
+        raise ValueError('must be a factor from 1 to 10, such as 2 or "1.5"')
+    return float(value)

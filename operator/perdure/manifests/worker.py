@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from perdure.manifests.base import Bytes, Metadata, Milliseconds, Model
+from perdure.manifests.base import Bytes, Factor, Metadata, Milliseconds, Model
 from perdure.manifests.pod_template import PodTemplate
 
 _SHA256 = re.compile(r"(?:sha256:)?([0-9a-fA-F]{64})")
@@ -117,20 +117,51 @@ class KeyValue(Model):
 
 
 class Durability(Model):
-    """How long stored results live. `commit: Effect` and `replayBudget` are reserved."""
+    """When effects become durable, how long results are kept, and when a snapshot takes the place of the journal.
 
-    commit: Literal["Invocation"] = "Invocation"
+    A snapshot is due when replay would take `replayBudget` of the guest's own time, or the journal holds
+    `maxJournalEntries` or `maxJournalBytes`. `maxResults`: kept per instance, beside `resultRetention`.
+    """
+
+    commit: Literal["Invocation", "Effect"] = "Invocation"
     result_retention: Milliseconds = 24 * 3600 * 1000
+    max_results: int = Field(default=10_000, ge=1, le=1_000_000)
+    replay_budget: Milliseconds = 100
+    max_journal_entries: int = Field(default=1000, ge=1, le=1_000_000)
+    max_journal_bytes: Bytes = 4 << 20
+
+
+FailureKind = Literal["Trap", "Timeout", "Invalid"]
+
+
+class Retry(Model):
+    """How often an accepted asynchronous call is tried, and how long after a failure of the kinds `failures`.
+
+    A failure of another kind, and the last of `maxAttempts`, quarantines the instance with its inbox kept.
+    """
+
+    max_attempts: int = Field(default=5, ge=1, le=1000)
+    initial_interval: Milliseconds = 1000
+    max_interval: Milliseconds = 300_000
+    multiplier: Factor = 2.0
+    failures: tuple[FailureKind, ...] = ("Trap", "Timeout")
+
+    @model_validator(mode="after")
+    def _grows(self) -> Retry:
+        if self.max_interval < self.initial_interval:
+            raise ValueError("maxInterval must not be shorter than initialInterval")
+        return self
 
 
 class Limits(Model):
-    """Bounds of one host."""
+    """Bounds of one host, and of what waits in an instance's inbox (`maxPendingPerInstance`)."""
 
     memory: Bytes = 64 << 20
     invocation_timeout: Milliseconds = 30_000
     max_instances_in_memory: int = Field(default=10_000, ge=1)
     max_body_bytes: Bytes = 1 << 20
     max_queued_per_instance: int = Field(default=100, ge=0)
+    max_pending_per_instance: int = Field(default=1000, ge=0, le=1_000_000)
 
 
 class KeySelector(Model):
@@ -175,6 +206,8 @@ class WorkerSpec(Model):
     replicas: int = Field(default=1, ge=0, le=1000)
     key_value: KeyValue = KeyValue(undeclared_buckets="Allow")
     durability: Durability = Durability()
+    retry: Retry = Retry()
+    update: Literal["Restart", "Pin", "Migrate"] = "Restart"
     limits: Limits = Limits()
     env: tuple[EnvVar, ...] = ()
     service: ServiceSpec = ServiceSpec()

@@ -97,7 +97,7 @@ async def _step(cluster: Cluster, document: Object, inputs: Inputs, plan: Plan |
         why = inputs.spec_error or (problem.message if problem else "the provider is not known")
         return Step(done=True, left=why) if late else Step(doing=f"the data cannot be deleted yet: {why}")
     # Memory goes with its pod; everything else has a server or a volume.
-    if any(provider.spec.redis is not None for provider in plan.effective.providers):
+    if any(provider.spec.server is not None for provider in plan.effective.providers):
         purged = await _purge(cluster, plan, late=late)
         if not purged.done or purged.left is not None:
             return purged

@@ -134,12 +134,12 @@ def _secrets(worker: Worker, effective: EffectiveConfig | None) -> dict[str, tup
         if item.value_from is not None and item.value_from.secret_key_ref is not None:
             found[item.value_from.secret_key_ref.name] = (f"spec.env {item.name}", True)
     for provider in effective.providers if effective is not None else ():
-        redis = provider.spec.redis
-        if redis is None:
+        server = provider.spec.server
+        if server is None:
             continue
-        if redis.tls is not None and redis.tls.ca_secret_ref is not None:
-            found[redis.tls.ca_secret_ref.name] = (f"caSecretRef of KeyValueProvider {provider.name}", True)
-        if redis.credentials_secret_ref is not None:
+        if server.tls is not None and server.tls.ca_secret_ref is not None:
+            found[server.tls.ca_secret_ref.name] = (f"caSecretRef of KeyValueProvider {provider.name}", True)
+        if server.credentials_secret_ref is not None:
             why = f"credentialsSecretRef of KeyValueProvider {provider.name}"
-            found.setdefault(redis.credentials_secret_ref.name, (why, False))
+            found.setdefault(server.credentials_secret_ref.name, (why, False))
     return found

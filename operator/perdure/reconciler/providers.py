@@ -53,6 +53,7 @@ def provider_status(document: Object, defaults: list[str], workers: int, now: st
         else:
             words = {
                 "redis": "Workers connect to it from their own pods",
+                "postgres": "Workers connect to it from their own pods",
                 "sqlite": "each Worker gets a volume of its own",
                 "memory": "nothing survives the pod: for tests only",
             }

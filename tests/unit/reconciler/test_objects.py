@@ -13,7 +13,7 @@ from perdure.reconciler.objects.common import LABEL
 from perdure.reconciler.objects.config import config_map
 from perdure.reconciler.objects.purge import FOR_UID, purge_config, purge_job
 from perdure.reconciler.objects.workload import claim_name, with_existing_claim, workload
-from support.plans import REDIS, SECURE, SQLITE, UID, plan
+from support.plans import POSTGRES, REDIS, SECURE, SQLITE, UID, plan
 
 SECRET = [{"name": "TOKEN", "valueFrom": {"secretKeyRef": {"name": "later-gone", "key": "k"}}}]
 
@@ -106,7 +106,10 @@ def test_hosts_read_what_the_manifests_said() -> None:
     made = plan(
         providers={"main": {**SECURE, "redis": {**SECURE["redis"], "timeout": "1500ms"}}, "second": REDIS},
         keyValue={"buckets": [{"name": "b", "provider": "second", "ttl": "1h30m", "maxValueBytes": "64Ki"}]},
-        limits={"invocationTimeout": "1m", "memory": "32Mi"},
+        limits={"invocationTimeout": "1m", "memory": "32Mi", "maxPendingPerInstance": 7},
+        durability={"commit": "Effect", "replayBudget": "250ms", "maxJournalBytes": "1Mi", "maxResults": 9},
+        retry={"maxAttempts": 2, "initialInterval": "2s", "multiplier": "1.5", "failures": ["Timeout"]},
+        update="Pin",
         env=[{"name": "A", "value": "b"}],
         component={"image": "registry.example/carts:1.0"},
         changes={"image_ref": "registry.example/carts@sha256:" + "a" * 64},
@@ -116,9 +119,26 @@ def test_hosts_read_what_the_manifests_said() -> None:
     assert found.worker.spec.key_value.model_copy(update={"provider": None}) == wanted.worker.spec.key_value
     assert found.worker.spec.limits == wanted.worker.spec.limits
     assert found.worker.spec.env == wanted.worker.spec.env
+    assert found.worker.spec.durability == wanted.worker.spec.durability
+    assert (found.worker.spec.retry, found.worker.spec.update) == (wanted.worker.spec.retry, "Pin")
     assert found.worker.spec.component.image == made.image_ref, "the pinned digest, not the tag"
     assert found.home.name == "main"
     assert [p.spec.redis for p in found.providers] == [p.spec.redis for p in wanted.providers]
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        POSTGRES,
+        {"redis": {"url": "redis://node:6379", "cluster": True, "waitReplicas": 1}},
+        {"redis": {"sentinel": {"masterName": "m", "addresses": ["a:26379"], "database": 3}}},
+    ],
+)
+def test_hosts_read_every_kind_of_server(spec: dict[str, Any]) -> None:
+    made = plan(providers={"main": spec})
+    (found,) = read(config_map(made)["data"]).providers
+    assert found.spec.server == made.effective.home.spec.server
+    assert purge_job(made, 9)["spec"]["template"]["spec"]["containers"][0]["args"][0] == "purge"
 
 
 def test_nothing_secret_is_in_the_configuration() -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from perdure.errors import ManifestError
 from perdure.reconciler.objects.pods import CHECKSUM, checksum, pod_template
-from support.plans import REDIS, SECURE, SQLITE, plan
+from support.plans import POSTGRES, REDIS, SECURE, SQLITE, plan
 
 OTHER = {"redis": {"url": "redis://other:6379/1"}}
 DIGEST = "e" * 64
@@ -95,6 +95,15 @@ def test_secrets_of_providers_are_mounted_where_hosts_look() -> None:
     assert volumes[mounts["/etc/perdure/secrets/main"]["name"]]["secret"] == {"secretName": "redis-auth"}
     authority = volumes[mounts["/etc/perdure/secrets/main-ca"]["name"]]["secret"]
     assert authority == {"secretName": "redis-ca", "items": [{"key": "authority.pem", "path": "authority.pem"}]}
+
+
+def test_secrets_of_postgres_are_mounted_like_those_of_redis() -> None:
+    spec = pod_template(plan(providers={"main": POSTGRES}))["spec"]
+    mounts = by("mountPath", spec["containers"][0]["volumeMounts"])
+    volumes = by("name", spec["volumes"])
+    assert volumes[mounts["/etc/perdure/secrets/main"]["name"]]["secret"] == {"secretName": "pg-auth"}
+    authority = volumes[mounts["/etc/perdure/secrets/main-ca"]["name"]]["secret"]
+    assert authority == {"secretName": "pg-ca", "items": [{"key": "ca.crt", "path": "ca.crt"}]}
 
 
 def test_variables_cannot_override_the_process_environment() -> None:
@@ -195,6 +204,9 @@ def test_the_checksum_stays(change: dict[str, Any]) -> None:
         {"changes": {"insecure_registries": ("r:5000",)}},
         {"component": {"configMap": {"name": "another"}}},
         {"limits": {"memory": "32Mi"}},
+        {"durability": {"commit": "Effect"}},
+        {"retry": {"maxAttempts": 9}},
+        {"update": "Migrate"},
         {"env": [{"name": "A", "value": "b"}]},
         {"keyValue": {"undeclaredBuckets": "Allow", "buckets": [{"name": "b"}]}},
         {"providers": {"main": OTHER}},

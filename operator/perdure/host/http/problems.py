@@ -7,7 +7,15 @@ import math
 
 from aiohttp import web
 
-from perdure.errors import GuestTrapped, HostLeaving, Overloaded, PerdureError, ProviderUnavailable, TypeMismatch
+from perdure.errors import (
+    AsyncCallFailed,
+    GuestTrapped,
+    HostLeaving,
+    Overloaded,
+    PerdureError,
+    ProviderUnavailable,
+    TypeMismatch,
+)
 from perdure.host.peers import LEAVING
 
 CONTENT_TYPE = "application/problem+json"
@@ -27,7 +35,12 @@ def problem(error: PerdureError) -> web.Response:
         document["parameter"] = error.parameter
     if isinstance(error, GuestTrapped):
         document |= {"trap": error.trap, "frames": list(error.frames), "stderr": error.stderr}
+        if error.parts:
+            document["parts"] = error.parts
     headers = {}
+    if isinstance(error, AsyncCallFailed):
+        document["cause"] = error.cause
+        headers["Idempotency-Replayed"] = "true"
     if isinstance(error, (Overloaded, ProviderUnavailable)):
         headers["Retry-After"] = str(max(1, math.ceil(error.retry_after)))
     elif error.retryable and error.http_status == 503:

@@ -25,8 +25,17 @@ def instance_name(request: web.Request) -> str:
 def idempotency_key(request: web.Request) -> str | None:
     """The `Idempotency-Key` header, if any. Raises `BadRequest`."""
     key = request.headers.get("Idempotency-Key")
-    if key is not None and (not 0 < len(key) <= MAX_KEY or not key.isprintable()):
-        raise BadRequest(f"Idempotency-Key must have 1 to {MAX_KEY} printable characters")
+    return None if key is None else _checked_key(key, "Idempotency-Key")
+
+
+def invocation_key(request: web.Request) -> str:
+    """The `{key}` of the path. Raises `BadRequest`."""
+    return _checked_key(request.match_info["key"], "the invocation's key")
+
+
+def _checked_key(key: str, what: str) -> str:
+    if not 0 < len(key) <= MAX_KEY or not key.isprintable():
+        raise BadRequest(f"{what} must have 1 to {MAX_KEY} printable characters")
     return key
 
 
@@ -61,10 +70,15 @@ def canonical_arguments(func: ExportedFunc, body: bytes) -> bytes:
 
 def page(request: web.Request, *, most: int = 1000, default: int = 100) -> tuple[str | None, int]:
     """`?cursor=…&limit=…` of a listing. Raises `BadRequest`."""
-    text = request.query.get("limit", str(default))
-    if not (text.isascii() and text.isdigit() and 1 <= int(text[:9]) <= most):
-        raise BadRequest(f"limit must be a number from 1 to {most}")
-    return request.query.get("cursor") or None, int(text)
+    return request.query.get("cursor") or None, number(request, "limit", default, least=1, most=most)
+
+
+def number(request: web.Request, name: str, default: int, *, least: int, most: int) -> int:
+    """`?name=…` as a whole number. Raises `BadRequest`."""
+    text = request.query.get(name, str(default))
+    if not (text.isascii() and text.isdigit() and len(text) <= 20 and least <= int(text) <= most):
+        raise BadRequest(f"{name} must be a number from {least} to {most}")
+    return int(text)
 
 
 def _refuse_constant(name: str) -> float:

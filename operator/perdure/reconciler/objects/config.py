@@ -69,7 +69,9 @@ def _provider(provider: KeyValueProvider) -> Object:
     return found
 
 
-_MILLISECONDS = ("ttl", "resultRetention", "invocationTimeout", "timeout")
+_MILLISECONDS = frozenset(
+    {"ttl", "resultRetention", "replayBudget", "initialInterval", "maxInterval", "invocationTimeout", "timeout"}
+)
 
 
 def _with_units(node: Any) -> Any:

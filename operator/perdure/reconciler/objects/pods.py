@@ -147,12 +147,12 @@ def _volumes(plan: Plan) -> tuple[list[Object], list[Object]]:
     for index, secret in enumerate(component.pull_secrets):
         add(f"pull-{index}", {"secret": {"secretName": secret.name}}, f"/etc/perdure/secrets/pull-{index}")
     for index, provider in enumerate(plan.effective.providers):
-        redis = provider.spec.redis
-        if redis is not None and redis.credentials_secret_ref is not None:
-            secret_source = {"secret": {"secretName": redis.credentials_secret_ref.name}}
+        server = provider.spec.server
+        if server is not None and server.credentials_secret_ref is not None:
+            secret_source = {"secret": {"secretName": server.credentials_secret_ref.name}}
             add(f"credentials-{index}", secret_source, f"/etc/perdure/secrets/{provider.name}")
-        if redis is not None and redis.tls is not None and redis.tls.ca_secret_ref is not None:
-            reference = redis.tls.ca_secret_ref
+        if server is not None and server.tls is not None and server.tls.ca_secret_ref is not None:
+            reference = server.tls.ca_secret_ref
             items = [{"key": reference.key, "path": reference.key}]
             ca_source = {"secret": {"secretName": reference.name, "items": items}}
             add(f"ca-{index}", ca_source, f"/etc/perdure/secrets/{provider.name}-ca")

@@ -1,0 +1,66 @@
+"""From a host's configuration to what the durability engine is given."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+
+from perdure.component.pool import InstancePool
+from perdure.durable.environment import EngineEnvironment
+from perdure.durable.observer import Hooks
+from perdure.durable.settings import CommitMode, Failure, RetryPolicy, SnapshotPolicy, UpdatePolicy
+from perdure.durable.store import Store
+from perdure.host.config import HostConfig, catalog_of
+from perdure.manifests.worker import WorkerSpec
+
+guest_log = logging.getLogger("perdure.guest")
+_LONGEST_LINE = 8192
+
+
+def engine_environment(
+    config: HostConfig, pool: InstancePool, stores: Mapping[str, Store], hooks: Hooks
+) -> EngineEnvironment:
+    """`stores`: by provider name."""
+    spec = config.worker.spec
+    return EngineEnvironment(
+        worker=config.worker_id,
+        host=config.host,
+        stores=stores,
+        catalog=catalog_of(config.effective),
+        hooks=hooks,
+        limits=pool.limits,
+        pool=pool,
+        commit=CommitMode(spec.durability.commit),
+        snapshots=snapshot_policy(spec),
+        retry=retry_policy(spec),
+        update=UpdatePolicy(spec.update),
+        retention_ms=spec.durability.result_retention,
+        max_results=spec.durability.max_results,
+        variables=config.variables,
+        log=_log_guest,
+    )
+
+
+def snapshot_policy(spec: WorkerSpec) -> SnapshotPolicy:
+    durability = spec.durability
+    return SnapshotPolicy(
+        replay_ms=durability.replay_budget,
+        entries=durability.max_journal_entries,
+        bytes=durability.max_journal_bytes,
+    )
+
+
+def retry_policy(spec: WorkerSpec) -> RetryPolicy:
+    retry = spec.retry
+    return RetryPolicy(
+        max_attempts=retry.max_attempts,
+        initial_ms=retry.initial_interval,
+        max_ms=retry.max_interval,
+        multiplier=retry.multiplier,
+        failures=frozenset(Failure(name) for name in retry.failures),
+    )
+
+
+def _log_guest(instance: str, stream: str, data: bytes) -> None:
+    for line in data.decode("utf-8", "replace").splitlines():
+        guest_log.info(line[:_LONGEST_LINE], extra={"fields": {"instance": instance, "stream": stream}})

@@ -1,0 +1,98 @@
+"""Calls of functions: carried out before the reply, or accepted to be carried out."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable
+
+from aiohttp import web
+
+from perdure.durable.calls import CallPayload, encode
+from perdure.durable.inbox import Accepted, NewCall
+from perdure.durable.journal import call_fingerprint
+from perdure.host.functions import FunctionIndex
+from perdure.host.http.preferences import SCHEDULE_AT, preferences, scheduled_ms
+from perdure.host.http.replies import call_document, invocation_path, json_reply, relayed
+from perdure.host.http.requests import canonical_arguments, idempotency_key, instance_name, read_body
+from perdure.host.inbox import CallStatus, Inbox, State
+from perdure.host.invoker import Call, Invoker, Target
+from perdure.host.peers import FORWARDED, ForwardedReply, PeerRequest
+
+RESPOND_ASYNC = "respond-async"
+
+
+class CallRoutes:
+    """`POST /v1/instances/{instance}/functions/{function}`."""
+
+    def __init__(
+        self,
+        *,
+        host: str,
+        invoker: Invoker,
+        inbox: Inbox,
+        functions: FunctionIndex,
+        max_body: int,
+        wall_ms: Callable[[], int],
+    ) -> None:
+        self._host = host
+        self._invoker = invoker
+        self._inbox = inbox
+        self._functions = functions
+        self._max_body = max_body
+        self._wall_ms = wall_ms
+
+    def routes(self) -> list[web.RouteDef]:
+        return [web.post("/v1/instances/{instance}/functions/{function:.+}", self._call)]
+
+    async def _call(self, request: web.Request) -> web.StreamResponse:
+        instance = instance_name(request)
+        function = self._functions.find(request.match_info["function"])
+        body = await read_body(request, self._max_body)
+        call = Call(function, canonical_arguments(function, body), idempotency_key(request))
+        due_ms = scheduled_ms(request)
+        if due_ms is not None or preferences(request).respond_async:
+            return await self._accept(request, instance, call, body, due_ms)
+        result = await self._invoker.invoke(_target(request, instance, body, call.key), call)
+        if isinstance(result, ForwardedReply):
+            return relayed(result)
+        headers = {"Perdure-Host": self._host}
+        if result.stored:
+            headers["Idempotency-Replayed"] = "true"
+        return web.Response(body=result.body, content_type="application/json", headers=headers)
+
+    async def _accept(
+        self, request: web.Request, instance: str, call: Call, body: bytes, due_ms: int | None
+    ) -> web.StreamResponse:
+        """202 when the store has the call, with where it can be looked at. A key is made for a call without one."""
+        key = call.key or str(uuid.uuid4())
+        now = self._wall_ms()
+        # What is late already does not overtake what has waited for longer.
+        due_ms = due_ms if due_ms is not None and due_ms > now else None
+        path = call.function.path
+        payload = encode(CallPayload(path, call.arguments, now))
+        new = NewCall(key, call_fingerprint(path, call.arguments), payload, due_ms)
+        accepted = await self._invoker.accept(_target(request, instance, body, key), new)
+        if isinstance(accepted, ForwardedReply):
+            return relayed(accepted)
+        status = None
+        headers = {"Location": invocation_path(instance, key), "Perdure-Host": self._host}
+        if accepted is not Accepted.ACCEPTED:
+            headers["Idempotency-Replayed"] = "true"
+            status = await self._inbox.status(instance, key)
+        if preferences(request).respond_async:
+            headers["Preference-Applied"] = RESPOND_ASYNC
+        if status is None:
+            status = CallStatus(key, State.PENDING, path, attempts=0, due_ms=due_ms or now, accepted_ms=now)
+        return json_reply(call_document(status), status=202, headers=headers)
+
+
+def _target(request: web.Request, instance: str, body: bytes, key: str | None) -> Target:
+    headers = {"Content-Type": "application/json"}
+    if key is not None:
+        headers["Idempotency-Key"] = key
+    if preferences(request).respond_async:
+        headers["Prefer"] = RESPOND_ASYNC
+    if SCHEDULE_AT in request.headers:
+        headers[SCHEDULE_AT] = request.headers[SCHEDULE_AT]
+    forwarded = FORWARDED in request.headers
+    return Target(instance, PeerRequest(request.rel_url.raw_path, body, headers, repeatable=key is not None), forwarded)
