@@ -319,6 +319,7 @@ async def _note_quarantine(name: str, claim: Claim, environment: EngineEnvironme
     """So that nobody tries again, and whoever looks finds the reason."""
     halt = Halt(HaltState.QUARANTINED, error.detail, environment.wall_ns() // 1_000_000)
     await environment.home.halt(name, claim.token, encode(halt))
+    reach(Point.HALTED)
 
 
 def require_running(name: str, claim: Claim) -> None:

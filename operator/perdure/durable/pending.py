@@ -77,6 +77,7 @@ async def _quarantine(instance: DurableInstance, environment: EngineEnvironment,
     halt = Halt(HaltState.QUARANTINED, reason, environment.wall_ns() // 1_000_000, call.key)
     instance.close()
     await environment.home.halt(instance.name, instance.token, encode(halt))
+    reach(Point.HALTED)
     environment.hooks.attempt("quarantined")
     raise Quarantined(f"instance {instance.name!r} is quarantined: {reason}")
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from perdure.durable.calls import Halt, decode_call, decode_failure, decode_halt, failure_of
+from perdure.durable.faultpoint import Point, reach
 from perdure.durable.inbox import Accepted, Cancelled, NewCall, PendingCall
 from perdure.durable.store import Store
 from perdure.errors import IdempotencyConflict, Overloaded
@@ -75,6 +76,7 @@ class Inbox:
         Raises `Overloaded` (the inbox is full), `IdempotencyConflict` and what the store raises.
         """
         accepted = await self._store.enqueue(instance, call, self._max_pending)
+        reach(Point.ACCEPTED)
         self._metrics.async_call(accepted.value)
         if accepted is Accepted.FULL:
             raise Overloaded(
