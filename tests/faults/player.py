@@ -22,6 +22,8 @@ from faults.scenario import Action, Call, Cancel, Control, Delete, Later, Look, 
 PATIENCE = 30.0
 """Seconds within which an action must be answered, whatever was injected."""
 _RETRIED = ("overloaded", "provider-unavailable", "fenced", "host-leaving", "lost-writes")
+_AFTER_FAULTS = 3
+"""Actions that follow when the last fault has come about and was overcome."""
 _FORWARDED = {"Perdure-Forwarded": "test"}
 _AFTER_THE_GATE = ("commit.after", "commit.sent", "replying")
 Reply = tuple[int, object]
@@ -43,7 +45,8 @@ class _Held:
 
 @dataclass
 class Player:
-    """`hosts`: in the order in which they are asked. `names`: of instances in the scenario → those in the store."""
+    """`hosts`: in the order in which they are asked; `spare` makes another one. `names`: of instances in the scenario →
+    those in the store. `settled`: whether all faults have come about. `answered`: told of each answer."""
 
     session: aiohttp.ClientSession
     hosts: list[Host]
@@ -54,14 +57,20 @@ class Player:
     held: list[_Held] = field(default_factory=list)
     paused: list[Host] = field(default_factory=list)
     deaths: int = 0
+    spare: Callable[[], Awaitable[Host]] | None = None
+    settled: Callable[[], bool] = lambda: False
     _answers: dict[str, Answer] = field(default_factory=dict)
     _expected: Answer = None
 
     async def play(self, scenario: Scenario) -> None:
-        """Raises `Wrong`."""
-        remaining = -1
+        """Raises `Wrong`. What comes long after the last fault is left out."""
+        remaining, more = -1, _AFTER_FAULTS
         for action in scenario.actions:
             await self._act(action)
+            if self.settled() and not self.paused:
+                more -= 1
+                if more < 0:
+                    break
             if self.paused and remaining < 0:
                 remaining = 2
             remaining -= remaining >= 0
@@ -69,8 +78,17 @@ class Player:
                 await self._resume()
                 remaining = -1
         await self._resume()
+        for instance in scenario.instances:
+            if instance != READER:
+                await self._act(Look(instance))
 
-    async def _resume(self) -> None:
+    async def end(self) -> None:
+        """Give up what is not answered yet."""
+        for held in self.held:
+            held.task.cancel()
+        await asyncio.gather(*(held.task for held in self.held), return_exceptions=True)
+
+    async def _resume(self, *, looks: bool = True) -> None:
         """Let paused hosts go on, whose instances others have by now, and check what they answer."""
         for host in self.paused:
             host.resume()
@@ -82,7 +100,7 @@ class Player:
             if status == 200 and isinstance(held.action, Call):
                 self._check_late(held, held.action, answer)
         # What a former owner has in memory must be of no use to it.
-        for host in self.paused:
+        for host in self.paused if looks else ():
             for name in list(self.model.memories):
                 if name != READER and not host.ended.is_set():
                     status, answer = await self._until_answered(Look(name), host)
@@ -128,10 +146,16 @@ class Player:
             case Cancel(instance, key, steps):
                 await self._ask(action, self._accepting(instance, key, steps, "2100-01-01T00:00:00Z"), (202,))
                 await self._ask(action, self._deleting(instance, f"/invocations/{key}"), (200, 404))
-            case Control(instance, verb):
-                await self._ask(action, self._posting(instance, verb), (200,))
+            case Control(instance, verbs):
+                for verb in verbs:
+                    await self._ask(action, self._posting(instance, verb), (200,))
+                    # A paused host that goes on does what it was asked to, late as it is: an interruption, too.
+                    await self._resume(looks=verb != "interrupt")
             case Delete(instance):
+                # It makes keys be forgotten: a call that waits at a paused host would be another one afterwards.
+                await self._resume()
                 await self._ask(action, self._deleting(instance, ""), (204, 404))
+                await self._resume(looks=False)
                 self.model.delete(instance)
 
     def _same(self, action: Action, answer: Answer, expected: Answer, what: str) -> None:
@@ -170,7 +194,7 @@ class Player:
             except (aiohttp.ClientError, OSError, HostDied):
                 if host.ended.is_set() or await self._ends(host):
                     self.deaths += 1
-                    self._next(f"{action} killed {host.name}")
+                    await self._next(f"{action} killed {host.name}")
                 elif host.stopped.is_set():
                     await self._pause(host)
                 else:
@@ -215,7 +239,7 @@ class Player:
     async def _pause(self, host: Host) -> None:
         await host.paused()
         self.paused.append(host)
-        self._next(f"{host.name} was paused")
+        await self._next(f"{host.name} was paused")
 
     async def _ends(self, host: Host) -> bool:
         """A connection breaks a moment before the kernel says that the process is gone."""
@@ -223,8 +247,10 @@ class Player:
             await asyncio.wait_for(host.ended.wait(), 0.2)
         return host.ended.is_set()
 
-    def _next(self, why: str) -> None:
+    async def _next(self, why: str) -> None:
         self.current += 1
+        if self.current == len(self.hosts) and self.spare is not None:
+            self.hosts.append(await self.spare())
         if self.current == len(self.hosts):
             raise Wrong(f"no host is left: {why}; it said: {self.hosts[-1].words()[-1500:]}")
 

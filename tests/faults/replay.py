@@ -22,10 +22,10 @@ async def replay(schedule: Schedule, repeats: int, traced: bool) -> int:
             for _ in range(repeats):
                 begun = time.monotonic()
                 outcome = await run_schedule(schedule, hosts, running, traced=traced)
-                print(f"{outcome.wrong or 'as the model says'} ({outcome.stopped} faults, {time.monotonic() - begun:.2f} s)")
+                print(f"{outcome.wrong or 'as the model says'} ({outcome.came} faults came about, {time.monotonic() - begun:.2f} s)")
                 if traced:
-                    for host, reached in zip("abc", outcome.reached, strict=False):
-                        print(host, *reached)
+                    print("the first host reached", *outcome.reached)
+                    print("the second one, until its first answer,", *outcome.recovery)
                 if outcome.wrong:
                     return 1
     return 0

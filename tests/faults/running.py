@@ -19,15 +19,14 @@ from faults.stores import HOSTS, Servers
 
 @dataclass
 class Outcome:
-    """`wrong`: what differs from the model, or None. `reached`: by each host, `point:occurrence`. `recovery`: those
-    points of the second host that it reached before its first answer. `stopped`: how many of the faults came about."""
+    """`wrong`: what differs from the model, or None. `reached`: by the first host, `point:occurrence`. `recovery`: those
+    points that the second one reached before its first answer. `came`: how many of the faults came about."""
 
     schedule: Schedule
     wrong: str | None = None
-    reached: list[list[str]] = field(default_factory=list)
+    reached: list[str] = field(default_factory=list)
     recovery: list[str] = field(default_factory=list)
-    deaths: int = 0
-    stopped: int = 0
+    came: int = 0
 
 
 async def run_schedule(
@@ -38,25 +37,37 @@ async def run_schedule(
     actions = scenario or scripted(setting.seed)
     directory = Path(tempfile.mkdtemp(dir=nursery.directory))
     place = servers.place(setting, directory)
+    # Each host that dies with a call has used one of its attempts up.
+    place.attempts = max(4, len(schedule.faults) + 2)
     manifest = place.write()
     outcome = Outcome(schedule)
-    faults = [*schedule.faults, None]
     hosts: list[Host] = []
-    recovering: list[str] = []
+
+    async def another() -> Host:
+        number = len(hosts)
+        fault = schedule.faults[number] if number < len(schedule.faults) else None
+        name = HOSTS[number] if number < len(HOSTS) else f"z{number}"
+        return await nursery.host(name, manifest, place.data, fault=fault, traced=traced, mutant=setting.mutant)
 
     def answered(host: Host) -> None:
-        if len(hosts) > 1 and host is hosts[1] and not recovering:
-            recovering.extend(host.reached())
+        if len(hosts) > 1 and host is hosts[1] and not outcome.recovery:
+            outcome.recovery = host.reached()
+
+    def came() -> int:
+        return sum(host.fault is not None and (host.ended.is_set() or host.was_stopped) for host in hosts)
+
+    def settled() -> bool:
+        return bool(schedule.faults) and came() == len(schedule.faults)
 
     try:
-        for name, fault in zip(HOSTS, faults, strict=False):
-            hosts.append(
-                await nursery.host(name, manifest, place.data, fault=fault, traced=traced, mutant=setting.mutant)
-            )
-        timeout = aiohttp.ClientTimeout(total=60)
-        async with aiohttp.ClientSession(timeout=timeout) as session:
+        hosts.append(await another())
+        if schedule.faults:
+            # It waits already when the first one goes.
+            hosts.append(await another())
+        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=60)) as session:
             model = Model(effect=setting.mode == "Effect")
-            player = Player(session, hosts, place.names(actions.instances), model, answered)
+            names = place.names(actions.instances)
+            player = Player(session, hosts, names, model, answered, spare=another, settled=settled)
             try:
                 await player.play(actions)
                 found = await place.contents(servers)
@@ -64,10 +75,10 @@ async def run_schedule(
                     raise Wrong(f"the stores hold {found}, not {model.buckets}")
             except Wrong as wrong:
                 outcome.wrong = str(wrong)
-            outcome.deaths = player.deaths
-        outcome.reached = [host.reached() for host in hosts]
-        outcome.recovery = recovering
-        outcome.stopped = sum(host.ended.is_set() or host.was_stopped for host in hosts[: len(schedule.faults)])
+            finally:
+                await player.end()
+        outcome.reached = hosts[0].reached()
+        outcome.came = came()
     finally:
         for host in hosts:
             await host.kill()

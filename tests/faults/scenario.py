@@ -46,10 +46,10 @@ class Cancel:
 
 @dataclass(frozen=True)
 class Control:
-    """`snapshot`, `interrupt`, `resume`."""
+    """Verbs of the API, one after another: `snapshot`, `interrupt`, `resume`."""
 
     instance: str
-    verb: str
+    verbs: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -120,14 +120,13 @@ def scripted(seed: int) -> Scenario:
             Call("alice", [add("far"), put("far", "a"), get("far", "n")], v.key()),
             Later("bob", [(v.key(), [add("near"), put("far", "b"), remember(), tick])]),
             Call(READER, [get("near", "n"), get("near", "a"), get("far", "n")]),
-            Control("alice", "snapshot"),
+            Control("alice", ("snapshot",)),
             Later("bob", [(v.key(), [add("near"), swap("near", "a")]), (v.key(), [add("far"), get("near", "a")])]),
             Call("alice", [swap("near", "a"), {"remove": ["near", "b"]}, swap("far", "b"), remember()], v.key()),
             Poison("carol", v.key(), [put("near", "c"), "trap"]),  # type: ignore[list-item]
             Call("carol", [put("near", "c"), remember(), get("near", "n")], v.key()),
             Cancel("bob", v.key(), [add("near"), add("far")]),
-            Control("bob", "interrupt"),
-            Control("bob", "resume"),
+            Control("bob", ("interrupt", "resume")),
             Call("bob", [get("near", "a"), get("far", "n"), {"remove": ["far", "a"]}, add("near")], v.key()),
             Call("dave", [add("far"), remember()], v.key()),
             Delete("dave"),
@@ -173,7 +172,7 @@ def random_mix(seed: int, length: int = 12) -> Scenario:
             case 6:
                 return Look(name)
             case _:
-                return Control(name, "snapshot")
+                return Control(name, ("snapshot",))
 
     calls = [action() for _ in range(length)]
     first = Call("alice", steps(), v.key())

@@ -43,7 +43,7 @@ spec:
     buckets: [{{name: far, provider: away}}]
   durability: {{commit: {mode}, maxJournalEntries: {entries}}}
   limits: {{invocationTimeout: 20s}}
-  retry: {{maxAttempts: 4, initialInterval: 5ms, maxInterval: 20ms}}
+  retry: {{maxAttempts: {attempts}, initialInterval: 5ms, maxInterval: 20ms}}
 """
 
 
@@ -61,6 +61,7 @@ class Place:
     worker: WorkerId = field(default_factory=lambda: WorkerId("default", "w" + uuid.uuid4().hex[:10]))
     timeout: str = "2s"
     entries: int = 6
+    attempts: int = 4
 
     def write(self) -> Path:
         """The manifest's path."""
@@ -76,6 +77,7 @@ class Place:
             mode=self.setting.mode,
             timeout=self.timeout,
             entries=self.entries,
+            attempts=self.attempts,
         )
         path = self.directory / "worker.yaml"
         path.write_text(text)
