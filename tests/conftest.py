@@ -12,6 +12,7 @@ import pytest
 from perdure.component.component import Component
 from perdure.component.engine import Engine, EngineConfig
 from support.guests import COMPILED, python_example
+from support.postgres import PostgresServer, postgres_server
 from support.servers import RedisServer, redis_server
 
 
@@ -19,6 +20,13 @@ from support.servers import RedisServer, redis_server
 def redis() -> Iterator[RedisServer]:
     """One real Redis for the whole run; tests use Workers of their own names."""
     with redis_server() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """One real PostgreSQL for the whole run, without fsync; tests use Workers of their own names."""
+    with postgres_server("fsync=off") as server:
         yield server
 
 

@@ -27,7 +27,7 @@ ALONE = ("sqlite",)
 anything over from it until it goes on or dies."""
 _TWINS = (
     "claimed", "commit.before", "commit.after", "foreign.before", "foreign.after", "applied.after", "snapshot.before",
-    "snapshot.after", "taken", "postponed", "halted", "accepted",
+    "snapshot.after", "taken", "postponed", "halted", "accept.after",
 )  # fmt: skip
 """The engine's points beside which there is the boundary of a store's operation."""
 _POLLS = ("home.due", "home.pending", "home.instance", "home.result")

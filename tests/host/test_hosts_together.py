@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import datetime
 import random
 import uuid
 from contextlib import AsyncExitStack
@@ -70,6 +71,56 @@ async def test_a_large_value_through_any_host(redis: RedisServer, tmp_path: Path
             assert len({info["host"] for info in held}) == 2, "some calls were forwarded by each of the two"  # type: ignore[index]
 
 
+async def test_any_host_accepts_and_controls_any_instance(redis: RedisServer, tmp_path: Path) -> None:
+    """An accepted call starts where its instance is; the host that was asked only passes it on."""
+    file = manifest(tmp_path / "w.yaml", redis.url)
+    async with local_host(file, tmp_path / "1", host="one", base=Path("/")) as (_, one):
+        async with local_host(file, tmp_path / "2", host="two", base=Path("/")) as (_, two):
+            await asyncio.sleep(1.2)
+            waiting = {"Prefer": "wait=30"}
+            for number in range(12):
+                asked, other = (one, two) if number % 2 else (two, one)
+                async with asked.session.post(
+                    f"{asked.url}/v1/instances/i{number}/functions/set",
+                    json=["b", f"k{number}", BLUE],
+                    headers={"Prefer": "respond-async"},
+                ) as reply:
+                    assert (reply.status, reply.headers["Preference-Applied"]) == (202, "respond-async")
+                    location = reply.headers["Location"]
+                async with other.session.get(other.url + location, headers=waiting) as reply:
+                    assert (await reply.json())["state"] == "succeeded"
+            held = [(await one.get(f"/v1/instances/i{number}"))[1] for number in range(12)]
+            assert {info["host"] for info in held} == {"one", "two"}  # type: ignore[index]
+            assert {info["epoch"] for info in held} == {1}, "no instance may move between live hosts"  # type: ignore[index]
+            for number in range(4):
+                for client, verb in ((one, "interrupt"), (two, "resume"), (two, "snapshot"), (one, "snapshot")):
+                    async with client.session.post(f"{client.url}/v1/instances/i{number}/{verb}") as reply:
+                        assert reply.status == 200, (verb, await reply.text())
+                        assert reply.headers["Perdure-Host"] == held[number]["host"]  # type: ignore[index]
+                assert await two.call(f"i{number}", "calls") == (200, 1)
+
+
+async def test_what_a_host_that_is_gone_accepted_runs_on_the_others(redis: RedisServer, tmp_path: Path) -> None:
+    file = manifest(tmp_path / "w.yaml", redis.url)
+    at = (datetime.datetime.now(datetime.UTC) + datetime.timedelta(seconds=4)).isoformat()
+    async with local_host(file, tmp_path / "1", host="one", base=Path("/")) as (_, stays):
+        async with local_host(file, tmp_path / "2", host="two", base=Path("/")) as (_, leaves):
+            await asyncio.sleep(1.2)
+            locations = []
+            for number in range(8):
+                async with leaves.session.post(
+                    f"{leaves.url}/v1/instances/i{number}/functions/set",
+                    json=["b", "k", BLUE],
+                    headers={"Perdure-Schedule-At": at},
+                ) as reply:
+                    assert reply.status == 202
+                    locations.append(reply.headers["Location"])
+        for location in locations:
+            async with stays.session.get(stays.url + location, headers={"Prefer": "wait=30"}) as reply:
+                assert (await reply.json())["state"] == "succeeded"
+        assert await stays.call("i0", "calls") == (200, 1)
+
+
 async def test_a_drained_host_hands_its_instances_over(redis: RedisServer, tmp_path: Path) -> None:
     file = manifest(tmp_path / "w.yaml", redis.url)
     async with local_host(file, tmp_path / "1", host="one", base=Path("/")) as (_, stays):
@@ -89,6 +140,16 @@ async def test_a_store_that_goes_away_comes_back(tmp_path: Path) -> None:
             server.stop()
             status, problem = await client.call("a", "set", "b", "k", "AAAA", key="during")
             assert (status, problem["code"]) == (503, "provider-unavailable")  # type: ignore[index]
+            for path, method in (
+                ("functions/calls", "POST"),
+                ("invocations/k", "GET"),
+                ("reset", "POST"),
+                ("check", "GET"),
+            ):
+                async with client.session.request(
+                    method, f"{host.url}/v1/instances/a/{path}", json=[], headers={"Prefer": "respond-async"}
+                ) as reply:
+                    assert reply.status == 503 and int(reply.headers["Retry-After"]) >= 1, path
             await asyncio.sleep(2.5)
             async with client.session.get(host.metrics_url + "/readyz") as reply:
                 assert reply.status == 503 and "shared" in await reply.text()

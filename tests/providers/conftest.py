@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -11,6 +11,7 @@ import pytest
 from perdure.durable.records import WorkerId
 from perdure.durable.store import Store
 from providers.worlds import WORLDS, World, world_of
+from support.servers import RedisServer, redis_cluster
 
 
 @pytest.fixture(params=sorted(WORLDS))
@@ -39,3 +40,10 @@ async def other(world: World, worker: WorkerId) -> Store:
 @pytest.fixture
 def wait(world: World) -> Callable[[float], Awaitable[None]]:
     return world.wait
+
+
+@pytest.fixture(scope="session")
+def redis_nodes() -> Iterator[list[RedisServer]]:
+    """A real Redis Cluster for the whole run."""
+    with redis_cluster() as nodes:
+        yield nodes

@@ -11,7 +11,16 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from perdure.durable.effects import BucketAddress, Put, Remove, Scope
-from perdure.durable.records import Commit, CommitStatus, HostRecord, JournalRecord, OwnerToken, StoredResult, WorkerId
+from perdure.durable.records import (
+    Commit,
+    CommitStatus,
+    ForeignApply,
+    HostRecord,
+    JournalRecord,
+    OwnerToken,
+    StoredResult,
+    WorkerId,
+)
 from perdure.durable.store import Store
 from perdure.errors import Fenced, LostWrites
 from providers.owners import ODD, SHOP
@@ -132,7 +141,8 @@ async def test_scopes_do_not_meet(world: World, worker: WorkerId) -> None:
     addresses = [BucketAddress(Scope.WORKER, "b"), BucketAddress(Scope.INSTANCE, "b", "i"), shared]
     token = (await mine.claim("i", "n", "h")).token
     effects = [Put(address, "k", str(number).encode()) for number, address in enumerate(addresses)]
-    await mine.commit(Commit("i", token, 1, b"x", effects=effects))
+    await mine.commit(Commit("i", token, 1, b"x", effects=effects[:2]))
+    await mine.apply_foreign(ForeignApply("elsewhere/i", 1, effects[2:]))
     assert [(await mine.get_many(address, ["k"]))[0] for address in addresses] == [b"0", b"1", b"2"]
     assert [(await other.get_many(address, ["k"]))[0] for address in addresses] == [None, None, b"2"]
     assert [(await stranger.get_many(address, ["k"]))[0] for address in addresses] == [None, None, None]
@@ -180,7 +190,8 @@ async def test_purge_removes_the_worker_and_nothing_else(world: World, worker: W
     shared = BucketAddress(Scope.NAMESPACE, "shared")
     for store in (mine, other):
         token = (await store.claim("i", "n", "h")).token
-        await store.commit(Commit("i", token, 1, b"x", effects=[Put(SHOP, "k", b"v"), Put(shared, "k", b"v")]))
+        await store.commit(Commit("i", token, 1, b"x", effects=[Put(SHOP, "k", b"v")]))
+        await store.apply_foreign(ForeignApply("elsewhere/i", 1, [Put(shared, "k", b"v")]))
     seen: list[int] = []
     assert await mine.purge(seen.append) > 0
     assert await mine.get_many(SHOP, ["k"]) == [None]

@@ -29,8 +29,9 @@ class Setting:
 
 
 class World:
-    """`kind` and `durability`: what `ping` must say."""
+    """`kind` and `durability`: what `ping` must say. `name`: of the parameter; a provider may have several worlds."""
 
+    name: ClassVar[str]
     kind: ClassVar[str]
     durability: ClassVar[str]
 
@@ -59,7 +60,7 @@ class World:
 class Memory(World):
     """Its clock jumps. `store`: the class to open, another one for a mutant."""
 
-    kind = "memory"
+    name = kind = "memory"
     durability = "D0"
 
     def __init__(self, setting: Setting, store: type[MemoryStore] = MemoryStore) -> None:
@@ -76,7 +77,7 @@ class Memory(World):
 
 
 class Sqlite(World):
-    kind = "sqlite"
+    name = kind = "sqlite"
     durability = "D2"
 
     async def _open(self, worker: WorkerId) -> Store:
@@ -86,7 +87,7 @@ class Sqlite(World):
 
 
 class Redis(World):
-    kind = "redis"
+    name = kind = "redis"
     durability = "D2"
 
     async def _open(self, worker: WorkerId) -> Store:
@@ -98,8 +99,37 @@ class Redis(World):
         return await RedisStore.open(RedisConfig(server.url), worker)
 
 
-WORLDS: dict[str, type[World]] = {world.kind: world for world in (Memory, Sqlite, Redis)}
+class RedisCluster(World):
+    name = "redis-cluster"
+    kind = "redis"
+    durability = "D2"
+
+    async def _open(self, worker: WorkerId) -> Store:
+        from perdure.providers.redis import RedisConfig, RedisStore
+
+        nodes = self._setting.fixture("redis_nodes")
+        assert isinstance(nodes, list)
+        return await RedisStore.open(RedisConfig(nodes[0].url, cluster=True), worker)
 
 
-def world_of(kind: str, request: pytest.FixtureRequest, path: Path) -> World:
-    return WORLDS[kind](Setting(request.getfixturevalue, path))
+class Postgres(World):
+    """A server without fsync: the suite is about the contract, and so the level is that of a server without it."""
+
+    name = "postgres"
+    kind = "postgres"
+    durability = "D0"
+
+    async def _open(self, worker: WorkerId) -> Store:
+        from perdure.providers.postgres import PostgresConfig, PostgresStore
+        from support.postgres import PostgresServer
+
+        server = self._setting.fixture("postgres")
+        assert isinstance(server, PostgresServer)
+        return await PostgresStore.open(PostgresConfig(server.url), worker)
+
+
+WORLDS: dict[str, type[World]] = {world.name: world for world in (Memory, Sqlite, Redis, RedisCluster, Postgres)}
+
+
+def world_of(name: str, request: pytest.FixtureRequest, path: Path) -> World:
+    return WORLDS[name](Setting(request.getfixturevalue, path))

@@ -65,6 +65,7 @@ SOUND = {
     "nothing yet": instance(),
     "calls": instance(entry(1), entry(2), entry(3)),
     "after a snapshot": instance(entry(8), entry(9), snapshot=7),
+    "right after a snapshot": replace(instance(sequence=7), snapshot=SnapshotChain(7, [b"part"])),
     "parts": instance(entry(1, **PART), entry(2, **PART, part=1), entry(3, part=2), entry(4)),
     "a call that goes on": instance(entry(1), entry(2, **PART)),
     "an abandoned call": instance(entry(1, **PART), entry(2, kind=Kind.ABANDONED, part=1, reason="trap"), entry(3)),
@@ -119,6 +120,9 @@ BAD: dict[str, tuple[InstanceData, int | None, str, str]] = {
     "a damaged payload": (replace(WITH_BLOB, blobs={BLOB: b"y"}), 1, "blob", "damaged"),
     "a damaged payload of nobody": (replace(CALLS, blobs={b"d" * 32: b"y"}), None, "blob", "no entry"),
     "open, but ended": (replace(CALLS, open=True), 3, "open", "entry 3 is the last"),
+    "open, but nothing there": (
+        replace(instance(sequence=7), open=True, snapshot=SnapshotChain(7, [b"part"])), None, "open", "empty",
+    ),
     "ended, but open": (replace(SOUND["a call that goes on"], open=False), 2, "open", "goes on"),
     "trimmed without a snapshot": (instance(entry(3), entry(4)), None, "gap", "entries 1 to 2 are missing"),
     "one trimmed without a snapshot": (instance(entry(2)), None, "gap", "entry 1 is missing"),

@@ -93,6 +93,10 @@ def test_bad_durations(text: object) -> None:
         (provider("p", "postgres: {url: 'postgres://u:secret@h/d'}"), "spec.postgres.url", "credentialsSecretRef"),
         (provider("p", "postgres: {url: 'redis://h/d'}"), "spec.postgres.url", "postgres://"),
         (provider("p", "postgres: {url: 'postgres://h/d', schema: 'a-b'}"), "spec.postgres.schema", "pattern"),
+        (provider("p", "postgres: {url: 'postgres://h/d', schema: pg_mine}"), "spec.postgres.schema", "pg_"),
+        (provider("p", "postgres: {url: 'postgres://a:1,b:x/d'}"), "spec.postgres.url", "postgres://"),
+        (provider("p", "redis: {url: 'redis://a:1,b:2'}"), "spec.redis.url", "redis://"),
+        (provider("p", "redis: {url: 'redis://@h'}"), "spec.redis.url", "credentialsSecretRef"),
         (more("durability: {commit: Never}"), "spec.durability.commit", "Effect"),
         (more("durability: {maxResults: 0}"), "spec.durability.maxResults", "1"),
         (more("durability: {replayBudget: '100'}"), "spec.durability.replayBudget", "unit"),
@@ -143,7 +147,7 @@ def test_the_kinds_of_redis_and_postgres() -> None:
         [
             provider("s", "redis: {sentinel: {masterName: m, addresses: ['a:26379', '[::1]:26379']}, waitReplicas: 1}"),
             provider("c", "redis: {url: 'rediss://node:6379', cluster: true}"),
-            provider("p", "postgres: {url: 'postgresql://h:5432/d', schema: mine, poolSize: 4}"),
+            provider("p", "postgres: {url: 'postgresql://h:5432,i:5432/d', schema: mine, poolSize: 4}"),
         ]
     )
     sentinel, cluster, postgres = (found.spec for found in load_manifests(text, source="p.yaml").providers)

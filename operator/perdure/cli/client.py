@@ -2,26 +2,37 @@
 
 from __future__ import annotations
 
+import argparse
 import http.client
 import json
 import os
+import sys
 import time
 import urllib.error
 import urllib.parse
 import urllib.request
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 DEFAULT_URL = "http://127.0.0.1:8080"
 _RETRIED = (429, 502, 503, 504)
+_LONGEST_WAIT = 10.0
 
 
 class ApiError(Exception):
-    """The host refused, or was not reached. `code` is the problem document's, `status` 0 when not reached."""
+    """The host refused, or was not reached. `code` is the problem document's, `status` 0 when not reached.
 
-    def __init__(self, status: int, code: str, detail: str) -> None:
+    `retryable`: the same request may succeed later. `retry_after`: seconds that the host asks to wait.
+    """
+
+    def __init__(
+        self, status: int, code: str, detail: str, *, retryable: bool | None = None, retry_after: float = 0.0
+    ) -> None:
         super().__init__(detail)
         self.status = status
         self.code = code
+        self.retryable = status in (0, *_RETRIED) if retryable is None else retryable
+        self.retry_after = retry_after
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,31 +43,54 @@ class Client:
     timeout: float = 35.0
     retries: int = 5
 
-    def request(self, method: str, path: str, body: bytes | None = None, *, key: str | None = None) -> bytes:
-        """The reply's body. Raises `ApiError`."""
+    def request(
+        self,
+        method: str,
+        path: str,
+        body: bytes | None = None,
+        *,
+        key: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        again: bool = False,
+    ) -> bytes:
+        """The reply's body. `again`: it may be repeated though it has no key. Raises `ApiError`."""
+        sent = {"Content-Type": "application/json", **(headers or {})}
+        if key is not None:
+            sent["Idempotency-Key"] = key
+        safe = again or key is not None or method == "GET"
         delay = 0.2
         for attempt in range(self.retries + 1):
             try:
-                return self._once(method, path, body, key)
+                return self._once(method, path, body, sent)
             except ApiError as error:
-                safe = key is not None or method == "GET"
-                if not safe or attempt == self.retries or error.status not in (0, *_RETRIED):
+                if not safe or attempt == self.retries or not error.retryable:
                     raise
-            time.sleep(delay)
+                wait = max(delay, min(error.retry_after, _LONGEST_WAIT))
+            time.sleep(wait)
             delay = min(delay * 2, 3.0)
         raise AssertionError("the loop above returns or raises")
 
-    def get(self, path: str) -> dict[str, object]:
+    def get(self, path: str, *, headers: Mapping[str, str] | None = None) -> dict[str, object]:
         """A JSON document. Raises `ApiError`."""
-        document = json.loads(self.request("GET", path))
+        return self.document("GET", path, headers=headers)
+
+    def document(
+        self,
+        method: str,
+        path: str,
+        body: bytes | None = None,
+        *,
+        key: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        again: bool = False,
+    ) -> dict[str, object]:
+        """As `request`, for what is answered with a JSON object."""
+        document = json.loads(self.request(method, path, body, key=key, headers=headers, again=again))
         if not isinstance(document, dict):
             raise ApiError(0, "bad-reply", f"{self.url}{path} did not answer with a JSON object")
         return document
 
-    def _once(self, method: str, path: str, body: bytes | None, key: str | None) -> bytes:
-        headers = {"Content-Type": "application/json"}
-        if key is not None:
-            headers["Idempotency-Key"] = key
+    def _once(self, method: str, path: str, body: bytes | None, headers: dict[str, str]) -> bytes:
         request = urllib.request.Request(self.url + path, data=body, headers=headers, method=method)  # noqa: S310
         try:
             with urllib.request.urlopen(request, timeout=self.timeout) as reply:  # noqa: S310
@@ -80,6 +114,28 @@ def client(url: str | None) -> Client:
     return Client(chosen)
 
 
+def add_url(parser: argparse.ArgumentParser) -> None:
+    """The option that every command has which asks a host."""
+    parser.add_argument("--url", help=f"the Worker's address (default: $PERDURE_URL, then {DEFAULT_URL})")
+
+
+def add_output(parser: argparse.ArgumentParser) -> None:
+    """For people or for scripts."""
+    parser.add_argument("--output", choices=("text", "json"), default="text", help="json: for scripts")
+
+
+def misused(words: str) -> int:
+    """Say what is wrong with the command line; the exit code."""
+    print(f"perdure {words}", file=sys.stderr)
+    return 2
+
+
+def show(document: Mapping[str, object]) -> None:
+    """A document for people: a field a line."""
+    for name, value in document.items():
+        print(f"{name:>10}  {value if isinstance(value, str) else json.dumps(value)}")
+
+
 def quote(segment: str) -> str:
     """One path segment, whatever characters it has."""
     return urllib.parse.quote(segment, safe="")
@@ -92,6 +148,17 @@ def _refusal(error: urllib.error.HTTPError) -> ApiError:
         detail = str(document["detail"])
         if document.get("frames"):
             detail += "\n  in " + "\n  in ".join(str(frame) for frame in document["frames"])
-        return ApiError(error.code, str(document["code"]), detail)
+        retryable = document.get("retryable")
+        return ApiError(
+            error.code,
+            str(document["code"]),
+            detail,
+            retryable=retryable if isinstance(retryable, bool) else None,
+            retry_after=_seconds(error.headers.get("Retry-After")),
+        )
     except (ValueError, KeyError, TypeError):
         return ApiError(error.code, "http-error", f"the host answered {error.code}")
+
+
+def _seconds(text: str | None) -> float:
+    return float(text) if text is not None and text.isascii() and text.isdigit() else 0.0

@@ -6,7 +6,7 @@ import argparse
 import json
 import urllib.parse
 
-from perdure.cli.client import client, quote
+from perdure.cli.client import add_output, add_url, client, misused, quote, show
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -17,8 +17,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
     parser.add_argument("instance", metavar="INSTANCE", nargs="?", help="show this one only")
     parser.add_argument("--delete", action="store_true", help="delete INSTANCE: memory, journal, private buckets")
-    parser.add_argument("--url", help="the Worker's address (default: $PERDURE_URL, then http://127.0.0.1:8080)")
-    parser.add_argument("--output", choices=("text", "json"), default="text")
+    add_url(parser)
+    add_output(parser)
     parser.set_defaults(run=run)
 
 
@@ -26,7 +26,7 @@ def run(args: argparse.Namespace) -> int:
     api = client(args.url)
     if args.instance is None:
         if args.delete:
-            raise SystemExit("perdure instances --delete: name the instance to delete")
+            return misused("instances --delete: name the instance to delete")
         cursor = ""
         while True:
             document = api.get(f"/v1/instances?limit=1000{cursor}")
@@ -45,6 +45,5 @@ def run(args: argparse.Namespace) -> int:
     if args.output == "json":
         print(json.dumps(document))
     else:
-        for name, value in document.items():
-            print(f"{name:>10}  {json.dumps(value)}")
+        show(document)
     return 0

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 
 from perdure import __version__
-from perdure.cli import client, instances, invoke
+from perdure.cli import client, control, fsck, instances, invocation, invoke, journal, update
 from perdure.errors import PerdureError
 
 _DESCRIPTION = """\
@@ -20,6 +20,8 @@ Perdure runs durable key-value workers: WebAssembly components whose calls survi
 
   perdure run FILE            run a component or a Worker manifest on this machine
   perdure invoke NAME FUNC    call a function on an instance
+  perdure instances NAME      how an instance is, and why it does not run where it does not
+  perdure journal NAME        what it did, call by call
   perdure inspect FILE.wasm   what a component needs, and whether it can run
 """
 _EXTRAS = {"run": "host", "host": "host", "purge": "host", "inspect": "host", "operator": "operator"}
@@ -53,8 +55,8 @@ def _parser(given: list[str]) -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"perdure {__version__}")
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    invoke.add_parser(subparsers)
-    instances.add_parser(subparsers)
+    for module in (invoke, invocation, instances, journal, control, fsck, update):
+        module.add_parser(subparsers)
     command = next((word for word in given if not word.startswith("-")), None)
     for name, extra in _EXTRAS.items():
         if command == name or command not in (*_EXTRAS, *subparsers.choices):

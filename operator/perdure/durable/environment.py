@@ -9,42 +9,22 @@ from dataclasses import dataclass, field
 
 from perdure.component.instance import InstanceLimits
 from perdure.component.pool import InstancePool
+from perdure.durable.homewatch import HomeWatch
 from perdure.durable.observer import Hooks
 from perdure.durable.policy import BucketCatalog
 from perdure.durable.records import WorkerId
 from perdure.durable.settings import CommitMode, RetryPolicy, SnapshotPolicy, UpdatePolicy
 from perdure.durable.store import Store
-from perdure.errors import LostWrites
 
 LogSink = Callable[[str, str, bytes], None]
 """(instance, "stdout" or "stderr", what the guest wrote). Not called on replay."""
 
 
-@dataclass(slots=True)
-class HomeIdentity:
-    """Which contents of the home store this host works on. Other ones under a running host mean that all of it was
-    lost or replaced; `problem` says so until the host is started anew."""
-
-    known: str | None = None
-    problem: str | None = None
-
-    def require(self, found: str) -> None:
-        """Raises `LostWrites`."""
-        if self.known is None:
-            self.known = found
-        elif found != self.known and self.problem is None:
-            self.problem = (
-                "the contents of the home store were replaced while this host ran (emptied, or an old backup): nothing "
-                "runs until its hosts are restarted, which accepts the store as it is now"
-            )
-        if self.problem is not None:
-            raise LostWrites(self.problem, retry_after=30)
-
-
 @dataclass(frozen=True, slots=True)
 class EngineEnvironment:
     """`stores`: by provider name, the home one included. `pool`: fresh instances with these `limits`, where some are
-    kept ready. Times in nanoseconds; `retention_ms` of stored results."""
+    kept ready. Clocks in nanoseconds; `retention_ms` of stored results. Seconds: `timeout` for an invocation that goes
+    on without its caller, `recovery` for all that an opening repeats."""
 
     worker: WorkerId
     host: str
@@ -57,7 +37,9 @@ class EngineEnvironment:
     snapshots: SnapshotPolicy = field(default_factory=SnapshotPolicy)
     retry: RetryPolicy = field(default_factory=RetryPolicy)
     update: UpdatePolicy = UpdatePolicy.RESTART
-    identity: HomeIdentity = field(default_factory=HomeIdentity)
+    timeout: float = 30.0
+    recovery: float = 300.0
+    watch: HomeWatch = field(default_factory=HomeWatch)
     retention_ms: int = 24 * 3600 * 1000
     max_results: int = 10_000
     variables: tuple[tuple[str, str], ...] = ()

@@ -28,7 +28,7 @@ class Point(enum.StrEnum):
     APPLIED_AFTER = "applied.after"
     SNAPSHOT_BEFORE = "snapshot.before"
     SNAPSHOT_AFTER = "snapshot.after"
-    ACCEPTED = "accepted"
+    ACCEPT_AFTER = "accept.after"
     TAKEN = "taken"
     POSTPONED = "postponed"
     HALTED = "halted"

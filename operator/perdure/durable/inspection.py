@@ -165,6 +165,8 @@ def _whole(name: str, data: InstanceData, parts: PartsCheck | None) -> Iterator[
     elif snapshot is None and first > 1 and not _begins_anew(data):
         missing = f"entries 1 to {first - 1} are missing" if first > 2 else "entry 1 is missing"
         yield Finding(None, "gap", f"{missing}: there is no snapshot that stands for what comes before {first}")
+    if data.open and not data.journal:
+        yield Finding(None, "open", "the instance says that an invocation goes on, but its journal is empty")
     for sequence in data.unapplied:
         if not first <= sequence <= data.sequence:
             where = "beyond the last" if sequence > data.sequence else "not in the journal any more"

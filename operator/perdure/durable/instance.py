@@ -8,6 +8,7 @@ stored.
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 import time
 from collections import OrderedDict
@@ -91,8 +92,10 @@ class DurableInstance:
         claim = await claim_instance(name, environment)
         require_running(name, claim)
         begun = time.perf_counter()
+        # What others began must not be cut short because this caller has little time left.
+        now = asyncio.get_running_loop().time()
         try:
-            recovered = await recover(name, claim, library, environment, deadline)
+            recovered = await recover(name, claim, library, environment, max(deadline, now + environment.recovery))
         except Quarantined as error:
             if error.lasting:
                 await _note_quarantine(name, claim, environment, error)
@@ -104,7 +107,8 @@ class DurableInstance:
             for key in recovered.keys:
                 instance._remember(key)
             if recovered.unfinished is not None:
-                await instance._finish(recovered.unfinished, deadline)
+                now = asyncio.get_running_loop().time()
+                await instance._finish(recovered.unfinished, max(deadline, now + environment.timeout))
         except BaseException:
             instance.close()
             raise
@@ -245,6 +249,7 @@ class DurableInstance:
     def close(self) -> None:
         """Free the guest's memory; nothing durable is touched."""
         self.usable = False
+        self._environment.watch.saw(self.name, self._writer.life, self._writer.sequence)
         self._runner.close()
 
     async def _finish(self, unfinished: Recorded, deadline: float) -> None:
@@ -314,7 +319,11 @@ async def claim_instance(name: str, environment: EngineEnvironment) -> Claim:
     """Become the instance's writer. Raises `ProviderUnavailable`, `LostWrites`."""
     claim = await environment.home.claim(name, secrets.token_hex(8), environment.host)
     reach(Point.CLAIMED)
-    environment.identity.require(claim.store)
+    lost = environment.watch.check(name, claim)
+    if lost:
+        environment.hooks.lost(lost)
+        words = f"the store has lost the last {lost} commits of the instance, which it had acknowledged"
+        environment.log(name, "perdure", words.encode())
     return claim
 
 

@@ -15,6 +15,9 @@ class Hooks:
     def commit(self, outcome: str) -> None:
         """A commit was answered: applied, duplicate, key-used, cancelled, fenced, lost, failed."""
 
+    def lost(self, commits: int) -> None:
+        """The store has lost commits that it had acknowledged."""
+
     def replay(self, entries: int, seconds: float) -> None:
         """An instance was rebuilt from that many journal entries, and its snapshot if it has one."""
 

@@ -61,6 +61,7 @@ class InstanceWriter:
         self.name = name
         self.component = component
         self.token = claim.token
+        self.life = claim.data.life
         self.sequence = claim.data.sequence
         self.origin = origin_of(environment.worker, name, claim.data.life)
         self.start: list[Event] | None = None

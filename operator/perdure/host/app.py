@@ -23,7 +23,7 @@ from perdure.component.host import HostFunction, HostResource, ImportResolver
 from perdure.component.instance import InstanceLimits
 from perdure.component.pool import InstancePool
 from perdure.component.types import FuncType
-from perdure.durable.environment import HomeIdentity
+from perdure.durable.homewatch import HomeWatch
 from perdure.durable.records import HostRecord
 from perdure.durable.settings import UpdatePolicy
 from perdure.durable.store import Store
@@ -125,11 +125,11 @@ async def running_host(config: HostConfig, progress: Callable[[str], None]) -> A
     async with AsyncExitStack() as stack:
         metrics, state = HostMetrics(), _State()
         watch_holder: list[StoreWatch] = []
-        identity_holder: list[HomeIdentity] = []
+        home_holder: list[HomeWatch] = []
         running: list[_Running] = []
 
         def not_ready() -> str | None:
-            lost = next((identity.problem for identity in identity_holder), None)
+            lost = next((home.problem for home in home_holder), None)
             return state.reason or lost or (watch_holder[0].problem if watch_holder else "starting")
 
         def refresh() -> None:
@@ -150,7 +150,7 @@ async def running_host(config: HostConfig, progress: Callable[[str], None]) -> A
         library = component_library(bound, bound.component.engine, guest_interfaces(), home)
         stack.callback(library.close)
         environment = engine_environment(config, pool, stores, metrics)
-        identity_holder.append(environment.identity)
+        home_holder.append(environment.watch)
         await keep_component(environment.update, about.digest, data, home)
         table = InstanceTable(
             library,

@@ -29,6 +29,7 @@ def engine_environment(
         catalog=catalog_of(config.effective),
         hooks=hooks,
         limits=pool.limits,
+        timeout=spec.limits.invocation_timeout / 1000,
         pool=pool,
         commit=CommitMode(spec.durability.commit),
         snapshots=snapshot_policy(spec),

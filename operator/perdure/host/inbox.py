@@ -76,7 +76,7 @@ class Inbox:
         Raises `Overloaded` (the inbox is full), `IdempotencyConflict` and what the store raises.
         """
         accepted = await self._store.enqueue(instance, call, self._max_pending)
-        reach(Point.ACCEPTED)
+        reach(Point.ACCEPT_AFTER)
         self._metrics.async_call(accepted.value)
         if accepted is Accepted.FULL:
             raise Overloaded(

@@ -17,7 +17,7 @@ from perdure.component.plan import ExportedFunc
 from perdure.durable.control import Verb
 from perdure.durable.inbox import Accepted, NewCall
 from perdure.durable.instance import Invocation, InvocationResult
-from perdure.errors import Fenced, HostLeaving, ProviderUnavailable
+from perdure.errors import Fenced, HostLeaving, InvocationTimeout, ProviderUnavailable
 from perdure.host.inbox import Inbox
 from perdure.host.instances import InstanceTable
 from perdure.host.membership import Membership
@@ -86,8 +86,13 @@ class Invoker:
         """Carry out what an operator wants where the instance is; None: it was here."""
 
         async def here(deadline: float) -> None:
-            async with asyncio.timeout_at(deadline):
-                await self._table.control(target.instance, verb)
+            try:
+                async with asyncio.timeout_at(deadline):
+                    await self._table.control(target.instance, verb)
+            except TimeoutError as error:
+                raise InvocationTimeout(
+                    f"{verb.value} was not carried out in time; whether it will be is unknown: look at the instance"
+                ) from error
 
         return await self._routed(target, here)
 

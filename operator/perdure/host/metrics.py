@@ -52,6 +52,11 @@ class HostMetrics(Hooks):
             "Commits refused because another host owns the instance now.",
             registry=self.registry,
         )
+        self._lost = Counter(
+            "perdure_lost_commits_total",
+            "Acknowledged commits that the home store has lost: a failover to a replica that lagged behind, a backup.",
+            registry=self.registry,
+        )
         self._replays = Counter(
             "perdure_replays_total", "Instances rebuilt from their journal.", registry=self.registry
         )
@@ -185,6 +190,10 @@ class HostMetrics(Hooks):
         self._commits_of(outcome).inc()
         if outcome == "fenced":
             self._fenced.inc()
+
+    @override
+    def lost(self, commits: int) -> None:
+        self._lost.inc(commits)
 
     @override
     def replay(self, entries: int, seconds: float) -> None:

@@ -7,11 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from perdure.durable.store import Store
-from perdure.errors import ProviderUnavailable
+from perdure.errors import ManifestError, ProviderUnavailable
 from perdure.host.config import HostConfig
-from perdure.manifests.provider import KeyValueProvider, Redis
+from perdure.manifests.provider import KeyValueProvider, Postgres, Redis, Sentinel, Server
 from perdure.providers.memory import MemoryStore, MemoryWorld
-from perdure.providers.redis import RedisConfig, RedisStore
+from perdure.providers.redis import RedisConfig, RedisStore, Sentinels
 from perdure.providers.sqlite import SqliteStore
 
 
@@ -40,23 +40,60 @@ async def _open(provider: KeyValueProvider, config: HostConfig) -> Store:
             return await RedisStore.open(_redis(provider.name, spec.redis, config.secrets), config.worker_id)
         if spec.sqlite is not None:
             return await SqliteStore.open(config.data / f"{provider.name}.sqlite", config.worker_id)
+        if spec.postgres is not None:
+            return await _open_postgres(provider.name, spec.postgres, config)
         return MemoryStore(MemoryWorld(), config.worker_id)
     except ProviderUnavailable as error:
         raise ProviderUnavailable(f"KeyValueProvider {provider.name}: {error.detail}") from error
 
 
-def _redis(name: str, spec: Redis, secrets: Path) -> RedisConfig:
-    ca = None
-    if spec.tls is not None and spec.tls.ca_secret_ref is not None:
-        ca = secrets / f"{name}-ca" / spec.tls.ca_secret_ref.key
-    return RedisConfig(
+async def _open_postgres(name: str, spec: Postgres, config: HostConfig) -> Store:
+    try:
+        # Its driver is an extra of its own: a host without PostgreSQL needs none.
+        from perdure.providers.postgres import PostgresConfig, PostgresStore
+    except ModuleNotFoundError as error:
+        raise ManifestError(
+            f"KeyValueProvider {name} needs {error.name}: pip install 'perdure[postgres]'", field="spec.postgres"
+        ) from error
+    found = PostgresConfig(
         url=spec.url,
-        credentials=_credentials(name, secrets, wanted=spec.credentials_secret_ref is not None),
-        tls=spec.tls is not None or spec.url.startswith("rediss:"),
-        ca=ca,
+        credentials=_credentials(name, config.secrets, wanted=spec.credentials_secret_ref is not None),
+        tls=spec.tls is not None,
+        ca=_authority(name, spec, config.secrets),
         timeout=spec.timeout / 1000,
         connections=spec.pool_size,
+        schema=spec.schema_name,
     )
+    return await PostgresStore.open(found, config.worker_id)
+
+
+def _redis(name: str, spec: Redis, secrets: Path) -> RedisConfig:
+    """Of a master that Sentinels name, the url holds nothing but the database."""
+    return RedisConfig(
+        url=spec.url or f"redis://{name}/{spec.sentinel.database if spec.sentinel else 0}",
+        credentials=_credentials(name, secrets, wanted=spec.credentials_secret_ref is not None),
+        tls=spec.tls is not None or (spec.url or "").startswith("rediss:"),
+        ca=_authority(name, spec, secrets),
+        timeout=spec.timeout / 1000,
+        connections=spec.pool_size,
+        sentinels=None if spec.sentinel is None else _sentinels(name, spec.sentinel, secrets),
+        cluster=spec.cluster,
+        wait_replicas=spec.wait_replicas,
+    )
+
+
+def _sentinels(name: str, spec: Sentinel, secrets: Path) -> Sentinels:
+    return Sentinels(
+        master_name=spec.master_name,
+        urls=tuple(f"redis://{address}" for address in spec.addresses),
+        credentials=_credentials(f"{name}-sentinel", secrets, wanted=spec.credentials_secret_ref is not None),
+    )
+
+
+def _authority(name: str, spec: Server, secrets: Path) -> Path | None:
+    if spec.tls is None or spec.tls.ca_secret_ref is None:
+        return None
+    return secrets / f"{name}-ca" / spec.tls.ca_secret_ref.key
 
 
 def _credentials(name: str, secrets: Path, *, wanted: bool) -> Callable[[], tuple[str | None, str | None]]:

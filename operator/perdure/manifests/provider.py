@@ -43,12 +43,13 @@ class Server(Model):
 
 
 class Sentinel(Model):
-    """Sentinels that name the present master: `addresses` as host:port. They are asked with the provider's own
-    credentials and TLS."""
+    """Sentinels that name the present master: `addresses` as host:port. They are asked over the provider's TLS with
+    credentials of their own."""
 
     master_name: str = Field(min_length=1, max_length=256)
     addresses: tuple[str, ...] = Field(min_length=1, max_length=16)
     database: int = Field(default=0, ge=0, le=65535)
+    credentials_secret_ref: SecretRef | None = None
 
     @field_validator("addresses")
     @classmethod
@@ -86,8 +87,8 @@ class Redis(Server):
 
 
 class Postgres(Server):
-    """A PostgreSQL server (14 or newer). The tables are made in `schema`, which the role must own or be able to make.
-    The database is that of the url."""
+    """A PostgreSQL server (13 or newer): of several hosts in the url the one that takes writes. The tables are made in
+    `schema`, which the role must own or be able to make."""
 
     url: str
     schema_name: str = Field(default="perdure", alias="schema", pattern=r"^[a-z_][a-z0-9_]{0,62}$")
@@ -100,17 +101,27 @@ class Postgres(Server):
             raise ValueError("must name the database: postgres://host:port/database")
         return found
 
+    @field_validator("schema_name")
+    @classmethod
+    def _check_schema(cls, value: str) -> str:
+        if value.startswith("pg_"):
+            raise ValueError("must not begin with pg_, which PostgreSQL keeps for itself")
+        return value
+
 
 def _server_url(value: str, schemes: tuple[str, ...], example: str) -> str:
+    more = " (rediss:// for TLS)" if "rediss" in schemes else ""
+    wrong = ValueError(f"must be {example}{more}")
     try:
         parts = urlsplit(value)
-        wrong = parts.scheme not in schemes or not parts.hostname or parts.port == 0
+        # One host but for PostgreSQL, which takes several; with the port's range checked where it is read.
+        hosts = parts.netloc.rpartition("@")[2].split(",")
+        servers = [urlsplit(f"//{host}") for host in (hosts if "postgres" in schemes else [",".join(hosts)])]
+        if parts.scheme not in schemes or not all(server.hostname and server.port != 0 for server in servers):
+            raise wrong
     except ValueError:
-        wrong, parts = True, urlsplit("")
-    if wrong:
-        more = " (rediss:// for TLS)" if "rediss" in schemes else ""
-        raise ValueError(f"must be {example}{more}")
-    if parts.username or parts.password:
+        raise wrong from None
+    if "@" in parts.netloc:
         raise ValueError("must not hold credentials: name a Secret in credentialsSecretRef")
     if parts.query or parts.fragment:
         raise ValueError("must not hold options after ?: they have fields of their own")

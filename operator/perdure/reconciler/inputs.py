@@ -142,4 +142,8 @@ def _secrets(worker: Worker, effective: EffectiveConfig | None) -> dict[str, tup
         if server.credentials_secret_ref is not None:
             why = f"credentialsSecretRef of KeyValueProvider {provider.name}"
             found.setdefault(server.credentials_secret_ref.name, (why, False))
+        sentinel = provider.spec.redis.sentinel if provider.spec.redis is not None else None
+        if sentinel is not None and sentinel.credentials_secret_ref is not None:
+            why = f"sentinel.credentialsSecretRef of KeyValueProvider {provider.name}"
+            found.setdefault(sentinel.credentials_secret_ref.name, (why, False))
     return found

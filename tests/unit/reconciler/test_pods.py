@@ -8,6 +8,7 @@ import pytest
 
 from perdure.errors import ManifestError
 from perdure.reconciler.objects.pods import CHECKSUM, checksum, pod_template
+from perdure.reconciler.objects.purge import purge_job
 from support.plans import POSTGRES, REDIS, SECURE, SQLITE, plan
 
 OTHER = {"redis": {"url": "redis://other:6379/1"}}
@@ -104,6 +105,18 @@ def test_secrets_of_postgres_are_mounted_like_those_of_redis() -> None:
     assert volumes[mounts["/etc/perdure/secrets/main"]["name"]]["secret"] == {"secretName": "pg-auth"}
     authority = volumes[mounts["/etc/perdure/secrets/main-ca"]["name"]]["secret"]
     assert authority == {"secretName": "pg-ca", "items": [{"key": "ca.crt", "path": "ca.crt"}]}
+
+
+def test_secrets_of_sentinels_are_their_own() -> None:
+    sentinel = {"masterName": "m", "addresses": ["s:26379"], "credentialsSecretRef": {"name": "sentinel-auth"}}
+    given = {"main": {"redis": {"sentinel": sentinel, "credentialsSecretRef": {"name": "redis-auth"}}}}
+    spec = pod_template(plan(providers=given))["spec"]
+    mounts = by("mountPath", spec["containers"][0]["volumeMounts"])
+    volumes = by("name", spec["volumes"])
+    for path, secret in (("main", "redis-auth"), ("main-sentinel", "sentinel-auth")):
+        assert volumes[mounts[f"/etc/perdure/secrets/{path}"]["name"]]["secret"] == {"secretName": secret}
+    job = purge_job(plan(providers=given), 9)["spec"]["template"]["spec"]
+    assert "/etc/perdure/secrets/main-sentinel" in by("mountPath", job["containers"][0]["volumeMounts"])
 
 
 def test_variables_cannot_override_the_process_environment() -> None:

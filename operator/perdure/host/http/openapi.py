@@ -1,11 +1,11 @@
-"""The document of `GET /openapi.json`: a path for each exported function, from the component's own types. Pure.
+"""The document of `GET /openapi.json`: a path for each exported function, from the component's own types, and those
+that every Worker has. Pure.
 
 A function that takes or gives a handle cannot be called from outside and has no path.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from urllib.parse import quote
 
 from perdure import errors
@@ -14,8 +14,8 @@ from perdure.component.types import FuncType
 from perdure.component.wit_json import Json
 from perdure.component.wit_schema import Schema, Schemas, has_handles
 from perdure.component.wit_world import function_text
-from perdure.host.http.problems import CONTENT_TYPE
-from perdure.host.http.requests import MAX_KEY, MAX_NAME
+from perdure.host.http.openapi_parts import ACCEPTED, PARAMETERS, PROBLEM, SCHEMAS, problem_responses
+from perdure.host.http.openapi_worker import worker_paths
 
 _ERRORS: tuple[type[errors.PerdureError], ...] = (
     errors.BadRequest,
@@ -25,9 +25,12 @@ _ERRORS: tuple[type[errors.PerdureError], ...] = (
     errors.TypeMismatch,
     errors.Overloaded,
     errors.GuestTrapped,
+    errors.AsyncCallFailed,
     errors.InternalError,
     errors.Quarantined,
+    errors.Interrupted,
     errors.ProviderUnavailable,
+    errors.LostWrites,
     errors.Fenced,
     errors.InvocationTimeout,
 )
@@ -52,11 +55,11 @@ def openapi(world: World, *, title: str, version: str) -> dict[str, Json]:
             "version": version,
             "description": world.docs or "Functions of a durable worker. Each call is carried out in one commit.",
         },
-        "paths": paths,
+        "paths": {**paths, **worker_paths()},
         "components": {
-            "schemas": {**schemas.definitions, "Problem": _PROBLEM},
-            "parameters": _PARAMETERS,
-            "responses": {_name(status): response for status, response in _problem_responses().items()},
+            "schemas": {**schemas.definitions, "Problem": PROBLEM, **SCHEMAS},
+            "parameters": PARAMETERS,
+            "responses": {_name(status): response for status, response in problem_responses(_ERRORS).items()},
         },
     }
 
@@ -68,7 +71,9 @@ def _operation(world: World, interface: Interface, func: Function, t: FuncType, 
         "tags": [interface.name or "world"],
         "summary": f"{func.name}: {function_text(world, interface, func)}",
         **described,
-        "parameters": [{"$ref": "#/components/parameters/idempotencyKey"}],
+        "parameters": [
+            {"$ref": f"#/components/parameters/{name}"} for name in ("idempotencyKey", "prefer", "scheduleAt")
+        ],
         "requestBody": {
             "description": "the arguments, in order or by name",
             "required": bool(t.params),
@@ -86,27 +91,13 @@ def _operation(world: World, interface: Interface, func: Function, t: FuncType, 
                 },
                 "content": {"application/json": {"schema": schemas.result(t)}},
             },
-            **{str(status): {"$ref": f"#/components/responses/{_name(status)}"} for status in _problem_responses()},
+            "202": ACCEPTED,
+            **{
+                str(status): {"$ref": f"#/components/responses/{_name(status)}"}
+                for status in problem_responses(_ERRORS)
+            },
         },
     }
-
-
-def _problem_responses() -> dict[int, Json]:
-    """By HTTP status, with the codes that come under it and what each means."""
-    by_status: dict[int, list[type[errors.PerdureError]]] = {}
-    for error in _ERRORS:
-        by_status.setdefault(error.http_status, []).append(error)
-    return {status: _response(found) for status, found in sorted(by_status.items())}
-
-
-def _response(found: list[type[errors.PerdureError]]) -> Json:
-    meanings = [f"`{error.code}`: {(error.__doc__ or '').strip().splitlines()[0]}" for error in found]
-    retries: Mapping[str, Json] = {
-        "Retry-After": {"description": "seconds to wait before the same request", "schema": {"type": "integer"}}
-    }
-    waits: Schema = {"headers": dict(retries)} if any(error.retryable for error in found) else {}
-    schema: Json = {"$ref": "#/components/schemas/Problem"}
-    return {"description": "\n\n".join(meanings), **waits, "content": {CONTENT_TYPE: {"schema": schema}}}
 
 
 def _has_handles(t: FuncType) -> bool:
@@ -115,40 +106,3 @@ def _has_handles(t: FuncType) -> bool:
 
 def _name(status: int) -> str:
     return f"problem-{status}"
-
-
-_PARAMETERS: dict[str, Json] = {
-    "instance": {
-        "name": "instance",
-        "in": "path",
-        "required": True,
-        "description": "the instance's name; its first call creates it",
-        "schema": {"type": "string", "minLength": 1, "maxLength": MAX_NAME},
-    },
-    "idempotencyKey": {
-        "name": "Idempotency-Key",
-        "in": "header",
-        "required": False,
-        "description": "a call under the same key is carried out once, however often it is sent",
-        "schema": {"type": "string", "minLength": 1, "maxLength": MAX_KEY},
-    },
-}
-
-_PROBLEM: dict[str, Json] = {
-    "title": "Problem",
-    "description": "RFC 9457. Match on `code`, which is stable; `detail` is for people.",
-    "type": "object",
-    "properties": {
-        "type": {"type": "string", "format": "uri"},
-        "title": {"type": "string"},
-        "status": {"type": "integer"},
-        "code": {"type": "string"},
-        "detail": {"type": "string"},
-        "retryable": {"type": "boolean"},
-        "parameter": {"type": "string", "description": "type-mismatch: the path of the value, e.g. `items[3].name`"},
-        "trap": {"type": "string", "description": "guest-trapped: a stable kind"},
-        "frames": {"type": "array", "items": {"type": "string"}, "description": "guest-trapped: innermost first"},
-        "stderr": {"type": "string", "description": "guest-trapped: the end of what the guest printed"},
-    },
-    "required": ["type", "title", "status", "code", "detail", "retryable"],
-}

@@ -21,9 +21,17 @@ _STATUSES = {
 class Base:
     """The parts are mixed into `RedisStore`. Every operation that writes is one function call: one round trip."""
 
-    def __init__(self, client: RedisClient, keys: Keys) -> None:
+    def __init__(self, client: RedisClient, shared: RedisClient, keys: Keys) -> None:
+        """`shared`: for the Namespace's buckets; another client on a cluster only."""
         self._client = client
+        self._shared = shared
         self._keys = keys
+
+    @property
+    def namespace_is_home(self) -> bool:
+        """Whether a commit may have effects on Namespace buckets. Otherwise they are applied as foreign ones, by this
+        very store's `apply_foreign`."""
+        return self._shared is self._client
 
     def _committed(self, reply: object, sequence: int, what: str) -> Committed:
         """`what`: the instance or origin that committed."""

@@ -6,10 +6,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import cast
 
-from perdure.durable.effects import COUNTER_MAX, BucketAddress, Effect, Increment, Put, Remove, Swap
+from perdure.durable.effects import COUNTER_MAX, BucketAddress, Effect, Increment, Put, Remove, Scope, Swap
 from perdure.durable.records import Committed, ForeignApply, KeyPage
+from perdure.errors import InternalError
 from perdure.providers.redis.base import Base
-from perdure.providers.redis.client import Argument
+from perdure.providers.redis.client import RedisClient
+from perdure.providers.redis.connection import Argument
 from perdure.providers.redis.keys import Keys
 
 _READ = 1000
@@ -31,10 +33,15 @@ class Buckets(Base):
     """Implements `BucketStore`."""
 
     async def apply_foreign(self, apply: ForeignApply) -> Committed:
+        client, marks = self._client, self._keys.foreign
+        if not self.namespace_is_home and _on_namespace(apply.effects):
+            client, marks = self._shared, self._keys.shared_foreign
+            if not all(effect.bucket.scope is Scope.NAMESPACE for effect in apply.effects):
+                raise InternalError("on a Redis Cluster, Namespace buckets are not changed together with others")
         effects = pack_effects(self._keys, apply.effects, 1)
-        reply = await self._client.call(
+        reply = await client.call(
             "foreign",
-            [self._keys.foreign, *effects.keys],
+            [marks, *effects.keys],
             apply.origin,
             apply.sequence,
             effects.buckets,
@@ -47,18 +54,30 @@ class Buckets(Base):
         found: list[bytes | None] = []
         for start in range(0, len(keys), _READ):
             some = keys[start : start + _READ]
-            found += cast("list[bytes | None]", await self._client.call("read", self._keys.bucket(bucket), *some))
+            found += cast("list[bytes | None]", await self._of(bucket).call("read", self._keys.bucket(bucket), *some))
         return found
 
     async def keys(self, bucket: BucketAddress, cursor: str | None, limit: int) -> KeyPage:
         start = "-" if cursor is None else f"({cursor}"
-        reply = await self._client.call("list", self._keys.bucket(bucket), start, limit)
+        reply = await self._of(bucket).call("list", self._keys.bucket(bucket), start, limit)
         names, more = cast("tuple[list[bytes], int]", reply)
         decoded = [name.decode() for name in names]
         return KeyPage(decoded, decoded[-1] if more else None)
 
     async def count(self, bucket: BucketAddress) -> int:
-        return cast("int", await self._client.call("count", self._keys.bucket(bucket)[:1]))
+        return cast("int", await self._of(bucket).call("count", self._keys.bucket(bucket)[:1]))
+
+    def _of(self, bucket: BucketAddress) -> RedisClient:
+        return self._shared if bucket.scope is Scope.NAMESPACE else self._client
+
+    def _require_home(self, effects: Iterable[Effect]) -> None:
+        """A commit is atomic within one slot only."""
+        if not self.namespace_is_home and _on_namespace(effects):
+            raise InternalError("on a Redis Cluster, effects on Namespace buckets are applied as foreign ones")
+
+
+def _on_namespace(effects: Iterable[Effect]) -> bool:
+    return any(effect.bucket.scope is Scope.NAMESPACE for effect in effects)
 
 
 def pack_effects(keys: Keys, effects: Iterable[Effect], offset: int) -> PackedEffects:

@@ -1,102 +1,98 @@
-"""The connection to Redis: commands of one event-loop turn share a pipeline.
+"""The client of one Worker's Redis: commands of one event-loop turn share a pipeline.
 
 One command at a time costs a Python client five times as much as a pipeline's share. Callers wait on futures of
 their own; a cancelled caller leaves its command in the pipeline and nobody else gets its reply, because replies are
-matched by position within one pipeline that is always read to its end. Bounded: `_WAITING` commands queued
-(`Overloaded` beyond), `connections` pipelines in flight.
-
-redis-py makes the connections; commands are packed by hiredis and sent on them directly, since redis-py's own
-pipeline costs three times as much for the same bytes.
+matched by position within one pipeline that is always read to its end. Bounded: `_WAITING` commands queued or put off
+(`Overloaded` beyond), `connections` pipelines in flight, `timeout` for what a moving server refuses.
 """
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
 from collections import deque
 from collections.abc import Sequence
-from importlib.resources import files
-from urllib.parse import urlsplit
+from dataclasses import dataclass
 
 import hiredis
-from redis.asyncio import ConnectionPool, SSLConnection
-from redis.asyncio.connection import AbstractConnection
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
-from redis.credentials import CredentialProvider
-from redis.exceptions import RedisError, ResponseError
 
-from perdure.errors import Overloaded, PerdureError, ProviderUnavailable
+from perdure.errors import Overloaded, PerdureError, ProviderUnavailable, TooLarge
 from perdure.providers.redis.config import RedisConfig
-from perdure.providers.redis.failures import translate
+from perdure.providers.redis.connection import Argument, pack
+from perdure.providers.redis.failures import translate, word_of
+from perdure.providers.redis.library import READS, function_library
+from perdure.providers.redis.line import Line, pause
+from perdure.providers.redis.replicas import Replicas
+from perdure.providers.redis.routes import Route
 
 _WAITING = 20_000
 _PIPELINE = 256
-Argument = str | bytes | int
+_LOADS = 3
+# The server's own bound of one argument (proto-max-bulk-len); a larger one makes it close the connection.
+_LARGEST = 512 << 20
 
 
-class _Credentials(CredentialProvider):
-    """Asked at each connect, so that a rotated Secret is used without a restart."""
+@dataclass(slots=True, eq=False)
+class _Call:
+    """`replicated`: not acknowledged before replicas hold it. `refusals`: how often a moving server refused it, since
+    when (`until` is when that must end)."""
 
-    def __init__(self, config: RedisConfig) -> None:
-        self._config = config
-
-    def get_credentials(self) -> tuple[str] | tuple[str, str]:
-        username, password = self._config.credentials()
-        if password is None:
-            return ("",)
-        return (username, password) if username else (password,)
+    data: bytes
+    future: asyncio.Future[object]
+    replicated: bool
+    refusals: int = 0
+    until: float = 0.0
 
 
 class RedisClient:
     """`call` runs one of our functions, `command` any other command."""
 
-    def __init__(self, config: RedisConfig) -> None:
-        parts = urlsplit(config.url)
-        self.where = f"{parts.hostname}:{parts.port or 6379}"
+    def __init__(self, config: RedisConfig, route: Route) -> None:
+        self.replicas = Replicas(config)
         self._config = config
-        self._pool = self._connections(config)
-        self._queue: deque[tuple[bytes, asyncio.Future[object]]] = deque()
+        self._route = route
+        self._line = Line(config, route)
+        self._queue: deque[_Call] = deque()
+        self._put_off: dict[_Call, asyncio.TimerHandle] = {}
         self._flights: set[asyncio.Task[None]] = set()
         self._scheduled = False
         self._closed = False
+        self._loading: asyncio.Task[None] | None = None
         self._version, self._library = function_library()
 
-    def _connections(self, config: RedisConfig) -> ConnectionPool:
-        options: dict[str, object] = {}
-        if config.tls:
-            options |= {"connection_class": SSLConnection, "ssl_cert_reqs": "required"}
-            if config.ca is not None:
-                options["ssl_ca_certs"] = str(config.ca)
-        if config.credentials()[1] is not None:
-            options["credential_provider"] = _Credentials(config)
-        # Never exhausted: there are at most `connections` flights, each with one connection.
-        return ConnectionPool.from_url(
-            config.url,
-            max_connections=config.connections,
-            socket_timeout=config.timeout,
-            socket_connect_timeout=config.timeout,
-            protocol=2,
-            retry=Retry(NoBackoff(), 0),
-            health_check_interval=0,
-            **options,
-        )
+    @property
+    def where(self) -> str:
+        """The server, without credentials."""
+        return self._route.where
+
+    async def check_route(self) -> None:
+        """Find out whether the present server is still the right one."""
+        await self._route.check()
 
     async def call(self, function: str, keys: Sequence[bytes], *args: Argument) -> object:
         """Run `perdure_<function>`. Loads the library when the server does not have it.
 
-        Raises `ProviderUnavailable` (outcome unknown), `Overloaded`.
+        Raises `ProviderUnavailable` (outcome unknown), `Overloaded`, `TooLarge`.
         """
-        name = f"perdure_{function}_{self._version}"
-        command = ("FCALL", name, len(keys), *keys, *args)
-        try:
-            return await self.command(*command)
-        except _FunctionMissing:
-            await self.load_library()
-            return await self.command(*command)
+        data = pack("FCALL", f"perdure_{function}_{self._version}", len(keys), *keys, *args)
+        for _ in range(_LOADS):
+            try:
+                return await self._send(data, replicated=function not in READS)
+            except _FunctionMissing:
+                await self.load_library()
+        raise ProviderUnavailable(f"Redis at {self.where} forgets Perdure's functions as soon as they are loaded")
 
     async def load_library(self) -> None:
         """Give the server our functions; another host may have done so."""
+        if self._loading is None:
+            self._loading = asyncio.create_task(self._load(), name="redis-load-functions")
+        loading = self._loading
+        try:
+            await asyncio.shield(loading)
+        finally:
+            if loading.done() and self._loading is loading:
+                self._loading = None
+
+    async def _load(self) -> None:
         try:
             await self.command("FUNCTION", "LOAD", self._library)
         except PerdureError as error:
@@ -105,13 +101,18 @@ class RedisClient:
 
     async def command(self, *args: Argument) -> object:
         """One command's reply. Raises as `call`."""
+        return await self._send(pack(*args), replicated=False)
+
+    async def _send(self, data: bytes, *, replicated: bool) -> object:
         if self._closed:
             raise ProviderUnavailable("the store is closed")
-        if len(self._queue) >= _WAITING:
+        if len(data) > _LARGEST:
+            raise TooLarge(f"{len(data)} bytes are more than Redis takes at once ({_LARGEST})")
+        if len(self._queue) + len(self._put_off) >= _WAITING:
             raise Overloaded(f"{_WAITING} commands wait for Redis at {self.where}")
         loop = asyncio.get_running_loop()
         future: asyncio.Future[object] = loop.create_future()
-        self._queue.append((hiredis.pack_command(args), future))  # type: ignore[arg-type]
+        self._queue.append(_Call(data, future, replicated and self.replicas.wanted))
         self._schedule(loop)
         return await future
 
@@ -122,11 +123,11 @@ class RedisClient:
 
     def _depart(self) -> None:
         self._scheduled = False
-        batch: list[tuple[bytes, asyncio.Future[object]]] = []
+        batch: list[_Call] = []
         while self._queue and len(batch) < _PIPELINE:
-            command, future = self._queue.popleft()
-            if not future.cancelled():
-                batch.append((command, future))
+            call = self._queue.popleft()
+            if not call.future.cancelled():
+                batch.append(call)
         if batch:
             task = asyncio.get_running_loop().create_task(self._fly(batch), name="redis-pipeline")
             self._flights.add(task)
@@ -137,68 +138,93 @@ class RedisClient:
         if self._queue and not self._closed:
             self._schedule(asyncio.get_running_loop())
 
-    async def _fly(self, batch: list[tuple[bytes, asyncio.Future[object]]]) -> None:
-        replies: list[object]
+    async def _fly(self, batch: list[_Call]) -> None:
         try:
-            replies = await self._exchange([command for command, _ in batch])
-        except (RedisError, OSError) as error:
-            replies = [error] * len(batch)
+            replies = await self._exchange(batch)
+        except (PerdureError, OSError, TimeoutError) as error:
+            failure = error if isinstance(error, PerdureError) else translate(error, self.where)
+            for call in batch:
+                _fail(call, failure)
         except asyncio.CancelledError:
-            closed = ProviderUnavailable("the store was closed while a command was under way")
-            for _, future in batch:
-                if not future.done():
-                    future.set_exception(closed)
+            for call in batch:
+                _fail(call, ProviderUnavailable("the store was closed while a command was under way"))
             raise
-        for (_, future), reply in zip(batch, replies, strict=True):
-            if future.done():
-                continue
-            if isinstance(reply, Exception):
-                future.set_exception(self._failure(reply))
-            else:
-                future.set_result(reply)
+        else:
+            for call, reply in zip(batch, replies, strict=True):
+                self._settle(call, reply)
 
-    async def _exchange(self, commands: list[bytes]) -> list[object]:
-        """One reply a command, errors of single commands among them. Whatever is raised has closed the connection."""
-        connection = await self._pool.get_connection()  # type: ignore[no-untyped-call]
+    async def _exchange(self, batch: list[_Call]) -> list[object]:
+        """One reply a command, errors of single commands among them."""
+        replicated = any(call.replicated for call in batch)
+        commands = [call.data for call in batch]
+        if replicated:
+            commands.append(self.replicas.command)
+        connection = await self._line.take()
         try:
-            await connection.send_packed_command(commands, check_health=False)
-            return [await _reply(connection) for _ in commands]
+            replies = await connection.exchange(commands)
+            failure = await self.replicas.failure(replies.pop(), connection) if replicated else None
+        except (OSError, TimeoutError):
+            self._line.broken()
+            raise
         finally:
-            await self._pool.release(connection)
+            self._line.give(connection)
+        if failure is not None:
+            for at, call in enumerate(batch):
+                if call.replicated and not isinstance(replies[at], hiredis.ReplyError):
+                    replies[at] = failure
+        return replies
 
-    def _failure(self, error: Exception) -> PerdureError:
-        if isinstance(error, ResponseError) and "Function not found" in str(error):
-            return _FunctionMissing("the server does not have Perdure's functions")
-        return translate(error, self.where)
+    def _settle(self, call: _Call, reply: object) -> None:
+        if call.future.done():
+            return
+        if isinstance(reply, PerdureError):
+            call.future.set_exception(reply)
+        elif not isinstance(reply, hiredis.ReplyError):
+            call.future.set_result(reply)
+        elif "Function not found" in str(reply):
+            call.future.set_exception(_FunctionMissing("the server does not have Perdure's functions"))
+        elif self._closed or not self._again(call, reply):
+            call.future.set_exception(translate(reply, self.where))
+
+    def _again(self, call: _Call, refusal: hiredis.ReplyError) -> bool:
+        """Put off what a server refused because it moves, for as long as a command may take."""
+        if not self._route.redirect(word_of(refusal), str(refusal)):
+            return False
+        loop = asyncio.get_running_loop()
+        if call.refusals == 0:
+            call.until = loop.time() + self._config.timeout
+        elif loop.time() >= call.until:
+            return False
+        call.refusals += 1
+        self._put_off[call] = loop.call_later(pause(call.refusals - 1), self._resume, call)
+        return True
+
+    def _resume(self, call: _Call) -> None:
+        del self._put_off[call]
+        self._queue.append(call)
+        self._schedule(asyncio.get_running_loop())
 
     async def close(self) -> None:
         """Let what is under way finish, then disconnect. Idempotent."""
-        if not self._closed:
-            self._closed = True
-            if self._flights:
-                await asyncio.wait(self._flights, timeout=self._config.timeout)
-            for task in self._flights:
-                task.cancel()
-            for _, future in self._queue:
-                if not future.done():
-                    future.set_exception(ProviderUnavailable("the store is closed"))
-            await self._pool.disconnect()
+        if self._closed:
+            return
+        self._closed = True
+        if self._flights:
+            await asyncio.wait(self._flights, timeout=self._config.timeout)
+        for task in list(self._flights):
+            task.cancel()
+        if self._flights:
+            await asyncio.wait(self._flights)
+        for handle in self._put_off.values():
+            handle.cancel()
+        for call in [*self._queue, *self._put_off]:
+            _fail(call, ProviderUnavailable("the store is closed"))
+        await self._line.close()
 
 
-async def _reply(connection: AbstractConnection) -> object:
-    try:
-        return await connection.read_response()
-    except ResponseError as error:
-        return error
-
-
-def function_library() -> tuple[str, str]:
-    """The version of our functions, which is part of their names, and the library that holds them."""
-    folder = files("perdure.providers.redis").joinpath("functions")
-    parts = sorted((part for part in folder.iterdir() if part.name.endswith(".lua")), key=lambda part: part.name)
-    source = "\n".join(part.read_text(encoding="utf-8") for part in parts)
-    version = hashlib.sha256(source.encode()).hexdigest()[:8]
-    return version, f"#!lua name=perdure_{version}\n" + source.replace("_VERSION", f"_{version}")
+def _fail(call: _Call, error: PerdureError) -> None:
+    if not call.future.done():
+        call.future.set_exception(error)
 
 
 class _FunctionMissing(PerdureError):

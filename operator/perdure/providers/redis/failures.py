@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from redis import exceptions
+import ssl
+
+import hiredis
 
 from perdure.errors import InternalError, PerdureError, ProviderUnavailable
 
@@ -12,9 +14,9 @@ _TEMPORARY = {
     "MISCONF": "the server cannot write its files: see its log",
     "OOM": "the server is out of memory (maxmemory): give it more, or delete data",
     "CLUSTERDOWN": "the cluster is down",
-    "TRYAGAIN": "a slot is being moved",
-    "MOVED": "the server is a member of a Redis Cluster, which this version does not follow",
-    "ASK": "a slot is being moved",
+    "TRYAGAIN": "the Worker's slot is being moved",
+    "MOVED": "the Worker's slot is served by another member of the cluster: set `cluster` for this provider",
+    "ASK": "the Worker's slot is being moved",
     "BUSY": "the server is busy with a script",
     "MASTERDOWN": "the replica has lost its primary",
     "NOREPLICAS": "the server has too few replicas to take writes",
@@ -22,23 +24,26 @@ _TEMPORARY = {
 _CREDENTIALS = ("NOAUTH", "WRONGPASS", "NOPERM")
 
 
-def translate(error: Exception, url: str) -> PerdureError:
-    """`url` holds no credentials."""
-    text = str(error)
-    word = text.split(" ", 1)[0]
-    if isinstance(error, exceptions.AuthenticationError) or word in _CREDENTIALS:
-        return ProviderUnavailable(
-            f"Redis at {url} refused the credentials ({word if word.isupper() else 'AUTH'}): see credentialsSecretRef",
-            retry_after=5,
-        )
-    if word in _TEMPORARY:
-        return ProviderUnavailable(f"Redis at {url}: {_TEMPORARY[word]} ({word})", retry_after=2)
-    if isinstance(error, exceptions.BusyLoadingError):
-        return ProviderUnavailable(f"Redis at {url}: {_TEMPORARY['LOADING']}", retry_after=2)
-    if isinstance(error, exceptions.ReadOnlyError):
-        return ProviderUnavailable(f"Redis at {url}: {_TEMPORARY['READONLY']}", retry_after=2)
-    if isinstance(error, exceptions.OutOfMemoryError):
-        return ProviderUnavailable(f"Redis at {url}: {_TEMPORARY['OOM']}", retry_after=2)
-    if isinstance(error, (exceptions.ConnectionError, exceptions.TimeoutError, OSError, TimeoutError)):
-        return ProviderUnavailable(f"Redis at {url} does not answer ({type(error).__name__})")
-    return InternalError(f"Redis at {url} answered unexpectedly: {text[:200]}")
+def word_of(error: Exception) -> str:
+    """The first word of a server's error tells its kind."""
+    return str(error).split(" ", 1)[0]
+
+
+def translate(error: Exception, where: str) -> PerdureError:
+    """`where` holds no credentials."""
+    text, word = str(error), word_of(error)
+    if isinstance(error, hiredis.ReplyError):
+        if word in _CREDENTIALS or text.startswith("ERR AUTH"):
+            return ProviderUnavailable(
+                f"Redis at {where} refused the credentials ({word if word != 'ERR' else 'AUTH'}): "
+                "see credentialsSecretRef",
+                retry_after=5,
+            )
+        if word in _TEMPORARY:
+            return ProviderUnavailable(f"Redis at {where}: {_TEMPORARY[word]} ({word})", retry_after=2)
+        return InternalError(f"Redis at {where} answered unexpectedly: {text[:200]}")
+    if isinstance(error, ssl.SSLError):
+        return ProviderUnavailable(f"Redis at {where}: TLS failed ({error.reason or type(error).__name__})")
+    if isinstance(error, (OSError, TimeoutError)):
+        return ProviderUnavailable(f"Redis at {where} does not answer ({type(error).__name__})")
+    return InternalError(f"Redis at {where}: {type(error).__name__}: {text[:200]}")

@@ -21,9 +21,8 @@ from perdure.durable.records import (
     SnapshotWrite,
     StoredResult,
 )
-from perdure.providers.redis.base import Base
-from perdure.providers.redis.buckets import pack_effects
-from perdure.providers.redis.client import Argument
+from perdure.providers.redis.buckets import Buckets, pack_effects
+from perdure.providers.redis.connection import Argument
 from perdure.providers.redis.keys import INSTANCE_KEYS, bucket_of
 
 _Contents = tuple[bytes, bytes, bytes, bytes | None, bytes | None, list[bytes], list[bytes], list[bytes], list[bytes]]
@@ -32,7 +31,7 @@ _READ = 1000
 _NO_RESULT = StoredResult("", b"", b"")
 
 
-class Instances(Base):
+class Instances(Buckets):
     """Implements `OwnedStore`, but for `take` and `postpone`, and `InstanceStore`."""
 
     async def claim(self, instance: str, nonce: str, host: str) -> Claim:
@@ -51,6 +50,7 @@ class Instances(Base):
         self._owned(await self._client.call("verify", keys, token.epoch, token.nonce), instance)
 
     async def commit(self, commit: Commit) -> Committed:
+        self._require_home(commit.effects)
         effects = pack_effects(self._keys, commit.effects, INSTANCE_KEYS)
         result = commit.result or _NO_RESULT
         blobs: list[Argument] = [part for blob in commit.blobs.items() for part in blob]

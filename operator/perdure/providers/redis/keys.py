@@ -19,6 +19,7 @@ and never takes a key that is elsewhere for a missing one.
 | `pd:{ns/wk}:cn`, `…:cb` | hash | number of instances on a component, bytes of components; by digest |
 | `pd:{ns/wk}:id`, `…:n` | string | the store's identity; how many calls were accepted |
 | `pd:{ns/wk}:f` | hash | highest foreign sequence applied and its outcomes, by origin |
+| `pd:{ns}:f` | hash | the same for Namespace buckets, on a cluster only |
 | `pd:{ns/wk}:h`, `…:hx` | hash, zset | hosts' URLs, their expiry |
 | BASE = `pd:{ns/wk}:b:BUCKET`, `pd:{ns/wk}:o:INSTANCE:BUCKET` or `pd:{ns}:b:BUCKET` | hash | values |
 | `BASE:k`, `BASE:x` | zset | keys in byte order; expiry in ms of keys with a ttl |
@@ -49,7 +50,7 @@ class Keys:
     def __init__(self, worker: WorkerId) -> None:
         namespace = encode(worker.namespace)
         self.prefix = f"pd:{{{namespace}/{encode(worker.name)}}}:"
-        self._namespace = f"pd:{{{namespace}}}:"
+        self.namespace_prefix = f"pd:{{{namespace}}}:"
         self.names = self._own("instances")
         self.due = self._own("due")
         self.used_components = self._own("cn")
@@ -57,6 +58,7 @@ class Keys:
         self.identity = self._own("id")
         self.accepted = self._own("n")
         self.foreign = self._own("f")
+        self.shared_foreign = (self.namespace_prefix + "f").encode()
         self.hosts = [self._own("h"), self._own("hx")]
         self._instances: dict[str, list[bytes]] = {}
         self._buckets: dict[BucketAddress, list[bytes]] = {}
@@ -84,7 +86,7 @@ class Keys:
         if found is None:
             name = encode(address.name)
             if address.scope is Scope.NAMESPACE:
-                base = f"{self._namespace}b:{name}"
+                base = f"{self.namespace_prefix}b:{name}"
             elif address.instance is not None:
                 base = f"{self.prefix}o:{encode(address.instance)}:{name}"
             else:

@@ -7,15 +7,18 @@ import time
 from perdure.durable.records import ProviderInfo
 from perdure.errors import PerdureError, ProviderUnavailable
 from perdure.providers.redis.client import RedisClient
+from perdure.providers.redis.config import RedisConfig
 
 _FRESH_SECONDS = 30.0
+_WAITAOF_SINCE = (7, 2)
 
 
 class ServerCheck:
     """`run` raises `ProviderUnavailable` for a server that cannot be used, in words that say what to change."""
 
-    def __init__(self, client: RedisClient) -> None:
+    def __init__(self, client: RedisClient, config: RedisConfig) -> None:
         self._client = client
+        self._config = config
         self._found: ProviderInfo | None = None
         self._at = 0.0
 
@@ -23,42 +26,73 @@ class ServerCheck:
         if self._found is not None and time.monotonic() - self._at < _FRESH_SECONDS:
             await self._client.command("PING")
             return self._found
+        self._found = None
+        await self._client.check_route()
         fields = _fields(await self._client.command("INFO"))
         self._require_usable(fields)
-        self._found = ProviderInfo("redis", fields.get("redis_version", "?"), *await self._durability(fields))
+        version = fields.get("valkey_version")
+        name = f"Valkey {version}" if version else fields.get("redis_version", "?")
+        self._found = ProviderInfo("redis", name, *await self._durability(fields))
         self._at = time.monotonic()
         return self._found
 
     def _require_usable(self, fields: dict[str, str]) -> None:
-        where = self._client.where
+        where = f"Redis at {self._client.where}"
+        # Valkey names the version of Redis that it is compatible with.
         version = fields.get("redis_version", "0")
-        if int(version.split(".")[0] or 0) < 7:
-            raise ProviderUnavailable(f"Redis at {where} is version {version}; 7.0 or newer is needed")
+        if _numbers(version) < (7, 0):
+            raise ProviderUnavailable(f"{where} is version {version}; 7.0 or newer is needed")
+        if fields.get("role") == "slave":
+            raise ProviderUnavailable(f"{where} is a replica: name the primary, or Sentinels that know it")
+        clustered = fields.get("cluster_enabled") == "1"
+        if clustered != self._config.cluster:
+            raise ProviderUnavailable(
+                f"{where} is {'a member of a Redis Cluster' if clustered else 'no member of a Redis Cluster'}: "
+                f"{'set' if clustered else 'do not set'} `cluster` for this provider"
+            )
         policy = fields.get("maxmemory_policy", "noeviction")
         if fields.get("maxmemory", "0") != "0" and policy != "noeviction":
             raise ProviderUnavailable(
-                f"Redis at {where} evicts keys (maxmemory-policy {policy}), which would lose acknowledged data: "
+                f"{where} evicts keys (maxmemory-policy {policy}), which would lose acknowledged data: "
                 "set maxmemory-policy noeviction",
                 retry_after=30,
             )
+        replicas = int(fields.get("connected_slaves", "0"))
+        if replicas < self._config.wait_replicas:
+            raise ProviderUnavailable(
+                f"{where} has {replicas} replicas; waitReplicas asks for {self._config.wait_replicas}"
+            )
 
     async def _durability(self, fields: dict[str, str]) -> tuple[str, tuple[str, ...]]:
+        """The level, and warnings. Replicas are D3 if a write is in files before it is acknowledged."""
         if fields.get("aof_enabled") != "1":
             return "D0", ("appendonly is off: a crash of the server loses what its last snapshot file has not",)
+        has_waitaof = self._client.replicas.flushed and _numbers(fields.get("redis_version", "0")) >= _WAITAOF_SINCE
+        if self._config.wait_replicas and has_waitaof:
+            return "D3", ()
+        sync = await self._fsync()
+        if sync is None:
+            return "D1", ("appendfsync cannot be read (no permission for CONFIG GET): everysec is assumed",)
+        if sync != b"always":
+            if self._config.wait_replicas:
+                return "D1", ("replicas hold each write in their memory, no server in its file yet: see appendfsync",)
+            return "D1", ()
+        return ("D3" if self._config.wait_replicas else "D2"), ()
+
+    async def _fsync(self) -> bytes | None:
         try:
             reply = await self._client.command("CONFIG", "GET", "appendfsync")
         except PerdureError:
-            return "D1", ("appendfsync cannot be read (no permission for CONFIG GET): everysec is assumed",)
-        if isinstance(reply, dict):
-            sync = next(iter(reply.values()), b"")
-        else:
-            sync = reply[1] if isinstance(reply, list) and len(reply) == 2 else b""
-        return ("D2" if sync in (b"always", "always") else "D1"), ()
+            return None
+        return bytes(reply[1]) if isinstance(reply, list) and len(reply) == 2 else b""
 
 
 def _fields(reply: object) -> dict[str, str]:
-    """INFO as a flat mapping, whether or not the client has parsed it."""
-    if isinstance(reply, dict):
-        return {str(name): str(value) for name, value in reply.items()}
+    """INFO as a flat mapping."""
     text = reply.decode() if isinstance(reply, bytes) else str(reply)
     return dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    """Major and minor."""
+    return tuple(int(part) if part.isdecimal() else 0 for part in version.split(".")[:2])

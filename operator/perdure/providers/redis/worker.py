@@ -37,6 +37,8 @@ class WorkerData(Base):
 
     async def purge(self, progress: Callable[[int], None]) -> int:
         removed, cursor = 0, 0
+        # A SCAN names no key, so that a cluster would not say that it was sent to the wrong node.
+        await self.components()
         while True:
             reply = await self._client.command("SCAN", cursor, "MATCH", self._keys.prefix + "*", "COUNT", _SCAN)
             position, names = cast("tuple[int | bytes, list[bytes]]", reply)

@@ -151,6 +151,10 @@ def _volumes(plan: Plan) -> tuple[list[Object], list[Object]]:
         if server is not None and server.credentials_secret_ref is not None:
             secret_source = {"secret": {"secretName": server.credentials_secret_ref.name}}
             add(f"credentials-{index}", secret_source, f"/etc/perdure/secrets/{provider.name}")
+        sentinel = provider.spec.redis.sentinel if provider.spec.redis is not None else None
+        if sentinel is not None and sentinel.credentials_secret_ref is not None:
+            secret_source = {"secret": {"secretName": sentinel.credentials_secret_ref.name}}
+            add(f"credentials-sentinel-{index}", secret_source, f"/etc/perdure/secrets/{provider.name}-sentinel")
         if server is not None and server.tls is not None and server.tls.ca_secret_ref is not None:
             reference = server.tls.ca_secret_ref
             items = [{"key": reference.key, "path": reference.key}]

@@ -22,102 +22,104 @@ local function outcome(letter, data)
   return letter .. struct.pack('>I4', #data) .. data
 end
 
--- One bucket while effects are applied. Puts are gathered and written together.
+-- A bucket while effects are applied. Puts are gathered and written together. clock: `now` once it was asked for.
 local function open_bucket(keys, at, clock)
-  local values, index, expiry = keys[at], keys[at + 1], keys[at + 2]
-  local bucket, pairs_, names = {}, {}, {}
-  local expiring = redis.call('EXISTS', expiry) == 1
+  return { values = keys[at], index = keys[at + 1], expiry = keys[at + 2], clock = clock,
+    expiring = redis.call('EXISTS', keys[at + 2]) == 1, puts = {}, names = {} }
+end
 
-  function bucket.flush()
-    if #pairs_ == 0 then return end
-    redis.call('HSET', values, unpack(pairs_))
-    redis.call('ZADD', index, unpack(names))
-    pairs_, names = {}, {}
+local function clock_of(bucket)
+  local clock = bucket.clock
+  clock.now = clock.now or now_ms()
+  return clock.now
+end
+
+local function flush(bucket)
+  if #bucket.puts == 0 then return end
+  redis.call('HSET', bucket.values, unpack(bucket.puts))
+  redis.call('ZADD', bucket.index, unpack(bucket.names))
+  bucket.puts, bucket.names = {}, {}
+end
+
+local function set_ttl(bucket, key, ttl)
+  if ttl ~= '' then
+    redis.call('ZADD', bucket.expiry, clock_of(bucket) + tonumber(ttl), key)
+    bucket.expiring = true
+  elseif bucket.expiring then
+    redis.call('ZREM', bucket.expiry, key)
   end
+end
 
-  local function set_ttl(key, ttl)
-    if ttl ~= '' then
-      redis.call('ZADD', expiry, clock() + tonumber(ttl), key)
-      expiring = true
-    elseif expiring then
-      redis.call('ZREM', expiry, key)
-    end
+local function put(bucket, key, value, ttl)
+  local puts, names = bucket.puts, bucket.names
+  local count = #puts
+  puts[count + 1], puts[count + 2] = key, value
+  names[count + 1], names[count + 2] = 0, key
+  if ttl ~= '' or bucket.expiring then set_ttl(bucket, key, ttl) end
+  if count >= BATCH then flush(bucket) end
+end
+
+local function remove(bucket, key)
+  flush(bucket)
+  redis.call('HDEL', bucket.values, key)
+  redis.call('ZREM', bucket.index, key)
+  if bucket.expiring then redis.call('ZREM', bucket.expiry, key) end
+end
+
+-- The live value; an expired one is gone for good.
+local function current(bucket, key)
+  flush(bucket)
+  if bucket.expiring then
+    local ends = redis.call('ZSCORE', bucket.expiry, key)
+    if ends and tonumber(ends) <= clock_of(bucket) then remove(bucket, key) end
   end
+  return redis.call('HGET', bucket.values, key)
+end
 
-  function bucket.remove(key)
-    bucket.flush()
-    redis.call('HDEL', values, key)
-    redis.call('ZREM', index, key)
-    if expiring then redis.call('ZREM', expiry, key) end
-  end
-
-  function bucket.put(key, value, ttl)
-    pairs_[#pairs_ + 1], pairs_[#pairs_ + 2] = key, value
-    names[#names + 1], names[#names + 2] = 0, key
-    set_ttl(key, ttl)
-    if #pairs_ >= BATCH then bucket.flush() end
-  end
-
-  -- The live value; an expired one is gone for good.
-  local function current(key)
-    bucket.flush()
-    if expiring then
-      local ends = redis.call('ZSCORE', expiry, key)
-      if ends and tonumber(ends) <= clock() then bucket.remove(key) end
-    end
-    return redis.call('HGET', values, key)
-  end
-
-  -- deltas: one or several 64-bit numbers, for a sum beyond 64 bits.
-  function bucket.increment(key, deltas, ttl)
-    local before = current(key)
-    if before and not is_counter(before) then return outcome('e', 'not-a-counter') end
-    local after
-    for delta in string.gmatch(deltas, '%S+') do
-      after = redis.pcall('HINCRBY', values, key, delta)
-      if type(after) == 'table' then
-        if before then redis.call('HSET', values, key, before) else redis.call('HDEL', values, key) end
-        return outcome('e', 'overflow')
+-- deltas: one or several 64-bit numbers, for a sum beyond 64 bits. HINCRBY is exact; its reply in Lua is not.
+local function increment(bucket, key, deltas, ttl)
+  local before = current(bucket, key)
+  if before and not is_counter(before) then return outcome('e', 'not-a-counter') end
+  for delta in string.gmatch(deltas, '%S+') do
+    local after = redis.pcall('HINCRBY', bucket.values, key, delta)
+    if type(after) == 'table' then
+      if before then
+        redis.call('HSET', bucket.values, key, before)
+      else
+        redis.call('HDEL', bucket.values, key)
       end
-    end
-    if not before then
-      redis.call('ZADD', index, 0, key)
-      set_ttl(key, ttl)
-    end
-    return outcome('i', redis.call('HGET', values, key))
-  end
-
-  -- expected: false where the key must be missing.
-  function bucket.swap(key, expected, value, ttl)
-    local before = current(key)
-    if before ~= expected then
-      if before then return outcome('c', before) end
-      return outcome('m', '')
-    end
-    bucket.put(key, value, ttl)
-    return outcome('s', '')
-  end
-
-  function bucket.close()
-    bucket.flush()
-    if not expiring then return end
-    for _, key in ipairs(redis.call('ZRANGEBYSCORE', expiry, '-inf', clock(), 'LIMIT', 0, CLEARED_AT_ONCE)) do
-      bucket.remove(key)
+      return outcome('e', 'overflow')
     end
   end
+  if not before then
+    redis.call('ZADD', bucket.index, 0, key)
+    set_ttl(bucket, key, ttl)
+  end
+  return outcome('i', redis.call('HGET', bucket.values, key))
+end
 
-  return bucket
+-- expected: false where the key must be missing.
+local function swap(bucket, key, expected, value, ttl)
+  local before = current(bucket, key)
+  if before ~= expected then
+    if before then return outcome('c', before) end
+    return outcome('m', '')
+  end
+  put(bucket, key, value, ttl)
+  return outcome('s', '')
+end
+
+local function clear_expired(bucket)
+  local now = clock_of(bucket)
+  for _, key in ipairs(redis.call('ZRANGEBYSCORE', bucket.expiry, '-inf', now, 'LIMIT', 0, CLEARED_AT_ONCE)) do
+    remove(bucket, key)
+  end
 end
 
 -- args from first on: kind, number of the bucket, key, value, ttl in ms or ''. Kinds: P put, R remove, I increment (the
 -- value is the delta), N swap of a missing key, S swap, with the expected value as a sixth. → encoded outcomes
 local function apply_effects(keys, offset, args, first)
-  local opened, outcomes, now = {}, {}, nil
-  local function clock()
-    now = now or now_ms()
-    return now
-  end
-  local at = first
+  local opened, outcomes, clock, at = {}, {}, {}, first
   while at <= #args do
     local kind, number, key, value, ttl = args[at], args[at + 1], args[at + 2], args[at + 3], args[at + 4]
     local bucket = opened[number]
@@ -127,19 +129,22 @@ local function apply_effects(keys, offset, args, first)
     end
     at = at + 5
     if kind == 'P' then
-      bucket.put(key, value, ttl)
+      put(bucket, key, value, ttl)
     elseif kind == 'R' then
-      bucket.remove(key)
+      remove(bucket, key)
     elseif kind == 'I' then
-      outcomes[#outcomes + 1] = bucket.increment(key, value, ttl)
+      outcomes[#outcomes + 1] = increment(bucket, key, value, ttl)
     elseif kind == 'N' then
-      outcomes[#outcomes + 1] = bucket.swap(key, false, value, ttl)
+      outcomes[#outcomes + 1] = swap(bucket, key, false, value, ttl)
     else
-      outcomes[#outcomes + 1] = bucket.swap(key, args[at], value, ttl)
+      outcomes[#outcomes + 1] = swap(bucket, key, args[at], value, ttl)
       at = at + 1
     end
   end
-  for _, bucket in pairs(opened) do bucket.close() end
+  for _, bucket in pairs(opened) do
+    flush(bucket)
+    if bucket.expiring then clear_expired(bucket) end
+  end
   return table.concat(outcomes)
 end
 

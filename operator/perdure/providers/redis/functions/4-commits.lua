@@ -2,6 +2,8 @@
 -- The instance hash: e epoch, n nonce, h host, l life, s sequence, b the sequence when this token was given, o whether
 -- the invocation goes on, c component, x why it must not run, ss and sb the snapshot's sequence and bytes.
 
+local COMMITS_BETWEEN_CLEARING = 8
+
 -- A journal entry as an older version wrote it, or, with outcomes: PR, their length, they themselves, the entry.
 local function record(entry, outcomes)
   if outcomes == '' and string.sub(entry, 1, 2) ~= 'PR' then return entry end
@@ -73,17 +75,21 @@ local function not_next(keys, sequence, stored, base)
   return 'DUPLICATE ' .. outcomes_of(redis.call('LINDEX', keys[JOURNAL], sequence - stored - 1) or '')
 end
 
-local function keep_result(keys, key, result, now, retention, most)
+-- Expired ones are no results to anybody; they are cleared by every few commits, as much at once as has gathered.
+local function keep_result(keys, key, result, now, retention, most, sequence)
   redis.call('HSET', keys[RESULTS], key, result)
   redis.call('ZADD', keys[EXPIRY], now + retention, key)
-  local old = redis.call('ZRANGEBYSCORE', keys[EXPIRY], '-inf', now, 'LIMIT', 0, CLEARED_AT_ONCE)
-  if #old == 0 then
-    local over = redis.call('ZCARD', keys[EXPIRY]) - most
-    if over <= 0 then return end
+  local old = {}
+  local over = redis.call('ZCARD', keys[EXPIRY]) - most
+  if over > 0 then
     old = redis.call('ZRANGE', keys[EXPIRY], 0, math.min(over, CLEARED_AT_ONCE) - 1)
+  elseif sequence % COMMITS_BETWEEN_CLEARING == 0 then
+    old = redis.call('ZRANGEBYSCORE', keys[EXPIRY], '-inf', now, 'LIMIT', 0, CLEARED_AT_ONCE)
   end
-  redis.call('HDEL', keys[RESULTS], unpack(old))
-  redis.call('ZREM', keys[EXPIRY], unpack(old))
+  if #old > 0 then
+    redis.call('HDEL', keys[RESULTS], unpack(old))
+    redis.call('ZREM', keys[EXPIRY], unpack(old))
+  end
 end
 
 local function change_component(keys, before, after)
@@ -153,7 +159,7 @@ local function commit(keys, args)
   if open and reserves then begin(keys, args[8]) end
   if result then
     if remove_pending(keys, args[10]) then due_changed = true end
-    keep_result(keys, args[10], args[11], now, tonumber(args[12]), tonumber(args[13]))
+    keep_result(keys, args[10], args[11], now, tonumber(args[12]), tonumber(args[13]), sequence)
   end
   if due_changed then refresh_due(keys, args[4]) end
   return 'APPLIED ' .. outcomes

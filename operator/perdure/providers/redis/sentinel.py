@@ -1,0 +1,82 @@
+"""The primary as Sentinels know it (redis.io, "Sentinel clients").
+
+A Sentinel's word is checked: the server that it names must call itself a primary, for a Sentinel that was cut off may
+name one that is none any more.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+
+from perdure.errors import PerdureError, ProviderUnavailable
+from perdure.providers.redis.config import Node, RedisConfig, Sentinels
+from perdure.providers.redis.connection import ask
+
+
+class SentinelRoute:
+    """Implements `Route`. The Sentinel that answered last is asked first."""
+
+    def __init__(self, config: RedisConfig, sentinels: Sentinels) -> None:
+        self._config = config
+        self._name = sentinels.master_name
+        self._credentials = sentinels.credentials
+        self._sentinels = sentinels.nodes
+        # Not all hosts ask the same one first.
+        random.shuffle(self._sentinels)
+        self._node: Node | None = None
+        self._lock = asyncio.Lock()
+
+    @property
+    def where(self) -> str:
+        return f"{self._node} (primary {self._name})" if self._node else f"primary {self._name}"
+
+    async def find(self) -> Node:
+        if self._node is None:
+            async with self._lock:
+                if self._node is None:
+                    self._node = await self._look()
+        return self._node
+
+    def forget(self) -> None:
+        self._node = None
+
+    def redirect(self, word: str, text: str) -> bool:
+        if word == "READONLY":
+            self.forget()
+            return True
+        return False
+
+    async def check(self) -> None:
+        """After a failover the former primary may still be up, and cut off from the others."""
+        self._node = await self._look()
+
+    async def _look(self) -> Node:
+        found: list[str] = []
+        for sentinel in list(self._sentinels):
+            try:
+                node = await self._ask(sentinel)
+            except PerdureError as error:
+                found.append(error.detail)
+                continue
+            self._sentinels.remove(sentinel)
+            self._sentinels.insert(0, sentinel)
+            return node
+        raise ProviderUnavailable(f"no Sentinel names a usable primary {self._name!r}: " + "; ".join(found))
+
+    async def _ask(self, sentinel: Node) -> Node:
+        reply = await ask(
+            sentinel,
+            self._config,
+            "SENTINEL",
+            "GET-MASTER-ADDR-BY-NAME",
+            self._name,
+            credentials=self._credentials,
+        )
+        if not isinstance(reply, list) or len(reply) != 2:
+            raise ProviderUnavailable(f"the Sentinel at {sentinel} knows no primary {self._name!r}: see masterName")
+        node = Node(reply[0].decode(), int(reply[1]))
+        role = await ask(node, self._config, "ROLE")
+        if not isinstance(role, list) or not role or role[0] != b"master":
+            raise ProviderUnavailable(f"the Sentinel at {sentinel} names {node}, which is no primary")
+        return node
