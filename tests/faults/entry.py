@@ -5,7 +5,8 @@ ready in a tenth of a second. A host is an operating-system process of its own: 
 its memory is gone, and nothing but the stores survives it.
 
 Around every operation of every store there are three boundaries: `home.commit.before` (not sent), `home.commit.sent`
-(on its way to Redis, its reply not read) and `home.commit.after` (answered); beside them the engine's own, of
+(given to the
+kernel, its reply not read; not of SQLite) and `home.commit.after` (answered); beside them the engine's own, of
 `perdure.durable.faultpoint.Point`. Only timings are changed otherwise, so that a takeover takes tenths of a second.
 """
 
@@ -21,12 +22,8 @@ import signal
 import socket
 import sys
 from collections.abc import Awaitable, Callable
-from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, cast
-
-import hiredis
-from redis.asyncio.connection import AbstractConnection
 
 import perdure.cli.run
 import perdure.host.app
@@ -36,15 +33,12 @@ from perdure.durable.store import Store
 from perdure.host.dispatcher import Dispatcher
 from perdure.host.main import serve
 from perdure.host.membership import Membership
-from perdure.providers.redis.client import RedisClient
 
-from faults import mutants
+from faults import mutants, wires
 
 QUIET = ("ping", "announce", "leave", "close", "components", "keep_component", "component")
 """Operations that carry nothing of an instance: no boundaries."""
 _SIGNALS = {"kill": signal.SIGKILL, "stop": signal.SIGSTOP}
-_operation: ContextVar[str | None] = ContextVar("operation", default=None)
-_labels: dict[bytes, str] = {}
 
 
 def offer(path: str) -> None:
@@ -141,7 +135,7 @@ def _prepare(request: dict[str, Any]) -> None:
         }
 
     perdure.host.app.open_stores = opened
-    _label_commands()
+    wires.watch()
 
 
 class _Bounded:
@@ -159,35 +153,14 @@ class _Bounded:
 
         async def call(*args: object, **named: object) -> object:
             faultpoint.reach(f"{name}.before")
-            token = _operation.set(name)
+            token = wires.operation.set(name)
             try:
                 return await method(*args, **named)
             finally:
-                _operation.reset(token)
+                wires.operation.reset(token)
                 faultpoint.reach(f"{name}.after")
 
         return call
-
-
-def _label_commands() -> None:
-    """A boundary where an operation's command has been given to the kernel, and its reply was not read."""
-    command, send = RedisClient.command, AbstractConnection.send_packed_command
-
-    async def labelled(self: RedisClient, *args: Any) -> object:
-        operation = _operation.get()
-        if operation is not None:
-            _labels[hiredis.pack_command(args)] = operation  # type: ignore[arg-type]
-        return await command(self, *args)
-
-    async def sent(self: AbstractConnection, packed: Any, check_health: bool = True) -> None:
-        await send(self, packed, check_health)
-        for one in packed if isinstance(packed, list) else ():
-            operation = _labels.pop(one, None)
-            if operation is not None:
-                faultpoint.reach(f"{operation}.sent")
-
-    RedisClient.command = labelled  # type: ignore[method-assign]
-    AbstractConnection.send_packed_command = sent  # type: ignore[method-assign]
 
 
 if __name__ == "__main__":

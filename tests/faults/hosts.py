@@ -189,7 +189,8 @@ async def nursery() -> AsyncIterator[Nursery]:
     server.setblocking(False)
     loop = asyncio.get_running_loop()
     path = f"{TESTS.parent / 'operator'}:{TESTS}"
-    environment = {**os.environ, "PYTHONPATH": path}
+    # The superuser of the tests' PostgreSQL, as a Secret would name it for the provider `base`.
+    environment = {**os.environ, "PYTHONPATH": path, "PERDURE_BASE_USERNAME": "postgres"}
     environment.pop("PERDURE_FAULTPOINT", None)
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "faults.entry", str(directory / "zygote"), env=environment, stdin=asyncio.subprocess.DEVNULL

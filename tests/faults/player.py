@@ -193,6 +193,8 @@ class Player:
                 reply = await self._raced(host, action, sender)
             except (aiohttp.ClientError, OSError, HostDied):
                 if host.ended.is_set() or await self._ends(host):
+                    if host.fault is None:
+                        raise Wrong(f"{host.name} died by itself: {host.words()[-1500:]}") from None
                     self.deaths += 1
                     await self._next(f"{action} killed {host.name}")
                 elif host.stopped.is_set():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -13,13 +13,15 @@ from perdure.durable.effects import BucketAddress, Scope
 from perdure.durable.records import HostRecord, WorkerId
 from perdure.durable.store import Store
 from perdure.host.routing import preferred_host
+from perdure.providers.postgres import PostgresConfig, PostgresStore
 from perdure.providers.redis import RedisConfig, RedisStore
 from perdure.providers.sqlite import SqliteStore
 from faults.schedules import Setting
 from support.guests import guest
+from support.postgres import PostgresServer, postgres_server
 from support.servers import RedisServer, redis_server
 
-HOMES = ("redis", "sqlite")
+HOMES = ("redis", "sqlite", "postgres")
 HOSTS = ("a", "b", "c")
 """In the order in which instances prefer them."""
 _MANIFEST = """\
@@ -69,7 +71,7 @@ class Place:
         component = self.directory / "ledger.wasm"
         if not component.exists():
             component.symlink_to(guest("ledger"))
-        home = f'redis: {{url: "{self.home_url}", timeout: {self.timeout}}}'
+        home = f'{self.setting.home}: {{url: "{self.home_url}", timeout: {self.timeout}}}'
         text = _MANIFEST.format(
             home="sqlite: {}" if self.setting.home == "sqlite" else home,
             away=self.away_url,
@@ -95,16 +97,19 @@ class Place:
     async def opened(self, servers: Servers) -> AsyncIterator[dict[str, Store]]:
         """The stores themselves, past any proxy."""
         away = await RedisStore.open(RedisConfig(servers.away_url), self.worker)
-        home: Store = (
-            await SqliteStore.open(self.data / "base.sqlite", self.worker)
-            if self.setting.home == "sqlite"
-            else await RedisStore.open(RedisConfig(servers.home_url), self.worker)
-        )
+        home = await self._home(servers)
         try:
             yield {"near": home, "far": away}
         finally:
             await home.close()
             await away.close()
+
+    async def _home(self, servers: Servers) -> Store:
+        if self.setting.home == "sqlite":
+            return await SqliteStore.open(self.data / "base.sqlite", self.worker)
+        if self.setting.home == "postgres":
+            return await PostgresStore.open(PostgresConfig(servers.home_url("postgres")), self.worker)
+        return await RedisStore.open(RedisConfig(servers.home_url("redis")), self.worker)
 
     async def contents(self, servers: Servers) -> dict[str, dict[str, bytes]]:
         """Of both buckets."""
@@ -126,20 +131,27 @@ class Place:
 
 @dataclass
 class Servers:
-    """The servers of a run. Home and foreign store are different databases of Redis: no transaction spans them."""
+    """The servers of a run. Home and foreign store are different databases or servers: no transaction spans them.
+    PostgreSQL is started when it is first asked for."""
 
     redis: RedisServer
+    stack: ExitStack
+    postgres: PostgresServer | None = None
 
-    @property
-    def home_url(self) -> str:
-        return self.redis.url
+    def home_url(self, home: str) -> str:
+        """Of a kind of home store; "" of SQLite."""
+        if home == "postgres":
+            if self.postgres is None:
+                self.postgres = self.stack.enter_context(postgres_server("max_connections=200"))
+            return self.postgres.url
+        return self.redis.url if home == "redis" else ""
 
     @property
     def away_url(self) -> str:
         return through(self.redis.url, database=1)
 
     def place(self, setting: Setting, directory: Path) -> Place:
-        return Place(setting, directory, self.home_url, self.away_url)
+        return Place(setting, directory, self.home_url(setting.home).replace("postgres@", ""), self.away_url)
 
 
 def through(url: str, *, port: int | None = None, database: int = 0) -> str:
@@ -150,8 +162,8 @@ def through(url: str, *, port: int | None = None, database: int = 0) -> str:
 @contextmanager
 def servers() -> Iterator[Servers]:
     """Servers of their own, which keep all that they acknowledged."""
-    with redis_server() as redis:
-        yield Servers(redis)
+    with ExitStack() as stack:
+        yield Servers(stack.enter_context(redis_server()), stack)
 
 
 def _preferring(stem: str) -> str:
