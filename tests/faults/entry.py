@@ -38,7 +38,7 @@ from faults import mutants, wires
 
 QUIET = ("ping", "announce", "leave", "close", "components", "keep_component", "component")
 """Operations that carry nothing of an instance: no boundaries."""
-_SIGNALS = {"kill": signal.SIGKILL, "stop": signal.SIGSTOP}
+_SIGNALS = {"kill": signal.SIGKILL, "stop": signal.SIGSTOP, "restart": signal.SIGSTOP}
 
 
 def offer(path: str) -> None:

@@ -163,7 +163,7 @@ class Nursery:
         elif message["event"] == "ready":
             host.url, host.metrics = message["url"], message["metrics"]
             host.ready.set()
-        elif message["event"] == "stop":
+        elif message["event"] in ("stop", "restart"):
             host.was_stopped = True
             host.stopped.set()
 

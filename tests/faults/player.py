@@ -58,6 +58,7 @@ class Player:
     paused: list[Host] = field(default_factory=list)
     deaths: int = 0
     spare: Callable[[], Awaitable[Host]] | None = None
+    restart: Callable[[], Awaitable[None]] | None = None
     settled: Callable[[], bool] = lambda: False
     _answers: dict[str, Answer] = field(default_factory=dict)
     _expected: Answer = None
@@ -66,7 +67,7 @@ class Player:
         """Raises `Wrong`. What comes long after the last fault is left out."""
         remaining, more = -1, _AFTER_FAULTS
         for action in scenario.actions:
-            await self._act(action)
+            await self.carry_out(action)
             if self.settled() and not self.paused:
                 more -= 1
                 if more < 0:
@@ -80,7 +81,7 @@ class Player:
         await self._resume()
         for instance in scenario.instances:
             if instance != READER:
-                await self._act(Look(instance))
+                await self.carry_out(Look(instance))
 
     async def end(self) -> None:
         """Give up what is not answered yet."""
@@ -118,7 +119,8 @@ class Player:
             return
         self._same(call, answer, self.model.read(call.steps), "stale: the paused host's late reply")
 
-    async def _act(self, action: Action) -> None:
+    async def carry_out(self, action: Action) -> None:
+        """One action, to its answer. Raises `Wrong`."""
         match action:
             case Call(instance, steps, key):
                 expected = self._expected = self.model.run(instance, steps)
@@ -197,6 +199,8 @@ class Player:
                         raise Wrong(f"{host.name} died by itself: {host.words()[-1500:]}") from None
                     self.deaths += 1
                     await self._next(f"{action} killed {host.name}")
+                elif host.stopped.is_set() and self._restarts(host):
+                    await self._restart(host)
                 elif host.stopped.is_set():
                     await self._pause(host)
                 else:
@@ -230,13 +234,27 @@ class Player:
     async def _raced(self, host: Host, action: Action, send: Callable[[Host], Awaitable[Reply]]) -> Reply | None:
         """None: the host was paused, and its answer is awaited later."""
         task = asyncio.ensure_future(send(host))
-        pausing = asyncio.ensure_future(host.stopped.wait())
-        await asyncio.wait({task, pausing}, return_when=asyncio.FIRST_COMPLETED)
-        pausing.cancel()
+        while not task.done():
+            pausing = asyncio.ensure_future(host.stopped.wait())
+            await asyncio.wait({task, pausing}, return_when=asyncio.FIRST_COMPLETED)
+            pausing.cancel()
+            if task.done() or not self._restarts(host):
+                break
+            await self._restart(host)
         if task.done():
             return task.result()
         self.held.append(_Held(host, task, action, self._expected))
         return None
+
+    def _restarts(self, host: Host) -> bool:
+        return self.restart is not None and host.fault is not None and host.fault.how == "restart"
+
+    async def _restart(self, host: Host) -> None:
+        """While the host stands still its stores die and come back."""
+        assert self.restart is not None
+        await host.paused()
+        await self.restart()
+        host.resume()
 
     async def _pause(self, host: Host) -> None:
         await host.paused()

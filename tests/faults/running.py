@@ -61,13 +61,13 @@ async def run_schedule(
 
     try:
         hosts.append(await another())
-        if schedule.faults:
+        if schedule.faults and schedule.faults[0].how != "restart":
             # It waits already when the first one goes.
             hosts.append(await another())
         async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=60)) as session:
             model = Model(effect=setting.mode == "Effect")
             names = place.names(actions.instances)
-            player = Player(session, hosts, names, model, answered, spare=another, settled=settled)
+            player = Player(session, hosts, names, model, answered, spare=another, restart=servers.restart, settled=settled)
             try:
                 await player.play(actions)
                 found = await place.contents(servers)

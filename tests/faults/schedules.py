@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """`how`: `kill` (SIGKILL) or `stop` (SIGSTOP until another host has the instance, then SIGCONT), at the `count`-th
-    time that `point` is reached."""
+    """`how`: `kill` (SIGKILL), `stop` (SIGSTOP until another host has the instance, then SIGCONT) or `restart` (the
+    store's servers are killed and started again meanwhile), at the `count`-th time that `point` is reached."""
 
     point: str
     count: int

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack, asynccontextmanager, contextmanager
@@ -149,6 +150,21 @@ class Servers:
     @property
     def away_url(self) -> str:
         return through(self.redis.url, database=1)
+
+    async def restart(self) -> None:
+        """SIGKILL, and start again: what was acknowledged is there."""
+
+        def again() -> None:
+            for server in (self.redis, self.postgres):
+                if isinstance(server, PostgresServer):
+                    server.crash()
+                elif server is not None:
+                    server.stop()
+            for server in (self.redis, self.postgres):
+                if server is not None:
+                    server.start()
+
+        await asyncio.to_thread(again)
 
     def place(self, setting: Setting, directory: Path) -> Place:
         return Place(setting, directory, self.home_url(setting.home).replace("postgres@", ""), self.away_url)
