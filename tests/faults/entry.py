@@ -27,14 +27,13 @@ from typing import Any, cast
 
 import perdure.cli.run
 import perdure.host.app
+from faults import mutants, wires
 from perdure.cli import main
 from perdure.durable import faultpoint
 from perdure.durable.store import Store
 from perdure.host.dispatcher import Dispatcher
 from perdure.host.main import serve
 from perdure.host.membership import Membership
-
-from faults import mutants, wires
 
 QUIET = ("ping", "announce", "leave", "close", "components", "keep_component", "component")
 """Operations that carry nothing of an instance: no boundaries."""

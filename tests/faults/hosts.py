@@ -193,7 +193,12 @@ async def nursery() -> AsyncIterator[Nursery]:
     environment = {**os.environ, "PYTHONPATH": path, "PERDURE_BASE_USERNAME": "postgres"}
     environment.pop("PERDURE_FAULTPOINT", None)
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "faults.entry", str(directory / "zygote"), env=environment, stdin=asyncio.subprocess.DEVNULL
+        sys.executable,
+        "-m",
+        "faults.entry",
+        str(directory / "zygote"),
+        env=environment,
+        stdin=asyncio.subprocess.DEVNULL,
     )
     tell = directory / "tell"
     made: Nursery | None = None

@@ -75,10 +75,10 @@ def _search(operations: list[Operation], initial: object, most: int) -> bool:
             candidates.append(at)
             required = required or operation.returned != math.inf
             first = min(first, operation.returned)
-        if not required:
-            # Nothing is left, or only what may never have happened.
-            if all(operations[at].returned == math.inf for at in range(low, total) if at not in done):
-                return True
+        # Nothing is left, or only what may never have happened.
+        rest = (operations[at] for at in range(low, total) if at not in done)
+        if not required and all(one.returned == math.inf for one in rest):
+            return True
         for at in reversed(candidates):
             fits, after = _step(state, operations[at])
             if fits:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 Step = dict[str, object]
 Answer = object
+OVERFLOW = "the counter would not fit 64 bits with a sign"
 
 
 @dataclass
@@ -78,6 +79,8 @@ class Model:
             case "add", [bucket, key, delta]:
                 entries = self.buckets[str(bucket)]
                 total = int(entries.get(str(key), b"0")) + int(str(delta))
+                if not -(1 << 63) <= total < 1 << 63:
+                    return {"refused": OVERFLOW}
                 entries[str(key)] = b"%d" % total
                 return {"number": total}
             case "swap", [bucket, key, value]:

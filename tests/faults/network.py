@@ -8,10 +8,11 @@ the model's, and at the end what the stores hold.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import random
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -95,10 +96,14 @@ async def network_sweep(
     *,
     step: int = 1,
     most: int | None = None,
+    only: str = "",
+    chosen: Sequence[Harm] = (),
+    mutant: str = "",
     tally: NetworkTally | None = None,
     say: Callable[[str], None] = print,
 ) -> NetworkTally:
-    """`step`: of the byte counts. `most`: harms, a random choice of them."""
+    """`step`: of the byte counts. `most`: harms of an operation, a random choice of them. `only`: this operation.
+    `chosen`: these harms."""
     tally = NetworkTally() if tally is None else tally
     setting, chance = Setting(home, "Invocation", seed), random.Random(seed)
     directory = Path(tempfile.mkdtemp(dir=nursery.directory))
@@ -110,21 +115,23 @@ async def network_sweep(
         place.away_url = through(place.away_url, port=far.port, database=1)
         place.timeout = f"{int(PATIENCE * 1000)}ms"
         place.entries = 1000
-        host = await nursery.host("a", place.write(), place.data, quick=_QUIET)
+        host = await nursery.host("a", place.write(), place.data, quick=_QUIET, mutant=mutant)
         try:
             await host.start()
             async with aiohttp.ClientSession() as session:
                 player = Player(session, [host], place.names(["alice", "bob"]), Model(effect=False))
                 calls = _Calls(seed)
                 for target in REDIS if home == "redis" else POSTGRES:
+                    if only not in ("", target.name):
+                        continue
                     through_it = far if target.away else near
                     # The second time it is as it will be.
                     for _ in range(2):
                         through_it.arm(None, target.needle, target.least)
                         await player.carry_out(calls.next(target))
-                    harms = list(_harms(through_it, step * target.coarse))
+                    harms = list(chosen or _harms(through_it, step * target.coarse))
                     if most is not None:
-                        harms = chance.sample(harms, min(most, len(harms)))
+                        harms = _some(harms, most, chance)
                     for harm in harms:
                         await _strike(harm, target, through_it, player, calls, tally, setting, say)
                 for name in ("alice", "bob"):
@@ -138,6 +145,16 @@ async def network_sweep(
             await host.kill()
             await place.clear(servers)
     return tally
+
+
+def _some(harms: list[Harm], most: int, chance: random.Random) -> list[Harm]:
+    """A random choice, of each way and kind about as many."""
+    chance.shuffle(harms)
+    kinds: dict[tuple[str, str], list[Harm]] = {}
+    for harm in harms:
+        kinds.setdefault((harm.way, harm.how), []).append(harm)
+    rounds = itertools.zip_longest(*kinds.values())
+    return [harm for round_ in rounds for harm in round_ if harm is not None][:most]
 
 
 def _harms(measured: Relay, step: int) -> Iterable[Harm]:
@@ -167,7 +184,9 @@ async def _strike(
     try:
         await player.carry_out(calls.next(target))
     except Wrong as wrong:
-        say(f"WRONG under {harm} of {target.name}: {wrong}\n  again: python tests/faults/all.py --only network --seed {setting.seed}")
+        say(
+            f"WRONG under {harm} of {target.name}: {wrong}\n  again: python tests/faults/all.py --only network --homes {setting.home} --seed {setting.seed}"
+        )
         raise
     tally.struck += through_it.struck.is_set()
     if harm.how == "late":

@@ -17,7 +17,7 @@ import aiohttp
 
 from faults.hosts import Host, HostDied
 from faults.model import Answer, Model
-from faults.scenario import Action, Call, Cancel, Control, Delete, Later, Look, Poison, READER, Scenario
+from faults.scenario import READER, Action, Call, Cancel, Control, Delete, Later, Look, Poison, Scenario
 
 PATIENCE = 30.0
 """Seconds within which an action must be answered, whatever was injected."""

@@ -12,17 +12,21 @@ sys.path[:0] = [str(Path(__file__).resolve().parents[1])]
 
 from faults.hosts import nursery
 from faults.running import run_schedule
+from faults.scenario import random_mix
 from faults.schedules import Fault, Schedule, Setting
 from faults.stores import servers
 
 
-async def replay(schedule: Schedule, repeats: int, traced: bool) -> int:
+async def replay(schedule: Schedule, repeats: int, traced: bool, mix: bool) -> int:
+    scenario = random_mix(schedule.setting.seed) if mix else None
     with servers() as running:
         async with nursery() as hosts:
             for _ in range(repeats):
                 begun = time.monotonic()
-                outcome = await run_schedule(schedule, hosts, running, traced=traced)
-                print(f"{outcome.wrong or 'as the model says'} ({outcome.came} faults came about, {time.monotonic() - begun:.2f} s)")
+                outcome = await run_schedule(schedule, hosts, running, traced=traced, scenario=scenario)
+                print(
+                    f"{outcome.wrong or 'as the model says'} ({outcome.came} faults came about, {time.monotonic() - begun:.2f} s)"
+                )
                 if traced:
                     print("the first host reached", *outcome.reached)
                     print("the second one, until its first answer,", *outcome.recovery)
@@ -38,11 +42,12 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--mutant", default="")
     parser.add_argument("--repeat", type=int, default=1)
+    parser.add_argument("--mix", action="store_true", help="the random mix of the seed, not the scripted scenario")
     parser.add_argument("--trace", action="store_true", help="print what each host reached")
     parser.add_argument("fault", nargs="*", type=Fault.of, help="POINT:COUNT:HOW of the first host, the second one …")
     args = parser.parse_args()
     setting = Setting(args.home, args.mode, args.seed, args.mutant)
-    return asyncio.run(replay(Schedule(setting, tuple(args.fault)), args.repeat, args.trace))
+    return asyncio.run(replay(Schedule(setting, tuple(args.fault)), args.repeat, args.trace, args.mix))
 
 
 if __name__ == "__main__":

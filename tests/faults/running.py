@@ -67,7 +67,9 @@ async def run_schedule(
         async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=60)) as session:
             model = Model(effect=setting.mode == "Effect")
             names = place.names(actions.instances)
-            player = Player(session, hosts, names, model, answered, spare=another, restart=servers.restart, settled=settled)
+            player = Player(
+                session, hosts, names, model, answered, spare=another, restart=servers.restart, settled=settled
+            )
             try:
                 await player.play(actions)
                 found = await place.contents(servers)

@@ -48,7 +48,8 @@ class Wrong(Exception):
 
 @dataclass
 class Round:
-    """`wanted`: effects. `effects`, `calls`, `kills`: so far. `near`, `far`: what the shared counters must hold."""
+    """`wanted`: effects. `effects`, `calls`, `kills`: so far. `near`, `far`: what the shared counters must hold,
+    `values`: what the keys of the owners must."""
 
     seed: int
     wanted: int
@@ -63,6 +64,7 @@ class Round:
     near: int = 0
     far: int = 0
     history: dict[str, list[Operation]] = field(default_factory=dict)
+    values: dict[str, bytes] = field(default_factory=dict)
 
     @property
     def over(self) -> bool:
@@ -114,9 +116,11 @@ class Round:
         if not host.url:
             raise OSError("no host is ready")
         target = f"{host.url}/v1/instances/{instance}/{function}"
-        async with self.session.post(target, data=body, headers=headers) if body else self.session.get(
-            target, headers=headers
-        ) as reply:
+        async with (
+            self.session.post(target, data=body, headers=headers)
+            if body
+            else self.session.get(target, headers=headers) as reply
+        ):
             return reply.status, json.loads(await reply.read())
 
     async def answer(self, instance: str, steps: list[Step] | None, key: str, *, later: bool = False) -> object:
@@ -188,7 +192,7 @@ class _Owner:
             key = self._key()
             steps.append({"get": ["near", key]})
             expected.append({"value": encoded(self._values.get(key))})
-        for _ in range(chance.randrange(10, 80)):
+        for _ in range(chance.randrange(20, 160)):
             key = self._key()
             if chance.random() < 0.1:
                 steps.append({"remove": ["near", key]})
@@ -198,14 +202,14 @@ class _Owner:
                 steps.append({"put": ["near", key, encoded(value)]})
             expected.append("nothing")
         if chance.random() < 0.5:
-            steps.append({"add": ["near", "total", delta := chance.randrange(1, 100)]})
+            steps.append({"add": ["near", "total", (delta := chance.randrange(1, 100))]})
             expected.append(None)
             near += delta
         if chance.random() < 0.3:
-            steps.append({"add": ["far", "total", delta := chance.randrange(1, 100)]})
+            steps.append({"add": ["far", "total", (delta := chance.randrange(1, 100))]})
             expected.append(None)
             far += delta
-        steps.append({"remember": delta := chance.randrange(1, 100)})
+        steps.append({"remember": (delta := chance.randrange(1, 100))})
         self._sum += delta
         expected.append({"number": self._sum})
         key = self._key()
@@ -225,10 +229,7 @@ class _Owner:
         assert isinstance(answer, list)
         if answer[:2] != [self._sum, self._calls]:
             raise Wrong(f"memory of {self._name}: {answer}, not {[self._sum, self._calls]}")
-
-    @property
-    def values(self) -> dict[str, bytes]:
-        return self._values
+        self._round.values |= self._values
 
 
 class _Sharer:
@@ -321,6 +322,10 @@ async def _check_stores(made: Round, running: Servers) -> None:
     totals = [int(found[bucket].get("total", b"0")) for bucket in ("near", "far")]
     if totals != [made.near, made.far]:
         raise Wrong(f"the counters hold {totals}, not {[made.near, made.far]}")
+    owned = {key: value for key, value in found["near"].items() if key.startswith("owner-")}
+    if owned != made.values:
+        differ = {key for key in owned.keys() | made.values if owned.get(key) != made.values.get(key)}
+        raise Wrong(f"the store holds other values than were acknowledged: {differ}")
 
 
 @dataclass
@@ -344,7 +349,9 @@ async def soak(args: argparse.Namespace) -> Totals:
                 try:
                     made = await soak_round(seed, min(ROUND, args.effects), per_round, hosts, running, home=args.home)
                 except Wrong as wrong:
-                    _say(f"WRONG in round {seed}: {wrong}\n  again: python tests/faults/soak.py --home {args.home} --effects {args.effects} --kills {args.kills} --seed {seed} --rounds 1")
+                    _say(
+                        f"WRONG in round {seed}: {wrong}\n  again: python tests/faults/soak.py --home {args.home} --effects {args.effects} --kills {args.kills} --seed {seed} --rounds 1"
+                    )
                     raise
                 totals.rounds += 1
                 totals.effects += made.effects

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from faults.schedules import Setting
 from perdure.durable.effects import BucketAddress, Scope
 from perdure.durable.records import HostRecord, WorkerId
 from perdure.durable.store import Store
@@ -17,7 +18,6 @@ from perdure.host.routing import preferred_host
 from perdure.providers.postgres import PostgresConfig, PostgresStore
 from perdure.providers.redis import RedisConfig, RedisStore
 from perdure.providers.sqlite import SqliteStore
-from faults.schedules import Setting
 from support.guests import guest
 from support.postgres import PostgresServer, postgres_server
 from support.servers import RedisServer, redis_server

@@ -5,6 +5,7 @@
 3. `again`: the same, and while it recovers the second host is killed at the first of those points, the third at the
    second, and so on: a chain of hosts that each die a step later.
 4. `stop`: at each of them the first host stands still until another one has its instances, and then goes on.
+5. `restart`: at each of them the servers of the stores are killed and come back while the host stands still.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from faults.schedules import Fault, Schedule, Setting
 from faults.stores import Servers
 
 KINDS = ("kill", "again", "stop")
+RESTART = "restart"
 ALONE = ("sqlite",)
 """Homes that two hosts share only on one machine. There a paused process may hold the file's lock, and nobody takes
 anything over from it until it goes on or dies."""
@@ -80,7 +82,8 @@ class Tally:
 
 @dataclass
 class Sweep:
-    """`share`: of the boundaries of a setting, a random part (1.0: all). `jobs`: schedules at one time."""
+    """`share`: of the boundaries of a setting, a random part (1.0: all) or number (above 1), each
+    stopped in one way then. `jobs`: schedules at one time."""
 
     nursery: Nursery
     servers: Servers
@@ -97,12 +100,15 @@ class Sweep:
         plain = await run_schedule(Schedule(setting), self.nursery, self.servers, traced=True)
         self._note("plain", plain)
         found = boundaries(plain.reached)
-        chosen = self.chance.sample(found, max(1, round(len(found) * self.share))) if self.share < 1 else found
+        part = self.share if self.share > 1 else len(found) * self.share
+        chosen = found if self.share == 1 else self.chance.sample(found, max(1, round(part)))
         self.tally.boundaries |= {(setting.home, setting.mode, *boundary) for boundary in chosen}
         waiting = iter(chosen)
         await asyncio.gather(*(self._work(setting, waiting) for _ in range(self.jobs)))
         self.tally.seconds += time.monotonic() - begun
-        self.say(f"{setting.home} {setting.mode}: {len(chosen)} of {len(found)} boundaries, {self.tally.schedules} schedules so far, {len(self.tally.wrong)} wrong")
+        self.say(
+            f"{setting.home} {setting.mode}: {len(chosen)} of {len(found)} boundaries, {self.tally.schedules} schedules so far, {len(self.tally.wrong)} wrong"
+        )
 
     async def _work(self, setting: Setting, waiting: Iterator[tuple[str, int]]) -> None:
         for point, count in waiting:
@@ -117,8 +123,8 @@ class Sweep:
                 later = [Fault(*boundary) for boundary in boundaries(recovery) if not _polls(*boundary)][:_CHAIN]
                 if later:
                     await self._run(Schedule(setting, (first, *later)), "again")
-            if "stop" in kinds:
-                await self._run(Schedule(setting, (Fault(point, count, "stop"),)), "stop")
+            for kind in {"stop", RESTART} & {*kinds}:
+                await self._run(Schedule(setting, (Fault(point, count, kind),)), kind)
 
     async def _run(self, schedule: Schedule, kind: str, *, traced: bool = False) -> Outcome:
         outcome = await run_schedule(schedule, self.nursery, self.servers, traced=traced)
