@@ -46,7 +46,8 @@ class _Pair:
 
 
 class Relay:
-    """Made by `relay`. `struck`: set when the armed harm has come about. `request`, `reply`: sizes of the last exchange
+    """Made by `relay`. `struck`: set when the armed harm has come about, `held`: when a late
+    request waits. `request`, `reply`: sizes of the last exchange
     that matched, where it was let through whole."""
 
     def __init__(self, target: int) -> None:
@@ -55,6 +56,7 @@ class Relay:
         self._armed: tuple[Harm | None, bytes, int] | None = None
         self._measured: _Pair | None = None
         self._tasks: set[asyncio.Task[None]] = set()
+        self.held = asyncio.Event()
         self.struck = asyncio.Event()
         self.request = self.reply = 0
 
@@ -62,6 +64,7 @@ class Relay:
         """None: only measure."""
         self._armed = (harm, needle, least)
         self._measured = None
+        self.held.clear()
         self.struck.clear()
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -92,6 +95,7 @@ class Relay:
                 pair.server.write(data)
                 await pair.server.drain()
             elif harm.how == "late":
+                self.held.set()
                 await asyncio.sleep(harm.seconds)
                 pair.server.write(data)
                 self.struck.set()
