@@ -74,7 +74,7 @@ class Round:
         """Raises `Wrong`."""
         manifest = self.place.write()
         for name in ("a", "b"):
-            self.hosts.append(await self.nursery.host(name, manifest, self.place.data))
+            self.hosts.append(await self._host(name, manifest))
         for host in self.hosts:
             await host.start()
         async with asyncio.TaskGroup() as tasks:
@@ -90,6 +90,9 @@ class Round:
             if not linearizable(operations):
                 raise Wrong(f"the history of {key} is not linearizable: {operations}")
 
+    async def _host(self, name: str, manifest: Path) -> Host:
+        return await self.nursery.host(name, manifest, self.place.data, mutant=self.place.setting.mutant)
+
     async def _killer(self, manifest: Path) -> None:
         """Kills spread over the work, so that both are done at about one time."""
         chance = random.Random(self.seed)
@@ -102,7 +105,7 @@ class Round:
             host = self.hosts[number]
             await host.kill()
             self.kills += 1
-            self.hosts[number] = await self.nursery.host(host.name, manifest, self.place.data)
+            self.hosts[number] = await self._host(host.name, manifest)
             try:
                 await self.hosts[number].start()
             except HostDied:
@@ -298,7 +301,7 @@ async def soak_round(
 ) -> Round:
     """One round. Raises `Wrong`."""
     directory = Path(tempfile.mkdtemp(dir=hosts.directory))
-    place = running.place(Setting(home, "Invocation", seed), directory)
+    place = running.place(Setting(home, "Invocation", seed, mutant), directory)
     place.entries, place.attempts = 40, 100
     connector = aiohttp.TCPConnector(limit=0)
     try:
@@ -347,7 +350,9 @@ async def soak(args: argparse.Namespace) -> Totals:
             for number in range(rounds):
                 seed = args.seed + number
                 try:
-                    made = await soak_round(seed, min(ROUND, args.effects), per_round, hosts, running, home=args.home)
+                    made = await soak_round(
+                        seed, min(ROUND, args.effects), per_round, hosts, running, home=args.home, mutant=args.mutant
+                    )
                 except Wrong as wrong:
                     _say(
                         f"WRONG in round {seed}: {wrong}\n  again: python tests/faults/soak.py --home {args.home} --effects {args.effects} --kills {args.kills} --seed {seed} --rounds 1"
@@ -375,6 +380,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1, help="of the first round; each one after it has the next")
     parser.add_argument("--rounds", type=int, default=0, help="only so many of them")
     parser.add_argument("--home", default="redis")
+    parser.add_argument("--mutant", default="", help="a store that is wrong on purpose, for a control")
     args = parser.parse_args()
     try:
         asyncio.run(soak(args))

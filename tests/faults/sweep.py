@@ -36,6 +36,7 @@ _POLLS = ("home.due", "home.pending", "home.instance", "home.result")
 """Operations that are repeated until something has happened: how often is chance, so the first times count."""
 _POLLED = 2
 _CHAIN = 10
+_TELL = 100
 
 
 def boundaries(reached: list[str]) -> list[tuple[str, int]]:
@@ -93,6 +94,7 @@ class Sweep:
     kinds: tuple[str, ...] = KINDS
     say: Callable[[str], None] = print
     tally: Tally = field(default_factory=Tally)
+    _told: int = 0
 
     async def setting(self, setting: Setting) -> None:
         """Sweep one setting; what went wrong is in the tally."""
@@ -112,6 +114,11 @@ class Sweep:
 
     async def _work(self, setting: Setting, waiting: Iterator[tuple[str, int]]) -> None:
         for point, count in waiting:
+            if self.tally.schedules - self._told >= _TELL:
+                self._told = self.tally.schedules
+                self.say(
+                    f"  {self._told} schedules, {len(self.tally.wrong)} wrong, now at {setting.home} {setting.mode} {point}:{count}"
+                )
             kinds = tuple(kind for kind in self.kinds if kind != "stop" or setting.home not in ALONE)
             kinds = kinds if self.share == 1 else (self.chance.choice(kinds),)
             first = Fault(point, count)
