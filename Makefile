@@ -60,12 +60,17 @@ bench: $(VENV)/.installed  ## ratios, side by side in one run
 	@for bench in benchmarks/*.py; do echo "== $$bench"; $(BIN)/python $$bench || exit 1; done
 
 FUZZ_SEED ?= 1
-FUZZ_DECODER ?= 100000
-FUZZ_HOSTILE ?= 20000
+FUZZ_JOBS ?= 1
+FUZZ_MINUTES ?= 60
+FUZZ_DECODER ?= 1000000
+FUZZ_HOSTILE ?= 50000
 FUZZ_DIFFERENTIAL ?= 2000
-fuzz: $(VENV)/.installed  ## fuzz the component runtime ($$FUZZ_SEED, $$FUZZ_DECODER cases …; docs/fuzzing.md)
-	@cd tests && for run in "decoder $(FUZZ_DECODER)" "hostile $(FUZZ_HOSTILE)" "differential $(FUZZ_DIFFERENTIAL)"; do \
-	  set -- $$run; nice $(abspath $(BIN))/python -m fuzz.$$1 --cases $$2 --seed $(FUZZ_SEED) --out ../fuzz-findings || exit 1; done
+FUZZ_OPTIONS ?=
+fuzz: $(VENV)/.installed  ## fuzz the component runtime, all three fuzzers (docs/fuzzing.md; $$FUZZ_MINUTES each at most)
+	@cd tests && code=0; \
+	for run in "decoder $(FUZZ_DECODER)" "hostile $(FUZZ_HOSTILE)" "differential $(FUZZ_DIFFERENTIAL)"; do \
+	  set -- $$run; nice $(abspath $(BIN))/python -m fuzz.$$1 --cases $$2 --seed $(FUZZ_SEED) --jobs $(FUZZ_JOBS) \
+	    --minutes $(FUZZ_MINUTES) --out ../fuzz-findings $(FUZZ_OPTIONS) || code=1; done; exit $$code
 
 FAULTS_JOBS ?= 2
 faults: $(VENV)/.installed  ## stop real hosts, stores and connections at every boundary (docs/faults.md; an hour)

@@ -15,15 +15,17 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from harness.raw import RawRedis, RawSqlite, raw_redis
+from harness.raw import RawRedis, RawSqlite, raw_postgres, raw_redis
 from harness.report import Cell, Options, Table, main, progress
 from harness.rounds import Contender, Samples, interleave, ratio, spread, spread_over
 from perdure.durable.effects import BucketAddress, Put, Scope
 from perdure.durable.journal import Entry, Event, encode_entry
 from perdure.durable.records import Commit, CommitStatus, OwnerToken, StoredResult, WorkerId
 from perdure.durable.store import Store
+from perdure.providers.postgres import PostgresConfig, PostgresStore
 from perdure.providers.redis import RedisConfig, RedisStore
 from perdure.providers.sqlite import SqliteStore
+from support.postgres import postgres_server
 from support.servers import redis_server
 
 VALUE = b"v" * 64
@@ -31,6 +33,7 @@ BUCKET = BucketAddress(Scope.WORKER, "shop")
 AT_ONCE = (1, 64)
 OPERATIONS = {1: 400, 64: 1920}
 SQLITE_OPERATIONS = {1: 100, 64: 640}
+POSTGRES_OPERATIONS = {1: 100, 64: 960}
 ROUNDS = 9
 COLUMNS = ("at once", "what", "µs an operation", "× raw write", "CPU µs", "CPU × raw", "rounds")
 NOTE = (
@@ -46,7 +49,8 @@ class Committer:
     def __init__(self, store: Store, tasks: int, *, puts: int = 1, keyed: bool = False) -> None:
         self._store = store
         self._tasks = tasks
-        self._puts = [Put(BUCKET, f"key-{number}", VALUE) for number in range(puts)]
+        # Keys of a task's own, as the raw writes have them: writers of one key wait for each other at PostgreSQL.
+        self._puts = [[Put(BUCKET, f"key-{task}-{number}", VALUE) for number in range(puts)] for task in range(tasks)]
         self._keyed = keyed
         self._names = [f"{secrets.token_hex(4)}-{number}" for number in range(tasks)]
         self._sequences = [0] * tasks
@@ -66,7 +70,7 @@ class Committer:
             token=self._tokens[task],
             sequence=sequence,
             entry=entry(sequence, key),
-            effects=self._puts,
+            effects=self._puts[task],
             result=StoredResult(key, b"f" * 32, b"null") if key else None,
         )
         committed = await self._store.commit(commit)
@@ -183,6 +187,33 @@ async def over_sqlite(rounds: int) -> Table:
     return table
 
 
+async def over_postgres(rounds: int) -> Table:
+    table = Table(
+        f"One commit on PostgreSQL, fsync and synchronous_commit on, value of {len(VALUE)} B",
+        COLUMNS,
+        note="The raw upserts go over as many connections as Perdure's store has (8), each awaiting its replies. CPU "
+        "is the client's alone: the server's processes come and go with its connections.",
+    )
+    with postgres_server("fsync=on") as server:
+        config = PostgresConfig(server.url)
+        store = await PostgresStore.open(config, WorkerId("bench", "store"))
+        try:
+            for tasks in AT_ONCE:
+                progress(f"PostgreSQL, {tasks} at once")
+                count = POSTGRES_OPERATIONS[tasks]
+                async with raw_postgres(server.url, min(tasks, config.connections), VALUE) as raw:
+                    contenders = [
+                        Contender("raw upsert, asyncpg", raw.set, count),
+                        Contender("commit of 1 write", Committer(store, tasks).run, count),
+                        Contender("commit of 1 write and a result", Committer(store, tasks, keyed=True).run, count),
+                        Contender("commit of 10 writes", Committer(store, tasks, puts=10).run, count),
+                    ]
+                    table.rows.extend(await compare(tasks, contenders, rounds, [os.getpid()]))
+        finally:
+            await store.close()
+    return table
+
+
 async def compare(tasks: int, contenders: list[Contender], rounds: int, pids: list[int]) -> list[Mapping[str, Cell]]:
     """Rows of one interleaved comparison with the first; `pids`: the processes that do the work."""
     found = await interleave(contenders, rounds, processes={str(pid): pid for pid in pids})
@@ -213,6 +244,7 @@ async def benchmark(options: Options) -> list[Table]:
         *await over_redis("everysec", rounds),
         *await over_redis("always", rounds),
         await over_sqlite(rounds),
+        await over_postgres(rounds),
     ]
 
 

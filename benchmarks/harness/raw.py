@@ -1,4 +1,5 @@
-"""The raw stores to compare with: one SET from redis-py's asyncio client, one SQLite commit, nothing around them."""
+"""The raw stores to compare with: one SET from redis-py's asyncio client, one SQLite commit, one upsert from asyncpg's
+client; nothing around them."""
 
 from __future__ import annotations
 
@@ -7,6 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import asyncpg
 from redis.asyncio import BlockingConnectionPool, Redis
 
 from harness.rounds import spread_over
@@ -65,3 +67,33 @@ class RawSqlite:
 
     def close(self) -> None:
         self._connection.close()
+
+
+class RawPostgres:
+    """`tasks` tasks over as many connections, each awaiting each of its replies: one row an upsert and a commit."""
+
+    def __init__(self, connections: list[asyncpg.Connection], value: bytes) -> None:
+        self._connections = connections
+        self._value = value
+
+    async def set(self, count: int) -> list[float]:
+        return await spread_over(len(self._connections), count, self._one)
+
+    async def _one(self, task: int) -> None:
+        await self._connections[task].execute(
+            "INSERT INTO raw VALUES ($1, $2) ON CONFLICT (key) DO UPDATE SET value = excluded.value",
+            b"raw-%d" % task,
+            self._value,
+        )
+
+
+@asynccontextmanager
+async def raw_postgres(url: str, connections: int, value: bytes) -> AsyncIterator[RawPostgres]:
+    """As many connections as Perdure's store has, at most one a task."""
+    opened = [await asyncpg.connect(url, ssl=False) for _ in range(connections)]
+    try:
+        await opened[0].execute("CREATE TABLE IF NOT EXISTS raw (key bytea PRIMARY KEY, value bytea)")
+        yield RawPostgres(opened, value)
+    finally:
+        for connection in opened:
+            await connection.close()

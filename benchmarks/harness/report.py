@@ -28,9 +28,11 @@ class Table:
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """`rounds`: how often each contender runs; None: the benchmark's own number."""
+    """`rounds`: how often each contender runs; None: the benchmark's own number. `quick`: as little as shows that the
+    program works; the figures say nothing."""
 
     rounds: int | None
+    quick: bool = False
 
 
 def number(value: float) -> str:
@@ -75,16 +77,18 @@ def document(tables: Sequence[Table], about: Mapping[str, str]) -> str:
     return json.dumps({"machine": dict(about), "tables": [asdict(table) for table in tables]}, indent=2)
 
 
-def main(description: str, benchmark: Callable[[Options], Awaitable[list[Table]]]) -> None:
-    """Parse the arguments, run, print."""
+def main(description: str, benchmark: Callable[[Options], Awaitable[list[Table]]], *, has_quick: bool = False) -> None:
+    """Parse the arguments, run, print. `has_quick`: the benchmark heeds `Options.quick`."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--output", choices=("table", "json"), default="table")
     parser.add_argument("--rounds", type=int, metavar="N", help="rounds of each comparison (odd; at least 3)")
+    if has_quick:
+        parser.add_argument("--quick", action="store_true", help="only try whether everything runs; seconds")
     args = parser.parse_args()
     if args.rounds is not None and args.rounds < 3:
         parser.error("--rounds must be 3 or more: a median of less says nothing")
     about = machine()
-    tables = asyncio.run(_run(benchmark, Options(args.rounds)))
+    tables = asyncio.run(_run(benchmark, Options(args.rounds, has_quick and args.quick)))
     if args.output == "json":
         print(document(tables, about))
         return

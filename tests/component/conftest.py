@@ -8,7 +8,6 @@ import pytest
 
 from perdure.component import allocator as allocation
 from perdure.component.engine import Engine
-from perdure.component.steps import Steps
 
 
 @pytest.fixture
@@ -19,16 +18,6 @@ def engine() -> Iterator[Engine]:
 
 @pytest.fixture(params=["prompt", "slow"])
 def allocator(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Slow: every allocation is taken for one that needs more than its slices, and for some turns of the loop more,
-    so all lowering starts anew."""
-    if request.param != "slow":
-        return
-    answered = allocation.Allocator._still_allocating
-
-    def later(self: allocation.Allocator, future: int) -> Steps[int]:
-        yield
-        yield
-        return (yield from answered(self, future))
-
-    monkeypatch.setattr(allocation, "PATIENCE", 0)
-    monkeypatch.setattr(allocation.Allocator, "_still_allocating", later)
+    """Slow: every allocation by an entry of its own is taken for one that needs more than its slice."""
+    if request.param == "slow":
+        monkeypatch.setattr(allocation.Allocator, "_prompt", lambda self, future: False)

@@ -395,5 +395,5 @@ async def test_a_type_that_unfolds_without_end_is_refused(engine: Engine) -> Non
 
 
 async def test_an_import_that_nothing_is_given_for_is_malformed(engine: Engine) -> None:
-    with pytest.raises(ComponentError, match="for the import 'f'"):
+    with pytest.raises(ComponentError, match="missing import named `f`"):
         await load(engine, '(component (component $c (import "f" (func))) (instance (instantiate $c)))')

@@ -25,7 +25,6 @@ from support.generated.compare import echo_of_ours, echo_of_theirs, expected, wi
 from support.generated.misfits import spoiled
 from support.generated.ours import OurComponent
 from support.generated.source import Drawn
-from support.generated.stock import tagged_variants
 from support.generated.values import canonical, signature, value, value_type
 from support.generated.wild import wild_component
 
@@ -34,7 +33,7 @@ SETTINGS = settings(deadline=None, suppress_health_check=list(HealthCheck), max_
 
 @pytest.fixture(scope="module")
 def engine() -> Iterator[Engine]:
-    with Engine() as made, tagged_variants():
+    with Engine() as made:
         yield made
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import wasmtime
 from wasmtime import wat2wasm
 
 from perdure.cli.main import main
@@ -149,6 +150,18 @@ def test_what_is_not_valid_has_no_world(capsys: pytest.CaptureFixture[str], tmp_
     assert found["wit"] is None and found["world"] is None
     code, out = inspected(capsys, path)
     assert code == 1 and "world root" not in out and "type mismatch" in out
+
+
+def test_nothing_is_compiled(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compiled = []
+    monkeypatch.setattr(wasmtime.Module, "__init__", lambda *_args: compiled.append(1))
+    assert document(capsys, EXAMPLE)[0] == 0
+    never_made = component(tmp_path, "(component (component (core module (func (drop)))))")
+    code, found = document(capsys, never_made)
+    assert code == 1 and found["reasons"][0]["feature"] == "invalid" and "type mismatch" in found["problem"]
+    assert compiled == []
 
 
 def test_much_memory_at_the_start_is_noted(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

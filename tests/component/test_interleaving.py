@@ -9,7 +9,6 @@ import pytest
 
 from perdure.component import allocator
 from perdure.component.engine import Engine
-from perdure.component.steps import Steps
 from support.components import Running, run
 
 # Each level adds to the text before, between and after its calls of the next level, which has another encoding.
@@ -79,19 +78,12 @@ class Notes:
 def erratic(monkeypatch: pytest.MonkeyPatch) -> None:
     """The guest's allocator answers at once or after some turns of the loop, as chance has it."""
     chance = random.Random(7)
-    answered = allocator.Allocator._still_allocating
+    answered = allocator.Allocator._prompt
 
-    def later(self: allocator.Allocator, future: int) -> Steps[int]:
-        for _ in range(chance.randrange(3)):
-            yield
-        return (yield from answered(self, future))
+    def at_random(self: allocator.Allocator, future: int) -> bool:
+        return chance.random() < 0.5 and answered(self, future)
 
-    class Patience:
-        def __index__(self) -> int:
-            return chance.randrange(2)
-
-    monkeypatch.setattr(allocator, "PATIENCE", Patience())
-    monkeypatch.setattr(allocator.Allocator, "_still_allocating", later)
+    monkeypatch.setattr(allocator.Allocator, "_prompt", at_random)
 
 
 async def start(engine: Engine, notes: Notes) -> Running:

@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 
 import pytest
+import wasmtime
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -21,7 +22,7 @@ from perdure.component.wit_json import args_from_json, to_json
 from perdure.errors import TypeMismatch
 from perdure.wasi.resolver import WasiResolver
 from support.guests import COMPILED, guest
-from support.stock import StockGuest
+from support.stock import StockComponent
 from support.values import exact, values_of
 
 INTERFACE = "perdure:values/echo"
@@ -60,8 +61,8 @@ def values() -> Iterator[Guest]:
 
 
 @pytest.fixture(scope="module")
-def stock() -> StockGuest:
-    return StockGuest(guest("values"))
+def stock() -> StockComponent:
+    return StockComponent(wasmtime.Engine(), guest("values").read_bytes(), {}, wasi=True)
 
 
 def arguments(func: ExportedFunc) -> st.SearchStrategy[tuple[object, ...]]:
@@ -88,13 +89,15 @@ def test_values_come_back_as_they_went(values: Guest, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
-def test_wasmtime_itself_says_the_same(values: Guest, stock: StockGuest, name: str) -> None:
+def test_wasmtime_itself_says_the_same(values: Guest, stock: StockComponent, name: str) -> None:
     func = values.functions[name]
 
     @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
     @given(arguments(func))
     def check(args: tuple[object, ...]) -> None:
-        assert exact(values.call(name, args)) == exact(stock.call(INTERFACE, name, func.type, args))
+        params = tuple(kind for _, kind in func.type.params)
+        said = stock.call(name, params, func.type.result, args, interface=INTERFACE)
+        assert exact(values.call(name, args)) == exact(said)
 
     check()
 

@@ -92,6 +92,14 @@ _HAND = (
       (core type (module (type (func)) (import "a" "b" (tag (type 0))) (export "c" (global (ref func)))))
       (core type (func (param (ref null extern)) (result i32)))
       (import "f" (func async (param "a" u8))) (type (stream u8)) (type (future)))""",
+    # A core module's imports in groups.
+    """(component
+      (core module $a (memory (export "m") 1) (func (export "f")) (func (export "g")))
+      (core instance $a (instantiate $a))
+      (core module $b (import "a" (item "f") (item "g") (func)))
+      (core instance (instantiate $b (with "a" (instance $a))))
+      (core module $c (import "a" (item "m" (memory 1)) (item "f" (func))))
+      (core instance (instantiate $c (with "a" (instance $a)))))""",
     # An interface of every kind of type.
     """(component
       (import "x:y/types" (instance

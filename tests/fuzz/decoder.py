@@ -1,22 +1,26 @@
 """Decoder, linker and everything that a component passes on its way to an instance, fed with spoiled components.
 
-What may happen: a `ComponentError`, or a plan; the same where it is only to be described. A sample of the plans is shown to wasmtime's validator; what is valid
-must load, bind (or be refused by name), and start (or trap). A sample of the refusals is shown to it as well: a valid
-component may be called unsupported, never malformed.
+What may happen: a `ComponentError`, or a plan; the same where it is only to be described. A loaded component has been
+through the validator before; here the decoder gets everything. A sample of the plans is loaded: what is valid must load,
+bind (or be refused by name), and start (or trap). A sample of the refusals is validated as well: a valid component may be
+called unsupported, never malformed.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sys
 
 import wasmtime
 from wasmtime.component import Component as StockComponent
 
+from fuzz.binary import HEADER, section
 from fuzz.bombs import bomb
+from fuzz.command import main
 from fuzz.corpus import corpus
 from fuzz.grammar import component_of
-from fuzz.harness import Fuzzer, Unexpected, main
+from fuzz.harness import Fuzzer, Unexpected
 from fuzz.mutations import Material, mutate
 from perdure.component.about import about_component
 from perdure.component.component import Component
@@ -27,6 +31,7 @@ from perdure.component.host import HostFunction, HostResource, HostTrap
 from perdure.component.instance import InstanceLimits
 from perdure.component.link import link
 from perdure.component.types import FuncType
+from perdure.component.validator import validate
 from perdure.component.wit_world import format_world
 from perdure.errors import ComponentError, ComponentUnsupported, GuestTrapped, InvocationTimeout
 from support.generated.source import Seeded, one_in
@@ -52,6 +57,7 @@ class DecoderFuzzer(Fuzzer):
     """`address_space_mb` bounds what a case can allocate."""
 
     name = "decoder"
+    accepted = ("planned", "valid, started", "valid, trapped at its start")
     address_space_mb = 8 << 10
 
     def __init__(self) -> None:
@@ -67,7 +73,7 @@ class DecoderFuzzer(Fuzzer):
         self._runner.close()
 
     def data(self, number: int, source: Seeded) -> bytes:
-        if one_in(source, 50):
+        if one_in(source, 200):
             return bomb(source)
         if one_in(source, 4):
             return component_of(source)
@@ -78,7 +84,7 @@ class DecoderFuzzer(Fuzzer):
         return (self._outcome(data, source),)
 
     def _outcome(self, data: bytes, source: Seeded) -> str:
-        if one_in(source, 4):
+        if one_in(source, 8):
             self._read(data)
         try:
             for module in link(decode_component(data)).modules:
@@ -86,8 +92,10 @@ class DecoderFuzzer(Fuzzer):
         except ComponentUnsupported:
             return "unsupported"
         except ComponentError as error:
-            if one_in(source, 50) and self._is_valid(data):
-                raise Unexpected(f"a valid component is called malformed: {error}") from error
+            if one_in(source, 50):
+                self._validate(data)
+                if self._is_valid(data):
+                    raise Unexpected(f"a valid component is called malformed: {error}") from error
             return "refused"
         return self._runner.run(self._load(data)) if one_in(source, 8) else "planned"
 
@@ -99,9 +107,15 @@ class DecoderFuzzer(Fuzzer):
             return
         format_world(about.world)
 
+    def _validate(self, data: bytes) -> None:
+        """What loading does before it decodes: nothing, or a `ComponentError`."""
+        with contextlib.suppress(ComponentError):
+            validate(data)
+
     def _is_valid(self, data: bytes) -> bool:
+        """In full, within a component that does not instantiate it (docs/adr/0006)."""
         try:
-            StockComponent(self._validator, data)
+            StockComponent(self._validator, HEADER + section(4, data))
         except wasmtime.WasmtimeError:
             return False
         return True

@@ -12,11 +12,11 @@ import sys
 import wasmtime
 from wasmtime import wat2wasm
 
-from fuzz.harness import Fuzzer, Unexpected, main
+from fuzz.command import main
+from fuzz.harness import Fuzzer, Unexpected
 from perdure.component.engine import Engine
 from support.generated.compare import TRAPPED, echo_of_ours, echo_of_theirs, expected, wild_of_ours, wild_of_theirs
 from support.generated.source import Seeded, pick
-from support.generated.stock import tagged_variants
 from support.generated.values import signature, value
 from support.generated.wat import ENCODINGS, echo_component
 from support.generated.wild import wild_component
@@ -26,6 +26,8 @@ class DifferentialFuzzer(Fuzzer):
     """Each case compiles two components under both runtimes."""
 
     name = "differential"
+    unit = "comparisons"
+    accepted = ("echo", "wild value")
 
     def __init__(self) -> None:
         self._runner = asyncio.Runner()
@@ -43,18 +45,17 @@ class DifferentialFuzzer(Fuzzer):
         calls = [tuple(value(source, kind) for kind in params) for _ in range(3)]
         binary = bytes(wat2wasm(echo_component(params, encoding)))
         suspends = source.integer(0, 1) == 1
-        with tagged_variants():
-            ours = self._runner.run(echo_of_ours(self._engine, binary, params, calls, suspends=suspends))
-            theirs = echo_of_theirs(self._stock, binary, params, calls)
-            if ours[:2] != (expected(params, calls),) * 2 or ours[:2] != theirs[:2]:
-                raise Unexpected(f"{params}: {calls} became {ours[:2]}, under wasmtime {theirs[:2]}")
-            if encoding == "utf8" and ours[2] != theirs[2]:
-                raise Unexpected(f"{params}: {calls} left other bytes in guest memory than under wasmtime")
-            binary = bytes(wat2wasm(wild_component(source, params, encoding, pick(source, (5, 12, 40)))))
-            wild = self._runner.run(wild_of_ours(self._engine, binary, params))
-            found = wild_of_theirs(self._stock, binary, params)
-            if wild != found:
-                raise Unexpected(f"{params}: {wild}, under wasmtime {found}")
+        ours = self._runner.run(echo_of_ours(self._engine, binary, params, calls, suspends=suspends))
+        theirs = echo_of_theirs(self._stock, binary, params, calls)
+        if ours[:2] != (expected(params, calls),) * 2 or ours[:2] != theirs[:2]:
+            raise Unexpected(f"{params}: {calls} became {ours[:2]}, under wasmtime {theirs[:2]}")
+        if encoding == "utf8" and ours[2] != theirs[2]:
+            raise Unexpected(f"{params}: {calls} left other bytes in guest memory than under wasmtime")
+        binary = bytes(wat2wasm(wild_component(source, params, encoding, pick(source, (5, 12, 40)))))
+        wild = self._runner.run(wild_of_ours(self._engine, binary, params))
+        found = wild_of_theirs(self._stock, binary, params)
+        if wild != found:
+            raise Unexpected(f"{params}: {wild}, under wasmtime {found}")
         return ("echo", *("trap" if one == TRAPPED else "wild value" for one in wild))
 
 

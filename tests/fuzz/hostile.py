@@ -14,7 +14,8 @@ from collections.abc import Callable, Coroutine
 
 from wasmtime import wat2wasm
 
-from fuzz.harness import Fuzzer, Unexpected, main
+from fuzz.command import main
+from fuzz.harness import Fuzzer, Unexpected
 from fuzz.hostile_guest import EXPORTS, hostile_component
 from perdure.component.component import BoundComponent, Component
 from perdure.component.engine import Engine, EngineConfig
@@ -96,6 +97,8 @@ class HostileFuzzer(Fuzzer):
     """`GUESTS` guests, each compiled when it is first needed."""
 
     name = "hostile"
+    unit = "calls and starts that ended"
+    accepted = ("value",)
     slow = 4.0
     swell_mb = 300.0
     address_space_mb = 12 << 10

@@ -42,7 +42,8 @@ class RedisServer:
         assert program is not None, "redis-server is not installed: run .ci/install-test-tools"
         self.process = subprocess.Popen(
             [program, "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.directory), "--save", "",
-             "--appendonly", "yes", "--appendfsync", "always", "--loglevel", "warning", *self.options],
+             "--appendonly", "yes", "--appendfsync", "always", "--repl-diskless-sync-delay", "0",
+             "--loglevel", "warning", *self.options],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )  # fmt: skip

@@ -1,22 +1,18 @@
-"""wasmtime's own component API as a second opinion on what a guest was given and gave back.
-
-It has other Python values than `perdure.component.types`: records are objects with attributes, flags are sets, and a
-case of a variant, option or result is its bare payload wherever the payload's class alone tells the case.
-"""
+"""wasmtime's own component runtime, as an oracle: the same component, the same values, what comes out of it."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 
 import wasmtime
 from wasmtime import component as stock
+from wasmtime.component import _types as stock_types
 
 from perdure.component.types import (
     EnumType,
     Err,
     FlagsType,
-    FuncType,
     ListType,
     Ok,
     OptionType,
@@ -30,150 +26,136 @@ from perdure.component.types import (
     VariantType,
 )
 
-_SCALARS = {"bool": bool, "f32": float, "f64": float, "char": str, "string": str}
-_SumType = OptionType | ResultType | VariantType
+HostFunction = tuple[tuple[ValueType, ...], ValueType | None, Callable[..., object]]
+"""Types of the parameters, type of the result, and what is called with values of ours."""
 
 
-class StockGuest:
-    """An instance of a component that imports WASI only."""
+@contextmanager
+def _tagged_variants() -> Iterator[None]:
+    """Every variant, option and result as a tagged `Variant`.
 
-    def __init__(self, path: Path) -> None:
-        engine = wasmtime.Engine()
+    As it ships, the binding drops the tag where it thinks that the payload's Python type tells the cases apart; it
+    takes True for an integer, and cannot tell `none` from `some(none)`.
+    """
+    original = stock_types.VariantLikeType._tagged
+    stock_types.VariantLikeType._tagged = lambda self: True  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        stock_types.VariantLikeType._tagged = original  # type: ignore[method-assign]
+
+
+class StockComponent:
+    """An instance under wasmtime's own component runtime. `host` functions and `call` take and give our values.
+
+    `wasi`: it imports WASI, with nothing behind it.
+    """
+
+    def __init__(
+        self, engine: wasmtime.Engine, data: bytes, host: Mapping[str, HostFunction], *, wasi: bool = False
+    ) -> None:
         self._store = wasmtime.Store(engine)
-        self._store.set_wasi(wasmtime.WasiConfig())
+        component = stock.Component(engine, data)
         with stock.Linker(engine) as linker:
-            linker.add_wasip2()
-            self._instance = linker.instantiate(self._store, stock.Component(engine, path.read_bytes()))
+            if wasi:
+                self._store.set_wasi(wasmtime.WasiConfig())
+                linker.add_wasip2()
+            with linker.root() as root:
+                for name, function in host.items():
+                    root.add_func(name, _host(*function))
+            self._instance = linker.instantiate(self._store, component)
 
-    def call(self, interface: str, name: str, kind: FuncType, args: Sequence[object]) -> object:
-        """Takes and gives values of `perdure.component.types`."""
-        index = self._instance.get_export_index(
-            self._store, name, self._instance.get_export_index(self._store, interface)
-        )
+    def call(
+        self,
+        name: str,
+        params: tuple[ValueType, ...],
+        result: ValueType | None,
+        args: tuple[object, ...],
+        *,
+        interface: str | None = None,
+    ) -> object:
+        """Call an export, of an exported interface where one is named. A trap is wasmtime's own exception."""
+        within = None if interface is None else self._instance.get_export_index(self._store, interface)
+        index = self._instance.get_export_index(self._store, name, within)
         assert index is not None, f"{interface} has no {name}"
-        func = self._instance.get_func(self._store, index)
-        assert func is not None and kind.result is not None
-        given = [_to_stock(t, value) for (_, t), value in zip(kind.params, args, strict=True)]
-        return _from_stock(kind.result, func(self._store, *given))
+        function = self._instance.get_func(self._store, index)
+        assert function is not None, name
+        with _tagged_variants():
+            returned = function(self._store, *(_to_stock(kind, arg) for kind, arg in zip(params, args, strict=True)))
+        function.post_return(self._store)
+        return None if result is None else _from_stock(result, returned)
 
 
-def _cases(t: _SumType) -> tuple[tuple[str, ValueType | None], ...]:
+def _host(
+    params: tuple[ValueType, ...], result: ValueType | None, function: Callable[..., object]
+) -> Callable[..., object]:
+    def called(_store: object, *args: object) -> object:
+        returned = function(*(_from_stock(kind, arg) for kind, arg in zip(params, args, strict=True)))
+        return None if result is None else _to_stock(result, returned)
+
+    return called
+
+
+def _to_stock(t: ValueType, v: object) -> object:
     match t:
-        case OptionType(some):
-            return (("none", None), ("some", some))
-        case ResultType(ok, err):
-            return (("ok", ok), ("err", err))
-        case VariantType(cases):
-            return cases
-
-
-def _classes(t: ValueType | None) -> set[type]:
-    """The classes that values of a type may have there."""
-    match t:
-        case None:
-            return {object}
-        case PrimType(name):
-            return {_SCALARS.get(name, int)}
+        case ListType(PrimType("u8")) | PrimType() | EnumType():
+            return v
         case ListType(element):
-            return {bytes if element == PrimType("u8") else list}
-        case RecordType():
-            return {stock.Record}
-        case TupleType():
-            return {tuple}
-        case EnumType():
-            return {str}
-        case FlagsType():
-            return {set}
-        case OptionType() | ResultType() | VariantType():
-            return {stock.Variant} if _tagged(t) else set().union(*(_classes(kind) for _, kind in _cases(t)))
-    raise AssertionError(f"handles are not values: {t}")
-
-
-def _tagged(t: _SumType) -> bool:
-    classes = [_classes(kind) for _, kind in _cases(t)]
-    return sum(map(len, classes)) != len(set().union(*classes))
-
-
-def _to_stock(t: ValueType, value: object) -> object:
-    match t:
-        case ListType(element) if isinstance(value, list):
-            return [_to_stock(element, item) for item in value]
+            assert isinstance(v, list)
+            return [_to_stock(element, item) for item in v]
         case TupleType(items):
-            assert isinstance(value, tuple)
-            return tuple(_to_stock(kind, item) for kind, item in zip(items, value, strict=True))
+            assert isinstance(v, tuple)
+            return tuple(_to_stock(kind, item) for kind, item in zip(items, v, strict=True))
         case RecordType(fields):
-            assert isinstance(value, dict)
-            made = stock.Record()
+            assert isinstance(v, dict)
+            record = stock.Record()
             for name, kind in fields:
-                setattr(made, name, _to_stock(kind, value[name]))
-            return made
+                setattr(record, name, _to_stock(kind, v[name]))
+            return record
         case FlagsType():
-            assert isinstance(value, frozenset)
-            return set(value)
-        case OptionType() | ResultType() | VariantType():
-            name, payload = _opened(t, value)
-            kind = dict(_cases(t))[name]
-            given = None if kind is None else _to_stock(kind, payload)
-            return stock.Variant(name, given) if _tagged(t) else given
-        case _:
-            return value
+            assert isinstance(v, frozenset)
+            return set(v)
+        case OptionType(some):
+            if v is None:
+                return stock.Variant("none")
+            return stock.Variant("some", _to_stock(some, v.value if isinstance(v, Some) else v))
+        case ResultType(ok, err):
+            assert isinstance(v, Ok | Err)
+            name, side = ("ok", ok) if isinstance(v, Ok) else ("err", err)
+            return stock.Variant(name, None if side is None else _to_stock(side, v.value))
+        case VariantType(cases):
+            assert isinstance(v, Variant)
+            payload = dict(cases)[v.case]
+            return stock.Variant(v.case, None if payload is None else _to_stock(payload, v.value))
+    raise AssertionError(t)
 
 
-def _opened(t: _SumType, value: object) -> tuple[str, object]:
-    """(case, payload) of one of our values."""
-    match value:
-        case Variant(name, payload):
-            return name, payload
-        case Ok(payload):
-            return "ok", payload
-        case Err(payload):
-            return "err", payload
-        case None:
-            return "none", None
-        case Some(payload) if isinstance(t, OptionType) and isinstance(t.some, OptionType):
-            return "some", payload
-        case _:
-            return "some", value
-
-
-def _from_stock(t: ValueType, value: object) -> object:
+def _from_stock(t: ValueType, v: object) -> object:
     match t:
-        case ListType(element) if isinstance(value, list):
-            return [_from_stock(element, item) for item in value]
+        case ListType(PrimType("u8")) | PrimType() | EnumType():
+            return v
+        case ListType(element):
+            assert isinstance(v, list)
+            return [_from_stock(element, item) for item in v]
         case TupleType(items):
-            assert isinstance(value, tuple)
-            return tuple(_from_stock(kind, item) for kind, item in zip(items, value, strict=True))
+            assert isinstance(v, tuple)
+            return tuple(_from_stock(kind, item) for kind, item in zip(items, v, strict=True))
         case RecordType(fields):
-            return {name: _from_stock(kind, getattr(value, name)) for name, kind in fields}
+            return {name: _from_stock(kind, getattr(v, name)) for name, kind in fields}
         case FlagsType():
-            assert isinstance(value, set)
-            return frozenset(value)
-        case OptionType() | ResultType() | VariantType():
-            return _closed(t, *_told(t, value))
-        case _:
-            return value
-
-
-def _told(t: _SumType, value: object) -> tuple[str, object]:
-    """(case, payload) of one of theirs."""
-    cases = _cases(t)
-    if _tagged(t):
-        assert isinstance(value, stock.Variant)
-        name, payload = value.tag, value.payload
-    else:
-        found = (
-            n for n, kind in cases if (value is None) == (kind is None) and isinstance(value, tuple(_classes(kind)))
-        )
-        name, payload = next(found), value
-    kind = dict(cases)[name]
-    return name, None if kind is None else _from_stock(kind, payload)
-
-
-def _closed(t: _SumType, name: str, payload: object) -> object:
+            assert isinstance(v, set)
+            return frozenset(v)
+    assert isinstance(v, stock.Variant)
     match t:
         case OptionType(some):
-            return Some(payload) if name == "some" and isinstance(some, OptionType) else payload
-        case ResultType():
-            return Ok(payload) if name == "ok" else Err(payload)
-        case VariantType():
-            return Variant(name, payload)
+            if v.tag == "none":
+                return None
+            inner = _from_stock(some, v.payload)
+            return Some(inner) if isinstance(some, OptionType) else inner
+        case ResultType(ok, err):
+            side = ok if v.tag == "ok" else err
+            return (Ok if v.tag == "ok" else Err)(None if side is None else _from_stock(side, v.payload))
+        case VariantType(cases):
+            payload = dict(cases)[v.tag]
+            return Variant(v.tag, None if payload is None else _from_stock(payload, v.payload))
+    raise AssertionError(t)

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 import dataclasses
 import json
-import sys
 from pathlib import Path
 
 from perdure.component.about import About, about_component
@@ -20,8 +18,6 @@ from perdure.errors import ComponentError
 from perdure.host.app import guest_interfaces
 from perdure.keyvalue.generations import generations
 from perdure.manifests.worker import Limits
-
-_SLOW = 1 << 20
 
 _EPILOG = """\
 examples:
@@ -66,9 +62,8 @@ def run(args: argparse.Namespace) -> int:
     except OSError as error:
         raise ComponentError(f"{args.file} cannot be read: {error.strerror}") from error
     about = about_component(data)
-    if len(data) > _SLOW:
-        print(f"compiling {len(data):,} bytes to see whether it can run", file=sys.stderr, flush=True)
-    found = asyncio.run(_support(about, data))
+    with Engine() as engine:
+        found = support(about, data, engine, guest_interfaces())
     if args.codegen is not None and found.runs:
         _print_codegen(about, args.codegen or None, args.output)
     elif args.output == "json":
@@ -78,11 +73,6 @@ def run(args: argparse.Namespace) -> int:
             print("\n".join(map(_printable, format_world(about.world).split("\n"))), end="\n\n")
         print("\n".join(_summary(about, found)))
     return 0 if found.runs else 1
-
-
-async def _support(about: About, data: bytes) -> Support:
-    with Engine() as engine:
-        return await support(about, data, engine, guest_interfaces())
 
 
 def _document(about: About, found: Support) -> dict[str, Json]:

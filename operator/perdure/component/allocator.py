@@ -1,7 +1,7 @@
-"""The guest's allocator (`realloc` of the canonical options) as lowering calls it.
+"""Lowering by entries of their own into the guest's allocator (`realloc` of the canonical options).
 
-Nearly always it answers at once. One that does not, after `PATIENCE` slices, cuts the lowering short (`Unfinished`);
-then it runs on while others do. So does the last of many that together took as long. It may not call out meanwhile.
+So it is done outside the guest's own call: for an export's arguments, and for what one component hands another. (A
+host function's result is lowered within the guest's call: `crossing.py`.) The allocator may not call out meanwhile.
 """
 
 from __future__ import annotations
@@ -10,59 +10,75 @@ from typing import TYPE_CHECKING
 
 from perdure.component import capi, fiber
 from perdure.component.entry import Arrays
-from perdure.component.steps import Steps, Unfinished
+from perdure.component.steps import Steps
 from perdure.component.traps import AbiTrap
 
 if TYPE_CHECKING:
-    from perdure.component.context import Reallocate
+    from perdure.component.canonical.lower import Lowering
     from perdure.component.instance import Instance
 
-PATIENCE = 4
-"""Slices that the guest's allocator gets before the event loop does."""
 _TURN = 4
 """Slices after which a call's many allocations together let the event loop turn."""
+_A_TURN = 0
+"""In the place of a future: nothing but a turn of the event loop is wanted."""
 
 
 class Allocator:
     """All allocators of one instance; one of them at a time runs."""
 
-    __slots__ = ("_arrays", "_instance")
+    __slots__ = ("_arrays", "_instance", "_pointer")
 
     def __init__(self, instance: Instance) -> None:
         self._instance = instance
         self._arrays = Arrays()
+        self._pointer = 0
 
-    def of(self, core: int) -> Reallocate:
-        """The one whose core function's handle is at `core`."""
-        return lambda old, old_size, alignment, size: self._reallocate(core, old, old_size, alignment, size)
+    def lower(self, core: int, lowering: Lowering) -> Steps[None] | None:
+        """Run `lowering` with the `realloc` whose handle is at `core` (0: there is none). None: it is done; else the
+        steps that are left."""
+        try:
+            left = self._advance(core, lowering, next(lowering))
+        except StopIteration:
+            return None
+        return None if left is None else self._rest(core, lowering, left)
 
-    def _reallocate(self, core: int, old: int, old_size: int, alignment: int, size: int) -> int:
+    def _advance(self, core: int, lowering: Lowering, request: tuple[int, int, int, int]) -> int | None:
+        """As far as the guest answers within its slice. None: to the end; else what is waited for."""
         arrays, instance = self._arrays, self._instance
-        arrays.write_reallocation(old, old_size, alignment, size)
-        instance.may_leave = False
-        future = capi.call_async(instance.context, core, arrays.args, 4, arrays.results, 1, arrays.trap, arrays.error)
-        for _ in range(PATIENCE):
-            if fiber.poll(instance.engine, instance, future):
+        if not core:
+            raise AbiTrap("the component gives no realloc for a value that needs memory")
+        try:
+            while True:
+                arrays.write_reallocation(*request)
+                instance.may_leave = False
+                future: int = capi.call_async(
+                    instance.context, core, arrays.args, 4, arrays.results, 1, arrays.trap, arrays.error
+                )
+                if not self._prompt(future):
+                    return future
                 capi.future_delete(future)
                 instance.may_leave = True
                 instance.check(arrays)
-                pointer = arrays.read_i32()
+                self._pointer = arrays.read_i32()
                 if instance.engine.slices > _TURN:
-                    raise Unfinished(_after_a_turn(pointer))
-                return pointer
-        raise Unfinished(self._still_allocating(future))
+                    return _A_TURN
+                request = lowering.send(self._pointer)
+        except StopIteration:
+            return None
 
-    def _still_allocating(self, future: int) -> Steps[int]:
-        yield from self._instance.finish(future, self._arrays)
-        self._instance.may_leave = True
-        return self._arrays.read_i32()
+    def _prompt(self, future: int) -> bool:
+        return fiber.poll(self._instance.engine, self._instance, future)
 
-
-def _after_a_turn(pointer: int) -> Steps[int]:
-    yield
-    return pointer
-
-
-def no_realloc(old: int, old_size: int, alignment: int, size: int) -> int:
-    """Of canonical options without one."""
-    raise AbiTrap("the component gives no realloc for a value that needs memory")
+    def _rest(self, core: int, lowering: Lowering, left: int | None) -> Steps[None]:
+        while left is not None:
+            if left == _A_TURN:
+                yield
+            else:
+                yield from self._instance.finish(left, self._arrays)
+                self._instance.may_leave = True
+                self._pointer = self._arrays.read_i32()
+            try:
+                request = lowering.send(self._pointer)
+            except StopIteration:
+                return
+            left = self._advance(core, lowering, request)

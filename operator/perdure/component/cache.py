@@ -26,12 +26,16 @@ class CompiledCache:
         if self._directory is not None:
             self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
 
+    def holds(self, key: str) -> bool:
+        """Whether compiled modules were kept, so that what they were made of has been validated. They may be gone."""
+        return self._directory is not None and self._marker(key).exists()
+
     def load(self, engine: wasmtime.Engine, key: str, count: int) -> list[wasmtime.Module] | None:
         """The compiled modules of a component, or None when they are not all there."""
         if self._directory is None:
             return None
         paths = [self._path(key, number) for number in range(count)]
-        if not (self._marker(key).exists() and all(path.exists() for path in paths)):
+        if not (self.holds(key) and all(path.exists() for path in paths)):
             return None
         try:
             modules = [wasmtime.Module.deserialize_file(engine, str(path)) for path in paths]

@@ -2,7 +2,7 @@
 
 wasmtime's own Python classes are used for engines, modules and stores; calls, memories and host functions go
 through here because the classes cost several microseconds each. Signatures: wasmtime's C headers
-(`wasmtime/func.h`, `async.h`, `linker.h`, `memory.h`, `global.h`, `table.h`).
+(`wasmtime/config.h`, `func.h`, `async.h`, `linker.h`, `memory.h`, `global.h`, `table.h`).
 
 `RAW` is a view of this process's whole address space. It removes all protection, so only `memory.Memory.at`
 and this package's own buffers may produce addresses for it.
@@ -22,6 +22,7 @@ RAW = memoryview((ctypes.c_ubyte * (2**47)).from_address(0)).cast("B")
 
 VAL_SIZE: int = ctypes.sizeof(_bindings.wasmtime_val_t)
 VAL_OF: int = _bindings.wasmtime_val_t.of.offset
+RAW_SIZE: int = ctypes.sizeof(_bindings.wasmtime_val_raw_t)
 EXTERN_SIZE: int = ctypes.sizeof(_ffi.wasmtime_extern_t)
 EXTERN_OF: int = _ffi.wasmtime_extern_t.of.offset
 INSTANCE_SIZE: int = ctypes.sizeof(_ffi.wasmtime_instance_t)
@@ -41,6 +42,7 @@ def _function(name: str, result: Any, *params: Any) -> Callable[..., Any]:
 
 
 P = c_void_p
+compact_imports = _function("wasmtime_config_wasm_compact_imports_set", None, P, c_bool)
 call_async = _function("wasmtime_func_call_async", P, P, P, P, c_size_t, P, c_size_t, P, P)
 future_poll = _function("wasmtime_call_future_poll", c_bool, P)
 future_delete = _function("wasmtime_call_future_delete", None, P)
@@ -62,6 +64,10 @@ trap_new = _function("wasmtime_trap_new", P, c_char_p, c_size_t)
 # The header declares an error as the result of this one, but nothing is returned: the value must not be read.
 epoch_yield = _function("wasmtime_context_epoch_deadline_async_yield_and_update", None, P, c_uint64)
 
+UncheckedCallback = ctypes.CFUNCTYPE(P, P, P, P, c_size_t)
+linker_define_unchecked = _function(
+    "wasmtime_linker_define_func_unchecked", P, P, c_char_p, c_size_t, c_char_p, c_size_t, P, UncheckedCallback, P, P
+)
 AsyncCallback = ctypes.CFUNCTYPE(None, P, P, P, c_size_t, P, c_size_t, P, P)
 Continuation = ctypes.CFUNCTYPE(c_bool, P)
 linker_define_async = _function(

@@ -1,10 +1,11 @@
-"""What generated code sees of an instance: memory, handles and strings of one set of canonical options."""
+"""What generated code sees of an instance: memory, handles and strings of one set of canonical options
+(`CanonicalABI.md`, "Lifting and Lowering Context")."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Generator
 
-from perdure.component.canonical.strings import GuestString, allocations, encode, layout_of
+from perdure.component.canonical.strings import GuestString, allocations, layout_of
 from perdure.component.capi import RAW
 from perdure.component.handles import BorrowScope, GuestResource, Handle, HandleTable
 from perdure.component.memory import Memory
@@ -12,27 +13,18 @@ from perdure.component.plan import StringEncoding
 from perdure.component.traps import AbiTrap
 from perdure.component.types import ResourceType
 
-Reallocate = Callable[[int, int, int, int], int]
-"""`realloc(old, old size, alignment, new size)` of the guest. Raises `steps.Unfinished` when it needs more time."""
-
 
 class CallContext:
-    """One per (component instance, canonical options) and use of them in an instance.
-
-    Lowering may be cut short by `Unfinished` and then starts anew, so it must come to the same steps every time:
-    `record` has what each step of the present attempt gave, `replay` (last first) what it gave in the attempt before.
-    """
+    """One per (component instance, canonical options) and use of them in an instance."""
 
     __slots__ = (
-        "_reallocate",
         "_utf8",
         "component_instance",
         "encoding",
         "home",
         "lent",
         "mem",
-        "record",
-        "replay",
+        "realloc",
         "scope",
         "table",
         "transcodes",
@@ -45,12 +37,12 @@ class CallContext:
         encoding: StringEncoding,
         table: HandleTable,
         mem: Memory,
-        reallocate: Reallocate,
+        realloc: int,
         *,
         transcodes: bool = False,
     ) -> None:
-        """`home`: the running component; guest-defined resources of another one are refused. `transcodes`: strings
-        that are lifted go to a component with another encoding."""
+        """`home`: the running component; guest-defined resources of another one are refused. `realloc`: the address
+        of its handle, or 0. `transcodes`: strings that are lifted go to a component with another encoding."""
         self.home = home
         self.component_instance = component_instance
         self.encoding = encoding
@@ -59,39 +51,17 @@ class CallContext:
         self.transcodes = transcodes
         self.scope = BorrowScope()
         self.lent: list[Handle] = []
-        self.record: list[int] = []
-        self.replay: list[int] = []
-        self._reallocate = reallocate
+        self.realloc = realloc
         self._utf8 = encoding == "utf8" and not transcodes
-
-    # --- memory
-
-    def realloc(self, alignment: int, size: int) -> int:
-        """New guest memory from the guest's own `realloc`, zero-sized requests included. Not trusted: the caller
-        checks the pointer by `mem.at`."""
-        return self.reallocate(0, 0, alignment, size)
-
-    def reallocate(self, old: int, old_size: int, alignment: int, size: int) -> int:
-        if self.replay:
-            pointer = self.replay.pop()
-        else:
-            if size >= 1 << 32:
-                raise ValueError(f"{size} bytes do not fit a 32-bit memory")
-            pointer = self._reallocate(old, old_size, alignment, size)
-        self.record.append(pointer)
-        return pointer
-
-    def rewind(self, pointer: int) -> None:
-        """The step that was `Unfinished` gave `pointer`; the next attempt goes on from there."""
-        self.replay = [pointer, *reversed(self.record)]
 
     # --- strings
 
     def lift_string(self, pointer: int, units: int) -> str:
+        """`load_string_from_range` of "Loading"."""
         if self._utf8:
             start = self.mem.span(pointer, units, 1, 1, 1)
             try:
-                return str(RAW[start : start + units], "utf-8")
+                return RAW[start : start + units].tobytes().decode()
             except UnicodeDecodeError as error:
                 raise AbiTrap(f"a string that is not UTF-8: {error.reason} at byte {error.start}") from None
         count, width, alignment, codec = layout_of(self.encoding, units)
@@ -102,18 +72,9 @@ class CallContext:
             raise AbiTrap(f"a string that is not {codec}: {error.reason} at byte {error.start}") from None
         return GuestString.of(text, self.encoding, units) if self.transcodes else text
 
-    def lower_string(self, text: str) -> tuple[int, int]:
-        """(pointer, code units) of a copy in guest memory."""
-        data, alignment, units = encode(self.encoding, text)
-        if type(text) is GuestString:
-            pointer = self._transcoding_space(text, data, alignment)
-        else:
-            pointer = self.realloc(alignment, len(data))
-        start = self.mem.at(pointer, len(data), alignment)
-        RAW[start : start + len(data)] = data
-        return pointer, units
-
-    def _transcoding_space(self, text: GuestString, data: bytes, alignment: int) -> int:
+    def transcoding_space(
+        self, text: GuestString, data: bytes, alignment: int
+    ) -> Generator[tuple[int, int, int, int], int, int]:
         """Where `data` goes after all the allocations that the ABI prescribes.
 
         The guest's `realloc` keeps what was written so far; here everything is written at the end instead. The last
@@ -122,7 +83,7 @@ class CallContext:
         """
         pointer = old = 0
         for size in allocations(self.encoding, text, data):
-            pointer = self.reallocate(pointer, old, alignment, size)
+            pointer = yield pointer, old, alignment, size
             self.mem.at(pointer, size, alignment)
             old = size
         return pointer
@@ -130,9 +91,11 @@ class CallContext:
     # --- handles
 
     def lift_own(self, index: int, resource: ResourceType) -> object:
+        """`lift_own` of "Loading"."""
         return self._outside(self.table.take_own(index, resource), resource)
 
     def lift_borrow(self, index: int, resource: ResourceType) -> object:
+        """`lift_borrow` of "Loading"; its owner may neither move nor drop the handle until the call is over."""
         handle = self.table.lend(index, resource)
         self.lent.append(handle)
         return self._outside(handle.representation, resource)
@@ -148,27 +111,18 @@ class CallContext:
         self.lent.clear()
 
     def lower_own(self, value: object, resource: ResourceType) -> int:
-        if self.replay:
-            index = self.replay.pop()
-        else:
-            index = self.table.add(Handle(resource, self._inside(value, resource, moves=True)))
-        self.record.append(index)
-        return index
+        """`lower_own` of "Storing"."""
+        return self.table.add(Handle(resource, self._inside(value, resource, moves=True)))
 
     def lower_borrow(self, value: object, resource: ResourceType) -> int:
-        if self.replay:
-            index = self.replay.pop()
-        else:
-            representation = self._inside(value, resource, moves=False)
-            if resource.component_instance == self.component_instance:
-                # The instance that defines a resource gets its representation, not a handle.
-                assert isinstance(representation, int)
-                index = representation
-            else:
-                self.scope.borrowed += 1
-                index = self.table.add(Handle(resource, representation, self.scope))
-        self.record.append(index)
-        return index
+        """`lower_borrow` of "Storing"; the call that gets it must drop it before it returns."""
+        representation = self._inside(value, resource, moves=False)
+        if resource.component_instance == self.component_instance:
+            # The instance that defines a resource gets its representation, not a handle.
+            assert isinstance(representation, int)
+            return representation
+        self.scope.borrowed += 1
+        return self.table.add(Handle(resource, representation, self.scope))
 
     def _outside(self, representation: object, resource: ResourceType) -> object:
         """What a guest-defined resource is outside its component; only the host's own travel as they are."""

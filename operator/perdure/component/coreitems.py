@@ -4,34 +4,30 @@ from __future__ import annotations
 
 import ctypes
 
-import wasmtime
-
 from perdure.component import capi
 from perdure.component.capi import EXTERN_OF, EXTERN_SIZE, INSTANCE_SIZE
-from perdure.component.plan import CanonRef, CoreRef
-from perdure.component.template import Template
+from perdure.component.plan import CoreExport, CoreRef
+from perdure.component.template import CoreStep, Template
 from perdure.component.traps import AbiTrap, guest_trap
 
 
 class CoreItems:
     """Steps of the template are done in order: `begin`, then, when its future is done, `collect`."""
 
-    def __init__(self, template: Template, functions: wasmtime.Linker, context: int) -> None:
+    def __init__(self, template: Template, context: int) -> None:
         self._template = template
-        self._functions = functions
         self._context = context
         self._board = (ctypes.c_ubyte * template.board_size)()
         self._instances = (ctypes.c_ubyte * (INSTANCE_SIZE * len(template.steps)))()
         self._others: dict[CoreRef, ctypes.Array[ctypes.c_ubyte]] = {}
 
-    def begin(self, number: int, trap: int, error: int) -> int:
-        """The future of core instance `number`; it must be polled at once. `trap`, `error`: out-pointers."""
-        step = self._template.steps[number]
-        return step.begin(self._context, ctypes.addressof(self._board), self._instance(number), trap, error)
+    def begin(self, step: CoreStep, trap: int, error: int) -> int:
+        """The future of the step's core instance; it must be polled at once. `trap`, `error`: out-pointers."""
+        return step.begin(self._context, ctypes.addressof(self._board), self._instance(step.instance), trap, error)
 
-    def collect(self, number: int) -> None:
-        """Core instance `number` is there: put on the board what others import of it."""
-        self._template.steps[number].collect(self._context, ctypes.addressof(self._board), self._instance(number))
+    def collect(self, step: CoreStep) -> None:
+        """The step's core instance is there: put on the board what others import of it."""
+        step.collect(self._context, ctypes.addressof(self._board), self._instance(step.instance))
 
     def address(self, ref: CoreRef) -> int:
         """Of the C API's handle of a core function, memory, global or table."""
@@ -53,10 +49,8 @@ class CoreItems:
     def _looked_up(self, ref: CoreRef) -> ctypes.Array[ctypes.c_ubyte]:
         made = (ctypes.c_ubyte * EXTERN_SIZE)()
         at = ctypes.addressof(made)
-        if isinstance(ref, CanonRef):
-            name, linker = b"%d" % ref.index, capi.address(self._functions.ptr())
-            there = capi.linker_get(linker, self._context, b"", 0, name, len(name), at)
-        else:
+        there = False
+        if isinstance(ref, CoreExport):
             name = ref.name.encode()
             there = capi.export_get(self._context, self._instance(ref.instance), name, len(name), at)
         if not there:

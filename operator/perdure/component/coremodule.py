@@ -8,7 +8,7 @@ the host decides when, and whether, the start function runs. Code is untouched.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from perdure.component.decode.reader import Reader
@@ -21,6 +21,7 @@ REWRITING = 1
 _TYPE, _IMPORT, _TABLE, _MEMORY, _GLOBAL, _EXPORT, _START, _CODE = 1, 2, 4, 5, 6, 7, 8, 10
 # The export section and all that may come after it: elements, data count, code and data.
 _FROM_EXPORTS = (_EXPORT, _START, 9, 12, _CODE, 11)
+_GROUP, _GROUP_OF_ONE_KIND = 0x7F, 0x7E
 _NUMERIC = (0x7F, 0x7E, 0x7D, 0x7C, 0x7B)
 _EXPORT_KIND = {"func": 0, "table": 1, "memory": 2, "global": 3}
 
@@ -29,7 +30,7 @@ def module_imports(data: bytes) -> tuple[tuple[str, str, str], ...]:
     """(module, name, kind) of each import. Raises `ComponentError` on malformed bytes."""
     for section, body in _sections(data):
         if section == _IMPORT:
-            return body.vector(lambda s: (s.name(), s.name(), skip_core_extern(s)))
+            return tuple(_imports(body))
     return ()
 
 
@@ -66,7 +67,7 @@ def read_module(data: bytes) -> CoreModule:
         if section == _TYPE:
             heap_types = _has_heap_types(body)
         elif section == _IMPORT:
-            for _, _, kind in body.vector(lambda s: (s.name(), s.name(), skip_core_extern(s))):
+            for _, _, kind in _imports(body):
                 imported[kind] = imported.get(kind, 0) + 1
         elif section == _TABLE:
             tables = _count(body)
@@ -103,7 +104,7 @@ def expose(data: bytes, module: CoreModule) -> bytes:
     if not items:
         return data
     added = b"".join(
-        _sized(module.name(kind, index).encode()) + bytes([_EXPORT_KIND[kind]]) + encoded_u32(index)
+        sized(module.name(kind, index).encode()) + bytes([_EXPORT_KIND[kind]]) + encoded_u32(index)
         for kind, index in items
     )
     parts = [data[:8]]
@@ -136,6 +137,21 @@ def _sections(data: bytes) -> Iterator[tuple[int, Reader]]:
     while r.left:
         section = r.byte()
         yield section, r.sub(r.u32())
+
+
+def _imports(r: Reader) -> Iterator[tuple[str, str, str]]:
+    """(module, name, kind) of each import. An entry without a name may be a group of one module's imports: each with
+    its description, or all with the same one (proposal "Compact Import Section")."""
+    for _ in range(_count(r)):
+        module, name = r.name(), r.name()
+        form = r.peek()
+        if name == "" and form in (_GROUP, _GROUP_OF_ONE_KIND):
+            r.byte()
+            kind = skip_core_extern(r) if form == _GROUP_OF_ONE_KIND else ""
+            for _ in range(_count(r)):
+                yield module, r.name(), kind or skip_core_extern(r)
+        else:
+            yield module, name, skip_core_extern(r)
 
 
 def _count(r: Reader) -> int:
@@ -173,11 +189,16 @@ def _has_heap_types(r: Reader) -> bool:
 
 
 def encoded_section(number: int, body: bytes) -> bytes:
-    return bytes([number]) + _sized(body)
+    return bytes([number]) + sized(body)
 
 
-def _sized(data: bytes) -> bytes:
+def sized(data: bytes) -> bytes:
+    """Bytes after their length."""
     return encoded_u32(len(data)) + data
+
+
+def encoded_vector(items: Sequence[bytes]) -> bytes:
+    return encoded_u32(len(items)) + b"".join(items)
 
 
 def encoded_u32(value: int) -> bytes:

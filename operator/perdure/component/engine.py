@@ -11,12 +11,16 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING
 
 import wasmtime
 
-if TYPE_CHECKING:
-    from perdure.component.instance import Instance
+from perdure.component import capi
+
+
+def allow_compact_imports(settings: wasmtime.Config) -> None:
+    """Take core modules' imports in groups (proposal "Compact Import Section"), which wasmtime has switched off: they
+    are another way to write the same."""
+    capi.compact_imports(capi.address(settings.ptr()), True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +46,6 @@ class Engine:
     def __init__(self, config: EngineConfig | None = None) -> None:
         self.config = config or EngineConfig()
         self.wasmtime = wasmtime.Engine(self._settings())
-        self.current: Instance | None = None
         self.ticks = 0
         self._turn = 0
         self._running = 0
@@ -55,6 +58,7 @@ class Engine:
 
     def _settings(self) -> wasmtime.Config:
         settings = wasmtime.Config()
+        allow_compact_imports(settings)
         settings.cranelift_nan_canonicalization = True
         settings.wasm_threads = False
         settings.wasm_relaxed_simd = False

@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, TypeVar
 from perdure.component import capi
 from perdure.component.capi import RAW
 from perdure.component.steps import Steps
-from perdure.component.traps import AbiTrap
 from perdure.errors import InvocationTimeout
 
 if TYPE_CHECKING:
@@ -39,8 +38,8 @@ class Pending:
         self.done = False
 
 
-_NOW: Engine | None = None
-"""The engine whose guest is being polled: callbacks carry no instance, and a poll never nests across engines."""
+_running: Instance | None = None
+"""Whose guest is being polled: callbacks carry no instance."""
 
 
 async def drive(instance: Instance, steps: Steps[T], deadline: float | None) -> T:
@@ -96,29 +95,33 @@ def awaited(instance: Instance, coroutine: Coroutine[object, object, object]) ->
 
 def poll(engine: Engine, instance: Instance, future: int) -> bool:
     """Let the guest run until it returns, suspends or its slice ends. True: it has returned."""
-    global _NOW
-    before, before_engine = engine.current, _NOW
-    engine.current, _NOW = instance, engine
+    global _running
+    before = _running
+    _running = instance
     engine.enter()
     returned: bool = capi.future_poll(future)
     engine.leave()
-    engine.current, _NOW = before, before_engine
+    _running = before
     return returned
+
+
+def running() -> Instance:
+    """Whose guest is being polled."""
+    assert _running is not None
+    return _running
 
 
 def _continue(level: int | None) -> bool:
     """wasmtime asks whether the import that suspended the fiber of this level is over."""
-    assert _NOW is not None
-    instance = _NOW.current
-    assert instance is not None
+    instance = running()
     steps, trap = instance.suspended[level or 0]
     try:
         next(steps)
         return False
-    except StopIteration:
-        pass
+    except StopIteration as end:
+        instance.outcome = end.value
     except BaseException as error:  # noqa: BLE001 - it must not unwind through wasmtime; it is raised by the driver
-        _trap(instance, error, trap)
+        _write_trap(instance, error, trap)
     del instance.suspended[level or 0]
     return True
 
@@ -129,41 +132,46 @@ _CONTINUE = ctypes.cast(_continuation, ctypes.c_void_p).value or 0
 _DONE = (ctypes.cast(ctypes.CDLL(None).abs, ctypes.c_void_p).value or 0).to_bytes(8, "little") + bytes([1] + [0] * 15)
 
 
-def _called(
-    number: int | None,
+def _wait(
+    _number: int | None,
     _caller: int,
-    args: int,
+    _args: int,
     _nargs: int,
-    results: int,
+    _results: int,
     _nresults: int,
     trap: int,
     continuation: int,
 ) -> None:
-    """Every import of every guest arrives here."""
+    """A trampoline asks for the end of what `Instance.waits` is."""
     RAW[continuation : continuation + 24] = _DONE
-    assert _NOW is not None
-    instance = _NOW.current
-    assert instance is not None
-    # Of the fibers that run within each other this is the innermost now; the call may start others within it.
+    instance = running()
+    # Of the fibers that run within each other this is the innermost now; the steps may start others within it.
     level = instance.depth
+    steps = instance.waits
+    assert steps is not None
+    instance.waits = None
     try:
-        call = instance.imports[number or 0]
-        if not instance.may_leave and call.leaves:
-            raise AbiTrap("the guest called an import while it may not leave (from realloc or post-return)")
-        steps = call.call(instance, args, results)
-    except BaseException as error:  # noqa: BLE001 - it must not unwind through wasmtime; it is raised by the driver
-        _trap(instance, error, trap)
+        next(steps)
+    except StopIteration as end:
+        instance.outcome = end.value
         return
-    if steps is not None:
-        instance.suspended[level] = (steps, trap)
-        RAW[continuation : continuation + 16] = _CONTINUE.to_bytes(8, "little") + level.to_bytes(8, "little")
+    except BaseException as error:  # noqa: BLE001 - it must not unwind through wasmtime; it is raised by the driver
+        _write_trap(instance, error, trap)
+        return
+    instance.suspended[level] = (steps, trap)
+    RAW[continuation : continuation + 16] = _CONTINUE.to_bytes(8, "little") + level.to_bytes(8, "little")
 
 
-def _trap(instance: Instance, error: BaseException, trap: int) -> None:
+def trapped(instance: Instance, error: BaseException) -> int:
+    """A new trap, to be given to wasmtime, for what a host function raised."""
     instance.failure = error
     message = type(error).__name__.encode()
-    made = capi.trap_new(message, len(message))
-    RAW[trap : trap + 8] = int(made).to_bytes(8, "little")
+    made: int = capi.trap_new(message, len(message))
+    return made
 
 
-callback = capi.AsyncCallback(_called)
+def _write_trap(instance: Instance, error: BaseException, trap: int) -> None:
+    RAW[trap : trap + 8] = trapped(instance, error).to_bytes(8, "little")
+
+
+wait = capi.AsyncCallback(_wait)

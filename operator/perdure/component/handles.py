@@ -1,4 +1,4 @@
-"""Handle tables of component instances (component-model `CanonicalABI.md`, "Resource State").
+"""Handle tables of component instances (component-model `CanonicalABI.md`, "Table State" and "Resource State").
 
 Index 0 is never given out. A handle is owned or borrowed; an owned one that is lent to a running call cannot be
 moved or dropped; a borrowed one belongs to the call it was made for and must be dropped before that call returns.
@@ -12,11 +12,13 @@ from perdure.component.traps import AbiTrap
 from perdure.component.types import ResourceType
 
 MAX_HANDLES = 1 << 20
+"""Fewer than the ABI allows ("Table State": MAX_LENGTH, 2^28 - 1): each takes the host's memory."""
 
 
 @dataclass(slots=True)
 class BorrowScope:
-    """One call into the guest: how many handles it has borrowed and not dropped yet."""
+    """One call into the guest: how many handles it has borrowed and not dropped yet ("canon lift": a task's
+    num_borrows)."""
 
     borrowed: int = 0
 
@@ -76,6 +78,7 @@ class HandleTable:
             self._entries[slot] = handle
 
     def add(self, handle: Handle) -> int:
+        """The handle's index, that of the slot freed last if there is one ("Table State": add)."""
         if self._free:
             index = self._free.pop()
             self._entries[index] = handle
@@ -86,7 +89,7 @@ class HandleTable:
         return len(self._entries) - 1
 
     def get(self, index: int, resource: ResourceType) -> Handle:
-        """Raises `AbiTrap` for an unknown index or another resource type."""
+        """Raises `AbiTrap` for an unknown index or another resource type ("Table State": get)."""
         entry = self._entries[index] if 0 < index < len(self._entries) else None
         if entry is None:
             raise AbiTrap(f"unknown handle index {index}")
@@ -95,7 +98,7 @@ class HandleTable:
         return entry
 
     def remove(self, index: int, resource: ResourceType) -> Handle:
-        """Take a handle out. Raises `AbiTrap` when it is lent."""
+        """Take a handle out ("canon resource.drop"). Raises `AbiTrap` when it is lent."""
         entry = self.get(index, resource)
         if entry.lent:
             raise AbiTrap(f"handle {index} is lent to a running call")
@@ -104,14 +107,15 @@ class HandleTable:
         return entry
 
     def take_own(self, index: int, resource: ResourceType) -> object:
-        """Lift an `own`: the handle is gone afterwards."""
+        """Lift an `own`: the handle is gone afterwards ("Loading": lift_own)."""
         entry = self.get(index, resource)
         if entry.scope is not None:
             raise AbiTrap(f"handle {index} is borrowed: it cannot be given away")
         return self.remove(index, resource).representation
 
     def lend(self, index: int, resource: ResourceType) -> Handle:
-        """Lift a `borrow`: the handle stays until the call it is lent to is over (`context.give_back`)."""
+        """Lift a `borrow` ("Loading": lift_borrow): the handle stays until the call it is lent to is over
+        (`context.give_back`)."""
         entry = self.get(index, resource)
         entry.lent += 1
         return entry

@@ -1,7 +1,8 @@
 """The functions a component's core modules import: lowered functions and resource built-ins.
 
-Prepared once per component (`BoundComponent`); at run time each gets the calling instance, on the caller's fiber.
-`call` gives None when it is done, or the steps that are left: then the fiber is suspended between them.
+Prepared once per component (`BoundComponent`); at run time each gets the calling instance, on the caller's fiber, by
+way of its trampoline. `begin` reads the arguments from `values`, does the work and leaves an outcome there
+(`crossing.py`).
 """
 
 from __future__ import annotations
@@ -9,40 +10,41 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
+from functools import partial
 from types import CoroutineType
 from typing import TYPE_CHECKING, Protocol, cast
 
+from perdure.component import crossing
 from perdure.component.canonical.functions import ImportCode
-from perdure.component.capi import RAW, VAL_OF
+from perdure.component.capi import RAW, RAW_SIZE
 from perdure.component.context import CallContext, give_back
+from perdure.component.crossing import FINISHED, Finish
 from perdure.component.fiber import awaited
 from perdure.component.handles import Handle
 from perdure.component.host import HostFunction
 from perdure.component.plan import CanonOptions, Lower, ResourceBuiltin
-from perdure.component.steps import Steps, Unfinished, lowered, lowered_anew, started
+from perdure.component.steps import Steps
 from perdure.component.types import ResourceType
 
 if TYPE_CHECKING:
+    from perdure.component.canonical.lower import Lowering, Placement
     from perdure.component.instance import Instance
 
-CoreSignature = tuple[tuple[str, ...], tuple[str, ...]]
-_read_i32 = struct.Struct(f"<{VAL_OF}xI").unpack_from
-_write_i32 = struct.Struct(f"<B{VAL_OF - 1}xI").pack_into
+_read_i32 = struct.Struct("<I").unpack_from
+_write_i32 = struct.Struct(f"<I{RAW_SIZE - 4}xI").pack_into
+_FLAT = 2 * RAW_SIZE
+"""Bytes of an outcome with a flat result."""
 
 
 class CoreImport(Protocol):
     """One imported core function."""
 
     @property
-    def core(self) -> CoreSignature:
-        """(params, results) as core types."""
-
-    @property
     def leaves(self) -> bool:
         """Whether it traps while the guest may not leave (`CanonicalABI.md`: "may_leave")."""
 
-    def call(self, instance: Instance, args: int, results: int) -> Steps[None] | None:
-        """Read the arguments, do the work, write the results."""
+    def begin(self, instance: Instance, values: int) -> Lowering | Placement | None:
+        """As the module says; or what is left of it, which needs guest memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,37 +57,26 @@ class HostCall:
     code: ImportCode
     leaves: bool = True
 
-    @property
-    def core(self) -> CoreSignature:
-        return self.code.core
-
-    def call(self, instance: Instance, args: int, results: int) -> Steps[None] | None:
+    def begin(self, instance: Instance, values: int) -> Lowering | Placement | None:
         cx = instance.contexts[self.index] or _context(instance, self.index, self.canon)
         code = self.code
-        values, pointer = code.lift_params(cx, args)
-        value = self.function(instance.host_context, *values)
+        arguments, pointer = code.lift_params(cx, values)
+        value = self.function(instance.host_context, *arguments)
         if type(value) is CoroutineType:
-            return started(self._wait(instance, cx, cast("Coroutine[object, object, object]", value), results, pointer))
+            coroutine = cast("Coroutine[object, object, object]", value)
+            crossing.waiting(instance, values, self._wait(instance, cx, coroutine, pointer))
+            return None
         if code.lends:
             cx.end_call()
-        try:
-            code.lower_result(cx, results, pointer, value)
-        except Unfinished as unfinished:
-            return started(lowered_anew(unfinished, cx, code.lower_result, results, pointer, value))
-        return None
+        return code.lower_result(cx, values, pointer, value)
 
     def _wait(
-        self,
-        instance: Instance,
-        cx: CallContext,
-        coroutine: Coroutine[object, object, object],
-        results: int,
-        pointer: int,
-    ) -> Steps[None]:
+        self, instance: Instance, cx: CallContext, coroutine: Coroutine[object, object, object], pointer: int
+    ) -> Steps[Finish]:
         value = yield from awaited(instance, coroutine)
         if self.code.lends:
             cx.end_call()
-        yield from lowered(cx, self.code.lower_result, results, pointer, value)
+        return lambda values: self.code.lower_result(cx, values, pointer, value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,17 +94,13 @@ class ComponentCall:
     transcodes: bool
     leaves: bool = True
 
-    @property
-    def core(self) -> CoreSignature:
-        return self.code.core
-
-    def call(self, instance: Instance, args: int, results: int) -> Steps[None] | None:
-        return started(self._steps(instance, args, results))
-
-    def _steps(self, instance: Instance, args: int, results: int) -> Steps[None]:
+    def begin(self, instance: Instance, values: int) -> None:
         cx = instance.contexts[self.index] or _context(instance, self.index, self.canon, transcodes=self.transcodes)
         instance.enter_components(self.entering)
-        values, pointer = self.code.lift_params(cx, args)
+        arguments, pointer = self.code.lift_params(cx, values)
+        crossing.waiting(instance, values, self._steps(instance, cx, arguments, pointer))
+
+    def _steps(self, instance: Instance, cx: CallContext, values: tuple[object, ...], pointer: int) -> Steps[Finish]:
         lent = cx.take_lent()
         lifted = instance.lifted(self.callee)
         arrays = instance.take_arrays()
@@ -125,13 +112,30 @@ class ComponentCall:
         if rest is not None:
             yield from rest
         value = lifted.result(arrays, scope)
-        yield from lowered(cx, self.code.lower_result, results, pointer, value)
+        # The arguments are not needed any more: the outcome is put in their place, until the caller's fiber takes it.
+        lowered = self.code.lower_result(cx, arrays.args, pointer, value)
+        if lowered is not None:
+            crossing.finished(arrays.args)
+            rest = instance.allocator.lower(cx.realloc, cast("Lowering", lowered))
+            if rest is not None:
+                yield from rest
         rest = lifted.post_return(arrays)
         if rest is not None:
             yield from rest
+        outcome = bytes(RAW[arrays.args : arrays.args + _FLAT])
         instance.give_arrays(arrays)
         give_back(lent)
         instance.leave_components(self.entering)
+        return partial(_hand_over, outcome if self.flat else outcome[:4])
+
+    @property
+    def flat(self) -> bool:
+        """Whether the core function has a result."""
+        return bool(self.code.core[1])
+
+
+def _hand_over(outcome: bytes, values: int) -> None:
+    RAW[values : values + len(outcome)] = outcome
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,39 +150,38 @@ class ResourceCall:
     entering: tuple[int, ...]
 
     @property
-    def core(self) -> CoreSignature:
-        return (("i32",), ()) if self.canon.op == "drop" else (("i32",), ("i32",))
-
-    @property
     def leaves(self) -> bool:
         return self.canon.op != "rep"
 
-    def call(self, instance: Instance, args: int, results: int) -> Steps[None] | None:
-        number: int = _read_i32(RAW, args)[0]
+    def begin(self, instance: Instance, values: int) -> None:
+        number: int = _read_i32(RAW, values)[0]
         table = instance.tables[self.canon.component_instance]
         resource: ResourceType = self.canon.resource
         if self.canon.op == "new":
-            _write_i32(RAW, results, 0, table.add(Handle(resource, number)))
-            return None
+            _write_i32(RAW, values, FINISHED, table.add(Handle(resource, number)))
+            return
         if self.canon.op == "rep":
-            _write_i32(RAW, results, 0, table.get(number, resource).representation)
-            return None
+            representation = table.get(number, resource).representation
+            _write_i32(RAW, values, FINISHED, representation)
+            return
+        crossing.finished(values)
         handle = table.remove(number, resource)
         if handle.scope is not None:
             handle.scope.borrowed -= 1
-            return None
-        if resource.component_instance is not None:
+        elif resource.component_instance is not None:
             assert isinstance(handle.representation, int)
-            return started(instance.destroy(resource, handle.representation, self.entering))
-        if self.drop is None:
-            return None
-        dropped = self.drop(instance.host_context, handle.representation)
-        if type(dropped) is CoroutineType:
-            return started(self._wait(instance, cast("Coroutine[object, object, object]", dropped)))
-        return None
+            destroying = instance.destroy(resource, handle.representation, self.entering)
+            crossing.waiting(instance, values, _dropped(destroying))
+        elif self.drop is not None:
+            dropped = self.drop(instance.host_context, handle.representation)
+            if type(dropped) is CoroutineType:
+                coroutine = cast("Coroutine[object, object, object]", dropped)
+                crossing.waiting(instance, values, _dropped(awaited(instance, coroutine)))
 
-    def _wait(self, instance: Instance, coroutine: Coroutine[object, object, object]) -> Steps[None]:
-        yield from awaited(instance, coroutine)
+
+def _dropped(steps: Steps[object]) -> Steps[Finish]:
+    yield from steps
+    return crossing.finished
 
 
 def _context(instance: Instance, index: int, canon: Lower, *, transcodes: bool = False) -> CallContext:

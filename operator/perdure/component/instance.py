@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, cast
 import wasmtime
 
 from perdure.component import capi, fiber
-from perdure.component.allocator import Allocator, no_realloc
+from perdure.component.allocator import Allocator
 from perdure.component.context import CallContext
 from perdure.component.coreitems import CoreItems
+from perdure.component.crossing import Finish
 from perdure.component.entry import Arrays
 from perdure.component.handles import GuestResource, HandleTable
 from perdure.component.imports import CoreImport
@@ -32,6 +33,7 @@ from perdure.component.types import ResourceType
 from perdure.errors import GuestTrapped, InvocationTimeout, TypeMismatch
 
 if TYPE_CHECKING:
+    from perdure.component.canonical.lower import Lowering, Placement
     from perdure.component.component import BoundComponent
     from perdure.component.engine import Engine
 
@@ -66,7 +68,11 @@ class Instance:
         self.tables = [HandleTable() for _ in range(count)]
         self.contexts: list[CallContext | None] = [None] * len(bound.imports)
         self.pending: fiber.Pending | None = None
-        self.suspended: dict[int, tuple[Steps[None], int]] = {}
+        self.suspended: dict[int, tuple[Steps[Finish], int]] = {}
+        # Of the call of an import that is under way: what it waits for, how it ends then, what it is lowering.
+        self.waits: Steps[Finish] | None = None
+        self.outcome: Finish | None = None
+        self.lowering: Lowering | Placement | None = None
         self.failure: BaseException | None = None
         self.may_leave = True
         self.usable = True
@@ -85,9 +91,9 @@ class Instance:
         self._store.set_epoch_deadline(1)
         self._context = capi.address(self._store._context())
         capi.epoch_yield(self._context, 1)
-        self._items = CoreItems(bound.template, bound.linker, self._context)
+        self._items = CoreItems(bound.template, self._context)
         self._memories: dict[CoreRef, Memory] = {}
-        self._allocator = Allocator(self)
+        self.allocator = Allocator(self)
         self._spare = [Arrays()]
 
     # --- for the host
@@ -168,14 +174,14 @@ class Instance:
 
     def _starting(self, *, starts: bool) -> Steps[None]:
         functions, arrays = self.bound.component.layout.starts, self.take_arrays()
-        for number in range(len(self.bound.template.steps)):
-            rest = self._polled(self._items.begin(number, arrays.trap, arrays.error), arrays)
+        for step in self.bound.template.steps:
+            rest = self._polled(self._items.begin(step, arrays.trap, arrays.error), arrays)
             if rest is not None:
                 yield from rest
-            self._items.collect(number)
-            start = functions.get(number)
+            self._items.collect(step)
+            start = functions.get(step.instance)
             if starts and start is not None:
-                with self.references.during_start(self, number):
+                with self.references.during_start(self, step.instance):
                     rest = self.enter(self.item(start), arrays, arrays.args, 0, 0)
                     if rest is not None:
                         yield from rest
@@ -310,7 +316,7 @@ class Instance:
             options.encoding,
             self.tables[component_instance],
             self._memory(options.memory),
-            no_realloc if options.realloc is None else self._allocator.of(self.item(options.realloc)),
+            0 if options.realloc is None else self.item(options.realloc),
             transcodes=transcodes,
         )
 

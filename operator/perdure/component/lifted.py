@@ -10,7 +10,7 @@ from perdure.component.context import CallContext
 from perdure.component.entry import Arrays
 from perdure.component.handles import BorrowScope
 from perdure.component.plan import Lift
-from perdure.component.steps import Steps, Unfinished, lowered_anew
+from perdure.component.steps import Steps
 from perdure.component.traps import AbiTrap
 
 if TYPE_CHECKING:
@@ -53,11 +53,8 @@ class Lifted:
 
     def lower(self, arrays: Arrays, values: tuple[object, ...]) -> Steps[None] | None:
         """Write the arguments: None when it is done, or the steps that are left."""
-        try:
-            self._code.lower_params(self._cx, arrays.args, values)
-        except Unfinished as cut:
-            return lowered_anew(cut, self._cx, self._code.lower_params, arrays.args, values)
-        return None
+        lowering = self._code.lower_params(self._cx, arrays.args, values)
+        return None if lowering is None else self._instance.allocator.lower(self._cx.realloc, lowering)
 
     def enter(self, arrays: Arrays) -> Steps[None] | None:
         """Call the core function, as `Instance.enter`."""

@@ -1,8 +1,8 @@
 """Definitions → a flat `LinkPlan`: nesting, aliases and instance arguments are resolved once per component.
 
 Follows component-model `Explainer.md` ("Instance Definitions", "Alias Definitions", "Import and Export
-Definitions"). It runs before wasmtime's validator has seen the component: what does not resolve is a
-`ComponentError`, and a component that unfolds without end is refused at `MAX_DEFINITIONS`.
+Definitions"). wasmtime's validator has accepted the component, but does not see what it unfolds to: a component that
+unfolds without end is refused at `MAX_DEFINITIONS`. What does not resolve is a `ComponentError` even so.
 """
 
 from __future__ import annotations

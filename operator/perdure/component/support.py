@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 from dataclasses import dataclass
 
 import wasmtime
 
 from perdure.component.about import About
-from perdure.component.component import Component, last_cause, validate
+from perdure.component.binding import Binding
+from perdure.component.coremodule import read_module
+from perdure.component.decode import decode_component
 from perdure.component.engine import Engine
 from perdure.component.host import ImportResolver, RefusedFunction
+from perdure.component.link import link
+from perdure.component.validator import last_cause, refusal, validate
 from perdure.component.worlds import Reason
 from perdure.errors import ComponentError, ComponentUnsupported
 
@@ -30,10 +32,14 @@ class Support:
         return not self.reasons
 
 
-async def support(about: About, data: bytes, engine: Engine, resolver: ImportResolver) -> Support:
-    """Says yes only after the component has been validated, linked, compiled and bound."""
+def support(about: About, data: bytes, engine: Engine, resolver: ImportResolver) -> Support:
+    """Says yes only after the component has been validated, its code too, linked and bound. Nothing is compiled."""
     try:
-        found = await _problem(data, engine, resolver)
+        validate(data)
+        refused_modules = _refused_modules(about, engine)
+        found = _problem(data, resolver)
+    except ComponentUnsupported as error:
+        found, refused_modules = Reason(error.feature, error.detail), []
     except ComponentError as error:
         return Support((*about.reasons, Reason("invalid", error.detail)), (), valid=False)
     reasons, refused = list(about.reasons), []
@@ -49,34 +55,38 @@ async def support(about: About, data: bytes, engine: Engine, resolver: ImportRes
         if not provided:
             detail = f"the component imports {path}, which Perdure does not provide"
             reasons.append(Reason(f"{use.interface} {use.name}".strip(), detail))
-    reasons += _refused_modules(about, engine)
+    reasons += refused_modules
     if not reasons and found is not None:
         reasons.append(found)
     return Support(tuple(reasons), tuple(refused))
 
 
-async def _problem(data: bytes, engine: Engine, resolver: ImportResolver) -> Reason | None:
-    """What loading and binding stop at. They stop at the first, which is mostly known already, in more words.
+def _problem(data: bytes, resolver: ImportResolver) -> Reason | None:
+    """What linking and binding stop at. They stop at the first, which is mostly known already, in more words.
 
     Raises `ComponentError` for an invalid component."""
     try:
-        component = await Component.load(engine, data)
-        component.bind(resolver)
+        plan = link(decode_component(data))
+        for module in plan.modules:
+            read_module(module)
+        Binding(plan, resolver)
     except ComponentUnsupported as error:
-        with contextlib.suppress(ComponentUnsupported):
-            # It may have stopped before the component was found to be valid.
-            await asyncio.to_thread(validate, data)
         return Reason(error.feature, error.detail)
     return None
 
 
 def _refused_modules(about: About, engine: Engine) -> list[Reason]:
-    """The core modules that this engine does not take: threads, relaxed SIMD and the like are off."""
+    """The core modules that this engine does not take: threads, relaxed SIMD and the like are off.
+
+    Raises `ComponentError` for one that is not valid."""
     reasons = []
     for number, module in enumerate(about.modules):
         try:
             wasmtime.Module.validate(engine.wasmtime, module.data)
         except wasmtime.WasmtimeError as error:
+            said = refusal(last_cause(error))
+            if not isinstance(said, ComponentUnsupported):
+                raise said from error
             name = module.name or f"number {number}"
             reasons.append(Reason("core features", f"the core module {name} is refused: {last_cause(error)}"))
     return reasons

@@ -5,22 +5,24 @@ a step imports of earlier core instances is defined anew for each instance, from
 `wasmtime_extern_t`, one for each item that some step imports, filled as the steps are done. (A shared-everything Python
 component has 1,800 of them: all that can be prepared, such as names as bytes with their lengths, is.)
 
+Only trampolines import functions of the host; their groups are steps of their own among those of the plan.
+
 A linker is shared by all instances, so from its first definition to the first poll of the instantiation nothing else
 may run: wasmtime copies the definitions at that poll.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import wasmtime
 
-from perdure.component import capi, fiber
+from perdure.component import capi, crossing, fiber
 from perdure.component.capi import EXTERN_SIZE
 from perdure.component.coremodule import module_imports
-from perdure.component.imports import CoreImport, CoreSignature
 from perdure.component.plan import CanonRef, CoreExport, CoreRef, LinkPlan
+from perdure.component.trampolines import GUEST, HOST, CoreSignature, Group
 from perdure.errors import ComponentError
 
 _Definition = tuple[bytes, int, bytes, int, int]
@@ -32,21 +34,25 @@ _KINDS = {
 }
 
 
-class HostFunctions:
-    """Defines the imported core functions of a component in linkers, each under whatever name it is wanted by."""
+class _HostFunctions:
+    """Defines in a linker what a group imports of the host."""
 
-    def __init__(self, imports: Sequence[CoreImport]) -> None:
-        self._imports = imports
+    def __init__(self) -> None:
         self._types: dict[CoreSignature, wasmtime.FuncType] = {}
 
-    def define(self, linker: wasmtime.Linker, space: bytes, name: bytes, index: int) -> None:
-        """The function of canon `index` as `space` `name`."""
-        kind = capi.address(self._type(self._imports[index].core).ptr())
-        error = capi.linker_define_async(
-            capi.address(linker.ptr()), space, len(space), name, len(name), kind, fiber.callback, index, None
-        )
-        if error:
-            raise capi.take_error(error)
+    def define(self, linker: wasmtime.Linker, group: Group) -> None:
+        at, space = capi.address(linker.ptr()), HOST.encode()
+        for one in group.imports:
+            name, kind = one.name.encode(), capi.address(self._type(one.signature).ptr())
+            where = (at, space, len(space), name, len(name), kind)
+            if one.canon is not None:
+                error = capi.linker_define_unchecked(*where, crossing.begin, one.canon, None)
+            elif one.suspends:
+                error = capi.linker_define_async(*where, fiber.wait, None, None)
+            else:
+                error = capi.linker_define_unchecked(*where, crossing.next_, None, None)
+            if error:
+                raise capi.take_error(error)
 
     def _type(self, signature: CoreSignature) -> wasmtime.FuncType:
         found = self._types.get(signature)
@@ -58,12 +64,13 @@ class HostFunctions:
 
 @dataclass(frozen=True, slots=True)
 class CoreStep:
-    """One core module to instantiate.
+    """One core module to instantiate, as core instance `instance`.
 
     `definitions`: (space, its length, name, its length, offset on the board) of what comes from earlier steps.
     `collected`: (name, its length, offset on the board) of what later steps import.
     """
 
+    instance: int
     module: wasmtime.Module
     linker: wasmtime.Linker
     definitions: tuple[_Definition, ...]
@@ -95,32 +102,61 @@ class Template:
         engine: wasmtime.Engine,
         plan: LinkPlan,
         modules: Sequence[wasmtime.Module],
-        functions: HostFunctions,
+        groups: Sequence[Group],
+        trampolines: Sequence[wasmtime.Module],
     ) -> None:
         self.offsets: dict[CoreRef, int] = {}
-        for step in plan.steps:
-            for ref in step.imports:
+        wanted: list[CoreRef] = [ref for step in plan.steps for ref in step.imports]
+        wanted += [ref for group in groups for ref in (*group.reallocs, *map(CanonRef, group.canons))]
+        exports: dict[int, list[tuple[str, CoreRef]]] = {}
+        for ref in wanted:
+            if ref not in self.offsets:
+                self.offsets[ref] = len(self.offsets) * EXTERN_SIZE
                 if isinstance(ref, CoreExport):
-                    self.offsets.setdefault(ref, len(self.offsets) * EXTERN_SIZE)
+                    exports.setdefault(ref.instance, []).append((ref.name, ref))
+        for group in groups:
+            exports[group.instance] = [(str(index), CanonRef(index)) for index in group.canons]
         self.board_size = len(self.offsets) * EXTERN_SIZE
-        wanted: list[list[CoreExport]] = [[] for _ in plan.steps]
-        for ref in self.offsets:
-            assert isinstance(ref, CoreExport)
-            wanted[ref.instance].append(ref)
         names = [module_imports(module) for module in plan.modules]
-        steps = []
-        for step, exports in zip(plan.steps, wanted, strict=True):
-            module = modules[step.module]
-            linker = wasmtime.Linker(engine)
-            linker.allow_shadowing = True
-            definitions: list[_Definition] = []
-            for (space_text, name_text, _), ref in zip(names[step.module], step.imports, strict=True):
-                space, name = space_text.encode(), name_text.encode()
-                if isinstance(ref, CanonRef):
-                    functions.define(linker, space, name, ref.index)
-                else:
-                    definitions.append((space, len(space), name, len(name), self.offsets[ref]))
-            exported = [(ref.name.encode(), self.offsets[ref]) for ref in exports]
-            collected = tuple((name, len(name), offset) for name, offset in exported)
-            steps.append(CoreStep(module, linker, tuple(definitions), collected))
-        self.steps = tuple(steps)
+        functions = _HostFunctions()
+        before: dict[int, list[CoreStep]] = {}
+        for group, module in zip(groups, trampolines, strict=True):
+            linker = _linker(engine)
+            functions.define(linker, group)
+            reallocs = ((GUEST, str(number), ref) for number, ref in enumerate(group.reallocs))
+            made = CoreStep(
+                group.instance, module, linker, self._definitions(reallocs), self._collected(exports, group.instance)
+            )
+            before.setdefault(group.before, []).append(made)
+        steps: list[CoreStep] = []
+        for step in plan.steps:
+            steps += before.pop(step.instance, ())
+            imports = (
+                (space, name, ref) for (space, name, _), ref in zip(names[step.module], step.imports, strict=True)
+            )
+            steps.append(
+                CoreStep(
+                    step.instance,
+                    modules[step.module],
+                    _linker(engine),
+                    self._definitions(imports),
+                    self._collected(exports, step.instance),
+                )
+            )
+        self.steps = (*steps, *before.pop(len(plan.steps), ()))
+
+    def _definitions(self, imports: Iterable[tuple[str, str, CoreRef]]) -> tuple[_Definition, ...]:
+        encoded = ((space.encode(), name.encode(), self.offsets[ref]) for space, name, ref in imports)
+        return tuple((space, len(space), name, len(name), offset) for space, name, offset in encoded)
+
+    def _collected(
+        self, exports: dict[int, list[tuple[str, CoreRef]]], instance: int
+    ) -> tuple[tuple[bytes, int, int], ...]:
+        encoded = ((name.encode(), self.offsets[ref]) for name, ref in exports.get(instance, ()))
+        return tuple((name, len(name), offset) for name, offset in encoded)
+
+
+def _linker(engine: wasmtime.Engine) -> wasmtime.Linker:
+    made = wasmtime.Linker(engine)
+    made.allow_shadowing = True
+    return made

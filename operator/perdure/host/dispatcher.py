@@ -25,7 +25,7 @@ from perdure.host.routing import preferred_host
 
 log = logging.getLogger(__name__)
 _BATCH, _MOST = 256, 4096
-_LONGEST = 30.0
+_LONGEST, _PASSING = 30.0, 5.0
 _SHORTEST = 0.05
 _PATIENCE = 2.0
 """Seconds for which an instance that is busy anyway is left alone; then its inbox waits in line with its callers."""
@@ -66,10 +66,10 @@ class _Failures:
     def delay(self, name: str, now: float) -> float:
         return max(0.0, self._known.get(name, (0.0, 0))[0] - now)
 
-    def add(self, name: str, now: float, least: float = 0.5) -> bool:
-        """Whether it is the first failure in a row."""
+    def add(self, name: str, now: float, least: float, most: float) -> bool:
+        """Left alone for so many seconds. Whether it is the first failure in a row."""
         failures = self._known.pop(name, (0.0, 0))[1] + 1
-        self._known[name] = (now + _backoff(failures, least), failures)
+        self._known[name] = (now + _backoff(failures, least, most), failures)
         if len(self._known) > _MOST:
             self._known.popitem(last=False)
         return failures == 1
@@ -148,7 +148,7 @@ class Dispatcher:
             if self._unanswered == 1:
                 log.warning("the store does not say what is due: %s", error, extra={"fields": {"code": error.code}})
             self._metrics.dispatch_error(error.code)
-            self._look_at = self._now() + _backoff(self._unanswered, self._interval)
+            self._look_at = self._now() + _backoff(self._unanswered, self._interval, _PASSING)
             return
         self._unanswered = 0
         now = self._now()
@@ -246,7 +246,8 @@ class Dispatcher:
     def _failed(self, name: str, error: PerdureError) -> None:
         self._metrics.dispatch_error(error.code)
         least = error.retry_after if isinstance(error, (Overloaded, ProviderUnavailable)) else 0.5
-        first = self._failures.add(name, self._now(), least)
+        # What passes by itself, such as a store that is away, must not be noticed late when it has passed.
+        first = self._failures.add(name, self._now(), least, _PASSING if error.retryable else _LONGEST)
         level = logging.DEBUG if not first else logging.INFO if isinstance(error, Fenced) else logging.WARNING
         log.log(level, "an inbox waits: %s", error, extra={"fields": {"instance": name, "code": error.code}})
 
@@ -258,7 +259,7 @@ class Dispatcher:
         return asyncio.get_running_loop().time()
 
 
-def _backoff(failures: int, least: float) -> float:
-    """Seconds: twice as long each time, up to `_LONGEST`, and not in step with others."""
-    longest = min(_LONGEST, max(_SHORTEST, least) * 2.0 ** min(failures - 1, 30))
+def _backoff(failures: int, least: float, most: float) -> float:
+    """Seconds: twice as long each time, up to `most`, and not in step with others."""
+    longest = min(most, max(_SHORTEST, least) * 2.0 ** min(failures - 1, 30))
     return longest * random.uniform(0.5, 1.0)  # noqa: S311 - jitter

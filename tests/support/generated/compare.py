@@ -11,9 +11,9 @@ from perdure.component.engine import Engine
 from perdure.component.types import ListType, PrimType, ValueType
 from perdure.errors import GuestTrapped
 from support.generated.ours import OurComponent
-from support.generated.stock import StockComponent
 from support.generated.values import canonical
 from support.generated.wat import result_of
+from support.stock import StockComponent
 
 BYTES = ListType(PrimType("u8"))
 TRAPPED = "trapped"

@@ -10,6 +10,7 @@ import struct
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from perdure.component.canonical.strings import GuestString, encode
 from perdure.component.capi import RAW
 from perdure.component.traps import AbiTrap
 from perdure.component.types import Err, Ok, Some, Variant
@@ -18,14 +19,16 @@ NAN = float("nan")
 
 
 def checked_char(code: int) -> str:
-    """A `char` from its code point. Raises `AbiTrap` for a surrogate or a number beyond Unicode."""
+    """A `char` from its code point ("Loading": convert_i32_to_char). Raises `AbiTrap` for a surrogate or a number
+    beyond Unicode."""
     if code >= 0x110000 or 0xD800 <= code <= 0xDFFF:
         raise AbiTrap(f"{code:#x} is not a Unicode scalar value")
     return chr(code)
 
 
 def char_code(char: str) -> int:
-    """A `char`'s code point. Raises `ValueError` for a surrogate, `TypeError` for what is not one character."""
+    """A `char`'s code point ("Storing": char_to_i32). Raises `ValueError` for a surrogate,
+    `TypeError` for what is not one character."""
     code = ord(char)
     if 0xD800 <= code <= 0xDFFF:
         raise ValueError(f"{code:#x} is not a Unicode scalar value")
@@ -33,12 +36,12 @@ def char_code(char: str) -> int:
 
 
 def flag_names(names: tuple[str, ...], bits: int) -> frozenset[str]:
-    """The names whose bits are set; higher bits are ignored, as the ABI says."""
+    """The names whose bits are set; higher bits are ignored ("Loading": unpack_flags_from_int)."""
     return frozenset(name for index, name in enumerate(names) if bits >> index & 1)
 
 
 def flag_bits(positions: dict[str, int], names: object) -> int:
-    """The bit set of a collection of names."""
+    """The bit set of a collection of names ("Storing": pack_flags_into_int)."""
     bits = 0
     for name in names:  # type: ignore[attr-defined]
         bits |= 1 << positions[name]
@@ -46,6 +49,7 @@ def flag_bits(positions: dict[str, int], names: object) -> int:
 
 
 def bits_of_f32(value: float) -> int:
+    """As a float joins an integer in a variant's payload ("Flat Lowering": lower_flat_variant); so the next three."""
     return int(struct.unpack("<I", struct.pack("<f", value))[0])
 
 
@@ -62,9 +66,10 @@ def f64_of_bits(bits: int) -> float:
 
 
 class Emitter:
-    """Collects the body of one function."""
+    """Collects the body of one function. `placing`: it ends where it needs guest memory (`lower.Placement`)."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, placing: bool = False) -> None:
+        self.placing = placing
         self.lines: list[str] = []
         self.namespace: dict[str, object] = {
             "RAW": RAW,
@@ -74,7 +79,10 @@ class Emitter:
             "Ok": Ok,
             "Err": Err,
             "Variant": Variant,
+            "pack": struct.pack,
             "pack_into": struct.pack_into,
+            "encode": encode,
+            "GuestString": GuestString,
             "BITS": {False: 0, True: 1},
             "checked_char": checked_char,
             "char_code": char_code,
@@ -122,7 +130,10 @@ class Emitter:
         return f"{prefix}{self._names}"
 
     def let(self, expression: str, prefix: str = "v") -> str:
-        """Bind an expression to a fresh name, so that it is evaluated once."""
+        """Bind an expression to a fresh name, so that it is evaluated once. A name stays what it is: none is ever
+        bound anew."""
+        if expression.isidentifier():
+            return expression
         name = self.name(prefix)
         self.emit(f"{name} = {expression}")
         return name
@@ -149,8 +160,11 @@ class Emitter:
         return name
 
     def function(self, name: str, signature: str) -> tuple[Callable[..., object], str]:
-        """Compile what was emitted as `def name(signature)`; returns it with its source."""
-        source = f"def {name}({signature}):\n" + "\n".join(self.lines or ["    pass"]) + "\n"
+        """Compile what was emitted as `def name(signature)`; returns it with its source. `mem` is that of `cx`."""
+        lines = self.lines or ["    pass"]
+        if any("mem." in line for line in lines):
+            lines = ["    mem = cx.mem", *lines]
+        source = f"def {name}({signature}):\n" + "\n".join(lines) + "\n"
         # The source is made from types alone: names of fields and cases enter it as string literals only.
         exec(compile(source, f"<canonical {name}>", "exec"), self.namespace)  # noqa: S102
         function = self.namespace[name]

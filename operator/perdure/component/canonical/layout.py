@@ -1,5 +1,5 @@
-"""Sizes, alignments, offsets and flat core types (`CanonicalABI.md`: "Alignment", "Element Size",
-"Flattening"). Pure; for 32-bit memories."""
+"""Sizes, alignments, offsets and flat core types (`CanonicalABI.md`: "Despecialization", "Type Predicates",
+"Alignment", "Element Size", "Flattening"). Pure; for 32-bit memories."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ from perdure.errors import ComponentUnsupported
 
 MAX_FLAT_PARAMS = 16
 MAX_FLAT_RESULTS = 1
+"""Beyond these, values go through memory ("Flattening")."""
 
 _PRIM_SIZE = {
     "bool": 1,
@@ -42,12 +43,16 @@ _PRIM_SIZE = {
 
 
 def align_to(offset: int, alignment: int) -> int:
+    """`align_to` of "Element Size"."""
     return (offset + alignment - 1) & -alignment
 
 
 @lru_cache(maxsize=4096)
 def size_and_alignment(t: ValueType) -> tuple[int, int]:
-    """(size, alignment) in bytes of a value in memory."""
+    """(size, alignment) in bytes of a value in memory ("Element Size": elem_size; "Alignment").
+
+    Raises `ComponentUnsupported` for more flags than the ABI allows.
+    """
     match t:
         case PrimType("string") | ListType():
             return 8, 4
@@ -81,7 +86,7 @@ def items_of(t: RecordType | TupleType) -> tuple[ValueType, ...]:
 
 
 def offsets_of(t: RecordType | TupleType) -> list[tuple[int, ValueType]]:
-    """(offset, type) of each field."""
+    """(offset, type) of each field ("Loading": load_record)."""
     offset, found = 0, []
     for item in items_of(t):
         size, alignment = size_and_alignment(item)
@@ -112,14 +117,25 @@ def has_sequences(t: ValueType) -> bool:
 
 
 @lru_cache(maxsize=4096)
-def has_handles(t: ValueType) -> bool:
-    """Whether a value of the type has handles."""
-    return isinstance(t, (OwnType, BorrowType)) or any(has_handles(part) for part in parts_of(t))
+def ends_in_bytes(t: ValueType) -> bool:
+    """Whether a value of the type has at most one string or list, of numbers, and nothing is stored after it."""
+    match t:
+        case PrimType("string"):
+            return True
+        case ListType(PrimType(name)):
+            return name not in ("string", "bool", "char")
+        case ListType():
+            return False
+        case RecordType() | TupleType():
+            *others, last = items_of(t)
+            return ends_in_bytes(last) and not any(map(has_sequences, others))
+        case _:
+            return all(map(ends_in_bytes, parts_of(t)))
 
 
 @lru_cache(maxsize=4096)
 def has_borrows(t: ValueType) -> bool:
-    """Whether a value of the type has borrowed handles."""
+    """Whether a value of the type has borrowed handles ("Type Predicates": contains_borrow)."""
     return isinstance(t, BorrowType) or any(has_borrows(part) for part in parts_of(t))
 
 
@@ -158,18 +174,20 @@ def cases_of(t: CaseType) -> tuple[tuple[str, ValueType | None], ...]:
 
 
 def discriminant_size(t: CaseType) -> int:
+    """In bytes ("Alignment": discriminant_type)."""
     count = len(cases_of(t))
     return 1 if count <= 256 else 2 if count <= 65536 else 4
 
 
 def payload_offset(t: CaseType) -> int:
+    """From the discriminant's place ("Loading": load_variant)."""
     alignments = [size_and_alignment(case)[1] for _, case in cases_of(t) if case is not None]
     return align_to(discriminant_size(t), max([1, *alignments]))
 
 
 @lru_cache(maxsize=4096)
 def flat(t: ValueType) -> tuple[str, ...]:
-    """The core types that a value flattens to."""
+    """The core types that a value flattens to ("Flattening": flatten_type)."""
     match t:
         case PrimType("string") | ListType():
             return ("i32", "i32")
@@ -193,6 +211,7 @@ def flat(t: ValueType) -> tuple[str, ...]:
 
 
 def _join(a: str, b: str) -> str:
+    """`join` of "Flattening"."""
     if a == b:
         return a
     return "i32" if {a, b} == {"i32", "f32"} else "i64"
@@ -207,7 +226,8 @@ def flat_result(t: FuncType) -> tuple[str, ...]:
 
 
 def core_signature(t: FuncType, *, lowered: bool) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """(params, results) of the core function: of an import when `lowered`, of an export's core when not."""
+    """(params, results) of the core function: of an import when `lowered`, of an export's core when not
+    ("Flattening": flatten_functype)."""
     params, results = flat_params(t), flat_result(t)
     if len(params) > MAX_FLAT_PARAMS:
         params = ("i32",)

@@ -51,7 +51,7 @@ UNSIGNED = {1: "B", 2: "H", 4: "I"}
 
 
 def load(e: Emitter, t: ValueType, address: str) -> str:
-    """An expression for the value at an absolute, checked address."""
+    """An expression for the value at an absolute, checked address ("Loading": load)."""
     match t:
         case PrimType("bool"):
             return f"RAW[{address}] != 0"
@@ -84,7 +84,8 @@ def load(e: Emitter, t: ValueType, address: str) -> str:
 
 
 def lift_flat(e: Emitter, t: ValueType, values: Iterator[str]) -> str:
-    """An expression for the value whose flat core values (unsigned ints, floats) are the next of `values`."""
+    """An expression for the value whose flat core values (unsigned ints, floats) are the next of `values`
+    ("Flat Lifting": lift_flat)."""
     match t:
         case PrimType("bool"):
             return f"{next(values)} != 0"
@@ -120,7 +121,7 @@ def lift_flat(e: Emitter, t: ValueType, values: Iterator[str]) -> str:
 
 
 def _narrow(have: str, want: str, value: str) -> str:
-    """Undo the join of a variant's payloads ("lift_flat_variant")."""
+    """Undo the join of a variant's payloads ("Flat Lifting": lift_flat_variant)."""
     match have, want:
         case ("i32", "f32"):
             return f"f32_of_bits({value})"
@@ -135,6 +136,7 @@ def _narrow(have: str, want: str, value: str) -> str:
 
 
 def _canonical_nan(e: Emitter, value: str) -> str:
+    """Each NaN becomes one and the same ("Loading": canonicalize_nan32, canonicalize_nan64)."""
     number = e.let(value)
     return f"{number} if {number} == {number} else NAN"
 
@@ -151,6 +153,7 @@ def _handle(e: Emitter, t: OwnType | BorrowType, index: str) -> str:
 
 
 def _sum(e: Emitter, t: CaseType, discriminant: str, payload: Callable[[ValueType], str]) -> str:
+    """A trap for a discriminant without a case ("Loading": load_variant; "Flat Lifting": lift_flat_variant)."""
     cases = cases_of(t)
     kind = type(t).__name__.removesuffix("Type").lower()
     with e.block(f"if {discriminant} >= {len(cases)}:"):
@@ -177,14 +180,16 @@ def _case_value(t: CaseType, name: str, value: str) -> str:
 
 
 def _sequence(e: Emitter, t: ValueType, pointer: str, length: str) -> str:
+    """A string or list by its pointer and length ("Loading": load_string_from_range, load_list_from_range). `span`
+    checks its alignment, its bounds and its size."""
     if not isinstance(t, ListType):
         return f"cx.lift_string({pointer}, {length})"
     size, alignment = size_and_alignment(t.element)
-    start = e.let(f"cx.mem.span({pointer}, {length}, {size}, {alignment}, {host_size(t.element)})", "a")
+    start = e.let(f"mem.span({pointer}, {length}, {size}, {alignment}, {host_size(t.element)})", "a")
     end = f"{start} + {length} * {size}"
     match t.element:
         case PrimType("u8"):
-            return f"bytes(RAW[{start} : {end}])"
+            return f"RAW[{start} : {end}].tobytes()"
         case PrimType("bool"):
             return f"[b != 0 for b in RAW[{start} : {end}]]"
         case PrimType("f32" | "f64" as name):

@@ -2,11 +2,17 @@
 
 component-model `CanonicalABI.md`: "Storing", "Flat Lowering". A value that does not fit its type raises
 KeyError, TypeError, ValueError, OverflowError or struct.error in the generated code; the caller names it.
+
+Code that needs guest memory is a generator (`Lowering`): it yields the arguments of the guest's `realloc` and is sent
+the pointer. So whoever runs it decides how `realloc` is called, and time may pass meanwhile: what is written next is
+bounded by what was asked for, whatever became of the value. A generator costs more than most values; where there is
+but one thing to allocate, and nothing to store after it, the code returns that (`Placement`) instead.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from typing import TypeAlias
 
 from perdure.component.canonical.emitter import Emitter
 from perdure.component.canonical.layout import (
@@ -18,6 +24,7 @@ from perdure.component.canonical.layout import (
     size_and_alignment,
 )
 from perdure.component.canonical.lift import FORMAT, UNSIGNED
+from perdure.component.memory import Memory
 from perdure.component.types import (
     BorrowType,
     EnumType,
@@ -33,14 +40,24 @@ from perdure.component.types import (
     VariantType,
 )
 
+MAX_MEMORY = (1 << 32) - 1
+Lowering: TypeAlias = Generator[tuple[int, int, int, int], int, None]
+"""Yields `(old pointer, old size, alignment, size)` for `realloc`; is sent its answer, which it does not trust."""
+
+Placement: TypeAlias = "tuple[Memory, int, int, bytes, int, int]"
+"""`(memory, alignment, size, data, address, length)`: `data`, a buffer of `size` bytes, goes into new guest memory; the
+pointer to it and `length` go to `address`."""
+
 
 def store(e: Emitter, t: ValueType, value: str, address: str) -> None:
-    """Emit the writing of `value` to an absolute, checked address."""
+    """Emit the writing of `value` to an absolute, checked address ("Storing": store)."""
     match t:
         case PrimType("bool"):
             e.emit(f"RAW[{address}] = BITS[{value}]")
         case PrimType("char"):
             e.emit(f"{e.writer('I')}(RAW, {address}, char_code({value}))")
+        case PrimType("string") | ListType() if e.placing:
+            _place(e, t, value, address)
         case PrimType("string") | ListType():
             pointer, length = _sequence(e, t, value)
             e.emit(f"{e.writer('II')}(RAW, {address}, {pointer}, {length})")
@@ -61,11 +78,11 @@ def store(e: Emitter, t: ValueType, value: str, address: str) -> None:
             e.emit(f"{e.writer(form)}(RAW, {address}, {positions}[{value}])")
         case VariantType() | OptionType() | ResultType():
             base = e.let(address, "a")
-            write = e.writer(UNSIGNED[discriminant_size(t)])
+            form = UNSIGNED[discriminant_size(t)]
             offset = payload_offset(t)
 
             def arm(index: int, case: ValueType | None, payload: str) -> None:
-                e.emit(f"{write}(RAW, {base}, {index})")
+                e.emit(f"RAW[{base}] = {index}" if form == "B" else f"{e.writer(form)}(RAW, {base}, {index})")
                 if case is not None:
                     store(e, case, payload, f"{base} + {offset}")
 
@@ -73,7 +90,8 @@ def store(e: Emitter, t: ValueType, value: str, address: str) -> None:
 
 
 def lower_flat(e: Emitter, t: ValueType, value: str) -> list[str]:
-    """Emit what is needed and return expressions of the flat core values (ints unsigned)."""
+    """Emit what is needed and return expressions of the flat core values (ints unsigned)
+    ("Flat Lowering": lower_flat)."""
     match t:
         case PrimType("bool"):
             return [f"BITS[{value}]"]
@@ -115,7 +133,7 @@ def lower_flat(e: Emitter, t: ValueType, value: str) -> list[str]:
 
 
 def _widen(have: str, want: str, value: str) -> str:
-    """Join a payload into the variant's common core type ("lower_flat_variant")."""
+    """Join a payload into the variant's common core type ("Flat Lowering": lower_flat_variant)."""
     if have == want or (have, want) == ("i32", "i64"):
         return value
     return f"bits_of_{have}({value})"
@@ -132,6 +150,8 @@ def _checked_integer(e: Emitter, name: str, value: str) -> str:
 
 
 def _number(e: Emitter, name: str, value: str) -> str:
+    """A NaN goes to the guest as the canonical one, which "Storing" (maybe_scramble_nan32, maybe_scramble_nan64) leaves
+    open: replay is exact."""
     if name in ("f32", "f64"):
         number = e.let(value)
         return f"({number} if {number} == {number} else NAN)"
@@ -161,6 +181,7 @@ def _match(
     value: str,
     arm: Callable[[int, ValueType | None, str], None],
 ) -> None:
+    """The case that a value is of ("Storing": match_case)."""
     whole = e.let(value)
     if isinstance(t, OptionType):
         with e.block(f"if {whole} is None:"):
@@ -182,15 +203,15 @@ def _match(
 
 
 def _sequence(e: Emitter, t: ValueType, value: str) -> tuple[str, str]:
-    pointer, length = e.name("p"), e.name("n")
+    """Names of a copy's pointer and length ("Storing": store_string_into_range, store_list_into_range). Where the
+    guest's allocator put it is checked by `cx.mem.at`."""
     if not isinstance(t, ListType):
-        e.emit(f"{pointer}, {length} = cx.lower_string({value})")
-        return pointer, length
+        return _string(e, value)
+    pointer = e.name("p")
     size, alignment = size_and_alignment(t.element)
-    items = e.let(value)
-    e.emit(f"{length} = len({items})")
-    e.emit(f"{pointer} = cx.realloc({alignment}, {length} * {size})")
-    start = e.let(f"cx.mem.at({pointer}, {length} * {size}, {alignment})", "a")
+    items, length, extent = _measured(e, value, size)
+    e.emit(f"{pointer} = yield 0, 0, {alignment}, {extent}")
+    start = e.let(f"mem.at({pointer}, {extent}, {alignment})", "a")
     match t.element:
         case PrimType("u8"):
             e.emit(f"RAW[{start} : {start} + {length}] = {items}")
@@ -199,8 +220,45 @@ def _sequence(e: Emitter, t: ValueType, value: str) -> tuple[str, str]:
                 items = f"[x if x == x else NAN for x in {items}]"
             e.emit(f"pack_into(f'<{{{length}}}{FORMAT[name]}', RAW, {start}, *{items})")
         case _:
-            item = e.name("item")
-            with e.block(f"for {item} in {items}:"):
-                store(e, t.element, item, start)
-                e.emit(f"{start} += {size}")
+            item, at = e.name("item"), e.name("i")
+            with e.block(f"for {item}, {at} in zip({items}, range({start}, {start} + {extent}, {size})):"):
+                store(e, t.element, item, at)
     return pointer, length
+
+
+def _measured(e: Emitter, value: str, size: int) -> tuple[str, str, str]:
+    """(list, length, size in bytes) of a list of elements of `size` bytes."""
+    items, length = e.let(value), e.name("n")
+    e.emit(f"{length} = len({items})")
+    with e.block(f"if {length} > {MAX_MEMORY // size}:"):
+        e.emit(f"raise ValueError(f'{{{length}}} items of {size} bytes do not fit a 32-bit memory')")
+    return items, length, length if size == 1 else f"{length} * {size}"
+
+
+def _place(e: Emitter, t: ValueType, value: str, address: str) -> None:
+    if not isinstance(t, ListType):
+        data, alignment, units = e.name("b"), e.name("l"), e.name("n")
+        e.emit(f"{data}, {alignment}, {units} = encode(cx.encoding, {value})")
+        e.emit(f"return mem, {alignment}, len({data}), {data}, {address}, {units}")
+        return
+    size, boundary = size_and_alignment(t.element)
+    items, length, extent = _measured(e, value, size)
+    assert isinstance(t.element, PrimType)
+    if t.element != PrimType("u8"):
+        if t.element.name in ("f32", "f64"):
+            items = f"[x if x == x else NAN for x in {items}]"
+        items = e.let(f"pack(f'<{{{length}}}{FORMAT[t.element.name]}', *{items})", "b")
+    e.emit(f"return mem, {boundary}, {extent}, {items}, {address}, {length}")
+
+
+def _string(e: Emitter, value: str) -> tuple[str, str]:
+    text, data, alignment, units = e.let(value), e.name("b"), e.name("l"), e.name("n")
+    pointer = e.name("p")
+    e.emit(f"{data}, {alignment}, {units} = encode(cx.encoding, {text})")
+    with e.block(f"if type({text}) is GuestString:"):
+        e.emit(f"{pointer} = yield from cx.transcoding_space({text}, {data}, {alignment})")
+    with e.block("else:"):
+        e.emit(f"{pointer} = yield 0, 0, {alignment}, len({data})")
+    start = e.let(f"mem.at({pointer}, len({data}), {alignment})", "a")
+    e.emit(f"RAW[{start} : {start} + len({data})] = {data}")
+    return pointer, units

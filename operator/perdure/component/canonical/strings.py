@@ -37,7 +37,8 @@ class GuestString(str):
 
 
 def layout_of(encoding: StringEncoding, units: int) -> tuple[int, int, int, str]:
-    """(code units, bytes each, alignment, Python codec) of a guest string of `units`, tag included."""
+    """(code units, bytes each, alignment, Python codec) of a guest string of `units`, tag included ("Loading":
+    load_string_from_range)."""
     if encoding == "utf8":
         return units, 1, 1, "utf-8"
     if encoding == "utf16":
@@ -48,7 +49,10 @@ def layout_of(encoding: StringEncoding, units: int) -> tuple[int, int, int, str]
 
 
 def encode(encoding: StringEncoding, text: str) -> tuple[bytes, int, int]:
-    """(bytes, alignment, code units) for the guest. Raises `ValueError` for lone surrogates."""
+    """(bytes, alignment, code units) for the guest ("Storing": store_string_into_range).
+
+    Raises `ValueError` for lone surrogates and for what a 32-bit memory cannot hold.
+    """
     if encoding == "utf8":
         data = text.encode("utf-8")
         return _bounded(data), 1, len(data)
@@ -66,7 +70,8 @@ def encode(encoding: StringEncoding, text: str) -> tuple[bytes, int, int]:
 def allocations(encoding: StringEncoding, text: GuestString, data: bytes) -> list[int]:
     """The sizes in bytes that the callee's `realloc` is asked for, one after the other, to hold `data`.
 
-    One size: an exact or sufficient first allocation. "store_string_into_range" names the cases.
+    One size: an exact or sufficient first allocation. "Storing" has a
+    function for each case (store_string_copy, store_utf16_to_utf8, …).
     """
     source, units, final = text.simple_encoding, text.units, len(data)
     if encoding == "utf8":

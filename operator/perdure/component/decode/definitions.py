@@ -5,6 +5,7 @@ Names follow the grammar of component-model `Binary.md`; the sections are in the
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
@@ -314,3 +315,12 @@ Definition: TypeAlias = (
     | ExportDecl
     | Custom
 )
+
+
+def core_modules(definitions: Iterable[Definition]) -> Iterator[bytes]:
+    """Those of the component and of the components within it, instantiated or not."""
+    for definition in definitions:
+        if isinstance(definition, CoreModuleDef):
+            yield definition.data
+        elif isinstance(definition, ComponentDef):
+            yield from core_modules(definition.definitions)

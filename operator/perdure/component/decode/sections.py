@@ -27,7 +27,9 @@ from perdure.errors import ComponentError, ComponentUnsupported
 _MAGIC = b"\0asm"
 _COMPONENT = b"\x0d\0\x01\0"
 _CORE = b"\x01\0\0\0"
-_MAX_DEPTH = 32
+MAX_DEPTH = 32
+"""Components within one another."""
+FORWARDING = "forwarding of streams and futures"
 CUSTOM_SECTIONS = ("component-name", "package-docs", "producers")
 """Those that `custom.py` reads."""
 
@@ -38,6 +40,12 @@ def decode_component(data: bytes, refusals: list[ComponentUnsupported] | None = 
     Raises `ComponentError` (not a component, malformed) or `ComponentUnsupported`. Where `refusals` is given, it gets
     what is unsupported instead, as far as decoding can go on behind it: what is returned then is for reading only.
     """
+    check_preamble(data)
+    return _component(Reader(data, refusals=refusals), 0)
+
+
+def check_preamble(data: bytes) -> None:
+    """Raises `ComponentError` for what is no component at all, in words for who has built it."""
     if data[:4] != _MAGIC:
         raise ComponentError("not WebAssembly: it does not begin with the bytes \\0asm")
     if data[4:8] == _CORE:
@@ -45,12 +53,13 @@ def decode_component(data: bytes, refusals: list[ComponentUnsupported] | None = 
             "a core module, not a component: build for the target wasm32-wasip2, or wrap it with "
             "`wasm-tools component new`"
         )
-    return _component(Reader(data, refusals=refusals), 0)
+    if data[4:8] != _COMPONENT:
+        raise ComponentError("malformed component: unknown version of the component format at byte 0x4")
 
 
 def _component(r: Reader, depth: int) -> tuple[d.Definition, ...]:
-    if depth > _MAX_DEPTH:
-        raise r.too_deep("components within one another", _MAX_DEPTH)
+    if depth > MAX_DEPTH:
+        raise r.too_deep("components within one another", MAX_DEPTH)
     if r.take(4) != _MAGIC or r.take(4) != _COMPONENT:
         raise r.fail("unknown version of the component format")
     definitions: list[d.Definition] = []
@@ -233,7 +242,9 @@ _LATER_CANONS: dict[int, tuple[str, tuple[str, ...] | None]] = {
     0x27: ("threads", ("index", "index")),
     0x28: ("threads", ()),
     **dict.fromkeys(range(0x29, 0x2E), ("threads", ("flag",))),
-    **dict.fromkeys(range(0x2E, 0x48), ("threads", None)),
+    0x2E: (FORWARDING, None),
+    0x2F: (FORWARDING, None),
+    **dict.fromkeys(range(0x40, 0x48), ("threads", None)),
 }
 _ITEMS: dict[int, Callable[[Reader], d.Definition]] = {
     2: _core_instance,

@@ -1,0 +1,497 @@
+"""The Redis provider and its server: what the server refuses, restarts, pauses and forgets."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import signal
+import subprocess
+import uuid
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from perdure.durable.effects import BucketAddress, Increment, Put, Scope
+from perdure.durable.records import Commit, CommitStatus, JournalRecord, WorkerId
+from perdure.errors import Fenced, InternalError, LostWrites, Overloaded, PerdureError, ProviderUnavailable, TooLarge
+from perdure.providers.redis import RedisConfig, RedisStore, client
+from providers.owners import SHOP, Owner, call, look, own, result
+from support.servers import RedisServer, eventually, free_port, redis_server
+
+
+def _worker() -> WorkerId:
+    return WorkerId("ns-" + uuid.uuid4().hex[:8], "carts")
+
+
+@asynccontextmanager
+async def opened(server: RedisServer, worker: WorkerId | None = None, **config: Any) -> AsyncIterator[RedisStore]:
+    store = await RedisStore.open(RedisConfig(**{"url": server.url, "timeout": 1.0} | config), worker or _worker())
+    try:
+        yield store
+    finally:
+        await store.close()
+
+
+async def patiently(act: Callable[[], Any], seconds: float = 30) -> Any:
+    """As the engine does: an unavailable provider is asked again, with the very same request."""
+    async with asyncio.timeout(seconds):
+        while True:
+            try:
+                return await act()
+            except LostWrites:
+                raise
+            except ProviderUnavailable:
+                await asyncio.sleep(0.05)
+
+
+async def test_a_commit_and_a_claim_are_one_command_each(redis: RedisServer) -> None:
+    with redis_server() as server:
+        async with opened(server) as store:
+            owner = await own(store)
+            await store.enqueue("alice", call("k"), 10)
+            server.do("CONFIG", "RESETSTAT")
+            await owner.commit(
+                Put(SHOP, "a", b"1"),
+                Increment(SHOP, "n", 1),
+                result=result("k"),
+                pending="k",
+                blobs={b"d" * 32: b"x"},
+                component="sha256:1",
+            )
+            assert server.info("cmdstat_fcall").startswith("calls=1,")
+            await store.claim("alice", "next", "h")
+            assert server.info("cmdstat_fcall").startswith("calls=2,")
+            await store.instance("alice")
+            assert server.info("cmdstat_fcall").startswith("calls=3,")
+
+
+async def test_a_server_that_evicts_keys_is_refused() -> None:
+    with redis_server("--maxmemory", "64mb", "--maxmemory-policy", "allkeys-lru") as server:
+        async with opened(server) as store:
+            with pytest.raises(ProviderUnavailable, match="set maxmemory-policy noeviction"):
+                await store.ping()
+            server.do("CONFIG", "SET", "maxmemory-policy", "noeviction")
+            assert (await store.ping()).durability == "D2"
+
+
+@pytest.mark.parametrize(("policy", "level"), [("everysec", "D1"), ("always", "D2"), ("no", "D1")])
+async def test_durability_is_as_the_server_is_configured(policy: str, level: str) -> None:
+    with redis_server("--appendfsync", policy) as server:
+        async with opened(server) as store:
+            assert (await store.ping()).durability == level
+
+
+async def test_a_server_without_a_file_is_d0() -> None:
+    with redis_server("--appendonly", "no") as server:
+        async with opened(server) as store:
+            info = await store.ping()
+            assert info.durability == "D0" and "appendonly is off" in info.warnings[0]
+
+
+async def test_a_server_out_of_memory_refuses_commits_whole_and_can_still_be_read() -> None:
+    with redis_server() as server:
+        async with opened(server) as store:
+            owner = await own(store)
+            await owner.commit(Put(SHOP, "a", b"1"))
+            server.do("CONFIG", "SET", "maxmemory", "1")
+            refused = owner.next(Put(SHOP, "a", b"2"), Put(SHOP, "b", b"x" * 1000))
+            with pytest.raises(ProviderUnavailable, match=r"out of memory.*\(OOM\)"):
+                await store.commit(refused)
+            assert await store.get_many(SHOP, ["a", "b"]) == [b"1", None]
+            assert (await look(store)).sequence == 1
+            await store.verify("alice", owner.token)
+            server.do("CONFIG", "SET", "maxmemory", "0")
+            assert (await store.commit(refused)).status is CommitStatus.APPLIED
+            server.do("CONFIG", "SET", "maxmemory", "1")
+            assert await store.delete_instance("alice") is True
+
+
+async def test_a_replica_is_refused_even_for_reading() -> None:
+    """What it holds may be old."""
+    with redis_server() as server:
+        async with opened(server) as store:
+            owner = await own(store)
+            await owner.commit(Put(SHOP, "a", b"1"))
+            server.do("CONFIG", "SET", "replica-serve-stale-data", "yes")
+            server.do("REPLICAOF", "127.0.0.1", free_port())
+            reads: list[Callable[[], Any]] = [
+                owner.commit,
+                lambda: store.get_many(SHOP, ["a"]),
+                lambda: store.count(SHOP),
+                lambda: store.verify("alice", owner.token),
+                lambda: store.peek("alice"),
+                lambda: store.instances(None, 10),
+                lambda: store.due(10),
+            ]
+            for read in reads:
+                with pytest.raises(ProviderUnavailable, match=r"is a replica.*\(READONLY\)"):
+                    await read()
+            with pytest.raises(ProviderUnavailable, match="is a replica"):
+                await store.ping()
+
+
+async def test_a_server_that_loads_its_data() -> None:
+    with redis_server() as server:
+        async with opened(server) as store:
+            owner = await own(store)
+            await owner.commits(3)
+            for number in range(200):
+                server.do("SET", f"filler-{number}", b"x" * 2000)
+            server.do("BGREWRITEAOF")
+            eventually(lambda: server.info("aof_rewrite_in_progress") == "0", "a rewritten file")
+            server.stop()
+            server.options += ("--key-load-delay", "10000", "--loading-process-events-interval-bytes", "1024")
+            starting = asyncio.create_task(asyncio.to_thread(server.start))
+            seen = []
+            while "loading its data" not in "".join(seen[-1:]):
+                with pytest.raises(ProviderUnavailable) as refused:
+                    await store.verify("alice", owner.token)
+                seen.append(refused.value.detail)
+                await asyncio.sleep(0.01)
+            await starting
+            await patiently(owner.commit)
+            assert (await look(store)).sequence == 4
+
+
+async def test_a_server_that_cannot_write_its_files(tmp_path: Path) -> None:
+    with redis_server("--appendonly", "no", "--save", "3600 1", "--enable-protected-configs", "yes") as server:
+        async with opened(server) as store:
+            owner = await own(store)
+            gone = tmp_path / "gone"
+            gone.mkdir()
+            server.do("CONFIG", "SET", "dir", str(gone))
+            gone.rmdir()
+            server.do("BGSAVE")
+            eventually(lambda: server.info("rdb_last_bgsave_status") == "err", "a failed save")
+            with pytest.raises(ProviderUnavailable, match=r"cannot write its files.*\(MISCONF\)"):
+                await owner.commit()
+            server.do("CONFIG", "SET", "dir", str(tmp_path))
+
+
+async def test_too_few_replicas_for_the_server_itself() -> None:
+    with redis_server("--min-replicas-to-write", "1") as server:
+        async with opened(server) as store:
+            with pytest.raises(ProviderUnavailable, match="NOREPLICAS"):
+                await store.claim("alice", "n", "h")
+
+
+async def test_a_killed_server_keeps_what_it_acknowledged() -> None:
+    with redis_server() as server:
+        async with opened(server) as store:
+            owner = await own(store)
+            await owner.commit(Increment(SHOP, "n", 1))
+            unanswered = owner.next(Increment(SHOP, "n", 1))
+            await store.commit(unanswered)
+            server.stop()
+            with pytest.raises(ProviderUnavailable, match="does not answer"):
+                await store.commit(unanswered)
+            server.start()
+            done = await patiently(lambda: store.commit(unanswered))
+            assert done.status is CommitStatus.DUPLICATE
+            assert await store.get_many(SHOP, ["n"]) == [b"2"]
+
+
+async def test_a_paused_server_leaves_the_outcome_unknown_and_a_resend_tells_it() -> None:
+    with redis_server() as server:
+        async with opened(server, timeout=0.5) as store:
+            owner = await own(store)
+            commit = owner.next(Increment(SHOP, "n", 1))
+            assert server.process is not None
+            server.process.send_signal(signal.SIGSTOP)
+            with pytest.raises(ProviderUnavailable, match="does not answer"):
+                await store.commit(commit)
+            server.process.send_signal(signal.SIGCONT)
+            await patiently(lambda: store.commit(commit))
+            assert (await store.commit(commit)).status is CommitStatus.DUPLICATE
+            assert await store.get_many(SHOP, ["n"]) == [b"1"]
+
+
+async def test_a_killed_connection_hurts_only_what_was_under_way() -> None:
+    with redis_server() as server:
+        async with opened(server) as store:
+            owner = await own(store)
+            for _ in range(5):
+                server.do("CLIENT", "KILL", "TYPE", "normal")
+                await patiently(owner.commit)
+            assert (await look(store)).sequence == 5
+
+
+async def test_a_cancelled_caller_takes_nothing_from_the_others(redis: RedisServer) -> None:
+    async with opened(redis) as store:
+        owners = [await own(store, f"i{number}") for number in range(50)]
+        tasks = [asyncio.create_task(owner.commit(Put(SHOP, owner.instance, b"1"))) for owner in owners]
+        await asyncio.sleep(0)
+        for task in tasks[::2]:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        assert all(task.result().status is CommitStatus.APPLIED for task in tasks[1::2])
+        for owner in owners:
+            again = await store.commit(Commit(owner.instance, owner.token, 1, b"e1"))
+            assert again.status in (CommitStatus.APPLIED, CommitStatus.DUPLICATE)
+
+
+async def test_a_server_that_comes_up_is_not_rushed_at() -> None:
+    """Hundreds of callers that try again and again make a few attempts together."""
+    attempts = 0
+
+    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal attempts
+        attempts += 1
+        writer.close()
+
+    async with await asyncio.start_server(refuse, "127.0.0.1", 0) as listener:
+        port = listener.sockets[0].getsockname()[1]
+        store = await RedisStore.open(RedisConfig(f"redis://127.0.0.1:{port}/0", timeout=1.0), _worker())
+        failures = 0
+
+        async def insist() -> None:
+            nonlocal failures
+            async with asyncio.timeout(1.5):
+                while True:
+                    with pytest.raises(ProviderUnavailable):
+                        await store.verify("alice", own_token)
+                    failures += 1
+                    await asyncio.sleep(0)
+
+        own_token = (await _claim_elsewhere()).token
+        callers = [asyncio.create_task(insist()) for _ in range(200)]
+        await asyncio.wait(callers)
+        for caller in callers:
+            assert isinstance(caller.exception(), TimeoutError)
+        await store.close()
+    assert failures > 200
+    assert 2 <= attempts < 60
+
+
+async def _claim_elsewhere() -> Owner:
+    from perdure.providers.memory import MemoryStore, MemoryWorld
+
+    return await own(MemoryStore(MemoryWorld(), _worker()))
+
+
+async def test_what_waits_is_bounded(redis: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client, "_WAITING", 10)
+    async with opened(redis) as store:
+        done = await asyncio.gather(*[store.count(SHOP) for _ in range(20)], return_exceptions=True)
+        assert [type(one) for one in done].count(Overloaded) == 10
+        assert await store.count(SHOP) == 0
+
+
+async def test_what_a_server_would_not_take_is_refused_before(
+    redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client, "_LARGEST", 10_000)
+    async with opened(redis) as store:
+        owner = await own(store)
+        with pytest.raises(TooLarge):
+            await owner.commit(Put(SHOP, "a", b"x" * 10_000))
+        await owner.commit(Put(SHOP, "a", b"x"))
+
+
+async def test_a_store_that_was_closed_says_so(redis: RedisServer) -> None:
+    async with opened(redis) as store:
+        await store.close()
+        with pytest.raises(ProviderUnavailable, match="closed"):
+            await store.ping()
+
+
+async def test_lost_functions_are_loaded_again(redis: RedisServer) -> None:
+    with redis_server() as server:
+        async with opened(server) as store:
+            owners = [await own(store, f"i{number}") for number in range(20)]
+            server.do("FUNCTION", "FLUSH")
+            await asyncio.gather(*[owner.commit() for owner in owners])
+            assert server.info("cmdstat_function|load").startswith("calls=2,")
+
+
+async def test_an_emptied_server_is_another_store() -> None:
+    with redis_server() as server:
+        async with opened(server) as store:
+            before = await store.claim("alice", "n", "h")
+            await store.commit(Commit("alice", before.token, 1, b"e1"))
+            server.do("FLUSHALL")
+            with pytest.raises(Fenced):
+                await store.commit(Commit("alice", before.token, 2, b"e2"))
+            after = await store.claim("alice", "n", "h")
+            assert (after.data.sequence, after.store != before.store) == (0, True)
+
+
+async def test_an_older_copy_of_the_data_is_told_by_the_next_commit() -> None:
+    with redis_server("--appendonly", "no") as server:
+        async with opened(server) as store:
+            owner = await own(store)
+            await owner.commits(2)
+            server.do("SAVE")
+            copy = (server.directory / "dump.rdb").read_bytes()
+            await owner.commits(3)
+            server.stop()
+            (server.directory / "dump.rdb").write_bytes(copy)
+            server.start()
+            with pytest.raises(LostWrites, match="up to commit 2 only, but it has acknowledged 5"):
+                await patiently(owner.commit)
+            assert (await look(store)).sequence == 2
+
+
+async def test_a_bucket_that_is_no_bucket_changes_nothing(redis: RedisServer) -> None:
+    worker = _worker()
+    async with opened(redis, worker) as store:
+        redis.do("SET", f"pd:{{{worker.namespace}/carts}}:b:broken", "x")
+        owner = await own(store)
+        with pytest.raises(InternalError, match="holds a string"):
+            await owner.commit(Put(SHOP, "a", b"1"), Put(BucketAddress(Scope.WORKER, "broken"), "a", b"1"))
+        assert await store.get_many(SHOP, ["a"]) == [None]
+        assert await store.peek("alice") is None
+
+
+async def test_deleting_and_purging_leave_no_key(redis: RedisServer) -> None:
+    worker = _worker()
+    pattern = f"pd:{{{worker.namespace}/*"
+    async with opened(redis, worker) as store:
+        owner = await own(store)
+        private = BucketAddress(Scope.INSTANCE, "mine", "alice")
+        await owner.commit(
+            Put(private, "k", b"v", ttl_ms=60_000),
+            result=result("r"),
+            blobs={b"d" * 32: b"x"},
+            component="sha256:1",
+            open=True,
+            foreign=True,
+        )
+        await store.applied("alice", owner.token, 1)
+        await owner.commit(foreign=True)
+        await owner.snapshot(1)
+        await store.enqueue("alice", call("a"), 10)
+        await store.enqueue("bob", call("a"), 10)
+        await store.cancel("bob", "a")
+        assert await store.delete_instance("alice") is True
+        left = {name.decode().rpartition(":")[2] for name in redis.do("KEYS", pattern)}
+        assert left == {"id", "n"}
+        await store.purge(lambda removed: None)
+        assert redis.do("KEYS", pattern) == []
+
+
+async def test_data_of_the_former_version_loads(redis: RedisServer) -> None:
+    """As it was laid out before snapshots, inboxes and outcomes."""
+    worker = _worker()
+    prefix = f"pd:{{{worker.namespace}/carts}}:"
+    redis.do("HSET", prefix + "i:alice", "e", "3", "n", "old", "h", "host-1", "s", "2", "l", "life-1")
+    redis.do("RPUSH", prefix + "j:alice", b"PJ\1first", b"PJ\1second")
+    redis.do("SADD", prefix + "u:alice", "2")
+    redis.do("ZADD", prefix + "instances", 0, "alice")
+    redis.do("HSET", prefix + "r:alice", "k", b"f" * 32 + b"body")
+    redis.do("ZADD", prefix + "rx:alice", (4e12).__repr__(), "k")
+    redis.do("HSET", prefix + "f", "other/bob", "7")
+    redis.do("HSET", prefix + "b:shop", "a", "1")
+    redis.do("ZADD", prefix + "b:shop:k", 0, "a")
+    async with opened(redis, worker) as store:
+        assert await store.result("alice", "k") == result("k", b"body")
+        info = await store.instance("alice")
+        assert info is not None and (info.sequence, info.journal_entries, info.component) == (2, 2, "")
+        claim = await store.claim("alice", "new", "host-2")
+        assert (claim.token.epoch, claim.previous_host, claim.data.life) == (4, "host-1", "life-1")
+        assert claim.data.journal == [JournalRecord(b"PJ\1first"), JournalRecord(b"PJ\1second")]
+        assert (claim.data.unapplied, claim.data.snapshot, claim.data.open) == ([2], None, False)
+        assert (await store.due(10)).instances == ["alice"]
+        owner = Owner(store, "alice", claim.token, 2)
+        assert (await owner.commit(reserves="k")).status is CommitStatus.KEY_USED
+        await owner.commit(Increment(SHOP, "a", 1), component="sha256:1")
+        assert await store.get_many(SHOP, ["a"]) == [b"2"]
+        await store.applied("alice", claim.token, 2)
+        assert await owner.snapshot(2)
+        from perdure.durable.records import ForeignApply
+
+        assert (await store.apply_foreign(ForeignApply("other/bob", 7, []))).status is CommitStatus.DUPLICATE
+        assert (await store.apply_foreign(ForeignApply("other/bob", 8, []))).status is CommitStatus.APPLIED
+
+
+async def test_a_user_with_few_rights() -> None:
+    with redis_server() as server:
+        server.do("ACL", "SETUSER", "perdure", "on", ">secret", "~pd:*", "-@all", "+@read", "+@write", "+fcall",
+                  "+function|load", "+info", "+ping", "+time", "+select", "+config|get", "+wait", "+scan")  # fmt: skip
+        server.do("ACL", "SETUSER", "default", "resetpass", ">other")
+        secret = ["secret"]
+        async with opened(server, credentials=lambda: ("perdure", secret[0])) as store:
+            assert (await store.ping()).durability == "D2"
+            owner = await own(store)
+            await owner.commit(Put(SHOP, "a", b"1"), result=result("k"))
+            await store.enqueue("alice", call("c"), 10)
+            await store.purge(lambda removed: None)
+        async with opened(server, credentials=lambda: ("perdure", "wrong")) as store:
+            with pytest.raises(ProviderUnavailable, match=r"refused the credentials \(WRONGPASS\)"):
+                await store.ping()
+        async with opened(server) as store:
+            with pytest.raises(ProviderUnavailable, match=r"refused the credentials \(NOAUTH\)"):
+                await store.ping()
+
+
+async def test_a_rotated_password_is_used_from_the_next_connection_on() -> None:
+    with redis_server("--requirepass", "one") as server:
+        password = ["one"]
+        async with opened(server, credentials=lambda: (None, password[0])) as store:
+            owner = await own(store)
+            server.options = ("--requirepass", "two")
+            server.stop()
+            server.start()
+            with pytest.raises(ProviderUnavailable, match="refused the credentials"):
+                while True:
+                    try:
+                        await owner.commit()
+                    except ProviderUnavailable as error:
+                        if "does not answer" not in error.detail:
+                            raise
+            password[0] = "two"
+            await patiently(owner.commit)
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with cert.pem and key.pem for 127.0.0.1."""
+    folder = tmp_path_factory.mktemp("tls")
+    assert shutil.which("openssl") is not None
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", "key.pem", "-out", "cert.pem",
+         "-days", "2", "-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"],
+        cwd=folder, check=True, capture_output=True,
+    )  # fmt: skip
+    return folder
+
+
+async def test_tls(certificate: Path) -> None:
+    port, cert = free_port(), str(certificate / "cert.pem")
+    options = ("--tls-port", str(port), "--tls-cert-file", cert, "--tls-key-file", str(certificate / "key.pem"),
+               "--tls-ca-cert-file", cert, "--tls-auth-clients", "no")  # fmt: skip
+    with redis_server(*options) as server:
+        url = f"rediss://127.0.0.1:{port}/0"
+        async with opened(server, url=url, tls=True, ca=Path(cert)) as store:
+            owner = await own(store)
+            await owner.commit(Put(SHOP, "a", b"x" * 300_000))
+            assert await store.get_many(SHOP, ["a"]) == [b"x" * 300_000]
+        async with opened(server, url=url, tls=True) as store:
+            with pytest.raises(ProviderUnavailable, match="TLS failed"):
+                await store.ping()
+
+
+async def test_another_database(redis: RedisServer) -> None:
+    worker = _worker()
+    async with opened(redis, worker, url=redis.url[:-1] + "5") as store, opened(redis, worker) as zero:
+        await (await own(store)).commit()
+        assert await zero.peek("alice") is None
+
+
+@pytest.mark.parametrize("junk", [b"HTTP/1.1 400 Bad Request\r\n\r\n", b"+OK\r\n+OK\r\n+OK\r\n", b"", b"\0\1\2\r\n"])
+async def test_what_is_no_redis_server(junk: bytes) -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(10)
+        writer.write(junk)
+        await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as listener:
+        port = listener.sockets[0].getsockname()[1]
+        store = await RedisStore.open(RedisConfig(f"redis://127.0.0.1:{port}/0", timeout=1.0), _worker())
+        with pytest.raises(PerdureError):
+            await store.verify("alice", (await _claim_elsewhere()).token)
+        await store.close()
