@@ -8,7 +8,7 @@ export PATH := $(abspath $(BIN)):$(PATH)
 export PERDURE_CACHE ?= $(HOME)/.cache/perdure
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test unit lint e2e kind-e2e chart examples lock image bench fuzz clean
+.PHONY: help demo test unit lint e2e kind-e2e chart examples lock image bench fuzz faults soak clean
 
 help:  ## list the targets
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -71,6 +71,20 @@ fuzz: $(VENV)/.installed  ## fuzz the component runtime, all three fuzzers (docs
 	for run in "decoder $(FUZZ_DECODER)" "hostile $(FUZZ_HOSTILE)" "differential $(FUZZ_DIFFERENTIAL)"; do \
 	  set -- $$run; nice $(abspath $(BIN))/python -m fuzz.$$1 --cases $$2 --seed $(FUZZ_SEED) --jobs $(FUZZ_JOBS) \
 	    --minutes $(FUZZ_MINUTES) --out ../fuzz-findings $(FUZZ_OPTIONS) || code=1; done; exit $$code
+
+FAULTS_JOBS ?= 2
+faults: $(VENV)/.installed  ## stop real hosts, stores and connections at every boundary (docs/faults.md; an hour)
+	@VENV=$(VENV) .ci/install-test-tools
+	@PERDURE_GUESTS=$$(.ci/build-guests) nice $(BIN)/python tests/faults/all.py --jobs $(FAULTS_JOBS) --report docs/faults.md
+	@$(BIN)/python -m pytest -q tests/faults
+
+SOAK_EFFECTS ?= 1000000
+SOAK_KILLS ?= 1000
+SOAK_SEED ?= 1
+soak: $(VENV)/.installed  ## random programs under kills ($$SOAK_EFFECTS, $$SOAK_KILLS, $$SOAK_SEED; half an hour)
+	@VENV=$(VENV) .ci/install-test-tools
+	@PERDURE_GUESTS=$$(.ci/build-guests) nice $(BIN)/python tests/faults/soak.py --effects $(SOAK_EFFECTS) \
+	  --kills $(SOAK_KILLS) --seed $(SOAK_SEED)
 
 lock: $(VENV)/.installed  ## pin every dependency, with hashes
 	@$(BIN)/python -m pip install --quiet uv

@@ -77,6 +77,17 @@ async def test_a_former_owner_does_not_answer_from_its_memory(hosts: Hosts) -> N
         assert not stale.usable
 
 
+async def test_a_former_owner_gives_its_copy_up_when_it_can_keep_no_snapshot(hosts: Hosts) -> None:
+    stale = await hosts.open("one")
+    await hosts.call(stale, "set", "b", "k", "AAAA", key="first")
+    taken = await stale.capture()
+    assert taken is not None
+    await hosts.open("two")
+    with pytest.raises(Fenced):
+        await stale.keep(taken, stale.sequence)
+    assert not stale.usable, "each later snapshot would be fenced, too, and nobody would claim the instance"
+
+
 class TakenOver(MemoryStore):
     """Another host claims the instance between the foreign effects and their confirmation."""
 

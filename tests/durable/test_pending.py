@@ -18,7 +18,7 @@ from perdure.durable.journal import call_fingerprint
 from perdure.durable.policy import BucketPolicy
 from perdure.durable.settings import CommitMode, Failure, RetryPolicy
 from perdure.durable.store import Store
-from perdure.errors import AsyncCallFailed, BadRequest, IdempotencyConflict, Interrupted, Quarantined
+from perdure.errors import AsyncCallFailed, BadRequest, Fenced, IdempotencyConflict, Interrupted, Quarantined
 from perdure.host.instances import InstanceTable
 from perdure.providers.memory import MemoryStore, MemoryWorld
 from support.crashing import Crash, Fuse, all_crashing
@@ -49,6 +49,23 @@ async def settle(table: InstanceTable, store: Store) -> None:
             return
         await asyncio.sleep(0.002)
     raise AssertionError("calls still wait")
+
+
+async def test_a_former_owner_claims_again_what_it_finds_in_the_inbox(ledger: BoundComponent, home: Store) -> None:
+    code = library(ledger)
+    first = table_of(code, environment({"home": home}))
+    second = table_of(code, environment({"home": home}, host="two"))
+    await call((first, "alice"), ledger, "version")
+    await call((second, "alice"), ledger, "version")
+    await home.enqueue("alice", new_call("k", {"add": ["near", "n", 1]}), 10)
+    with pytest.raises(Fenced):
+        await first.run_pending("alice")
+    assert not first.holds("alice")
+    await first.run_pending("alice")
+    assert await home.get_many(NEAR, ["n"]) == [b"1"]
+    for table in (first, second):
+        table.close()
+    code.close()
 
 
 async def test_accepted_calls_run_in_order_and_once(ledger: BoundComponent, home: Store) -> None:

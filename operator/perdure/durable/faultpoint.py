@@ -1,7 +1,8 @@
 """Named places where a fault test may stop the process. In production `reach` is a comparison with None.
 
 `PERDURE_FAULTPOINT=commit.before:3` kills the process (SIGKILL) the third time the point is reached;
-`PERDURE_FAULTPOINT=commit.before:3:stop` pauses it there (SIGSTOP).
+`PERDURE_FAULTPOINT=commit.before:3:stop` pauses it there (SIGSTOP). A test that runs the host inside its own entry
+module may `observe` instead, and reach points of its own, such as those around each operation on a store.
 """
 
 from __future__ import annotations
@@ -9,10 +10,12 @@ from __future__ import annotations
 import enum
 import os
 import signal
+from collections.abc import Callable
 
 
 class Point(enum.StrEnum):
-    """Every boundary at which a crash must lose nothing and repeat nothing."""
+    """The engine's boundaries at which a crash must lose nothing and repeat nothing. Those around single operations on
+    a store are beside these: a test has them by wrapping the store."""
 
     CLAIMED = "claimed"
     RESTORED = "restored"
@@ -28,28 +31,48 @@ class Point(enum.StrEnum):
     ACCEPT_AFTER = "accept.after"
     TAKEN = "taken"
     POSTPONED = "postponed"
+    HALTED = "halted"
+    REPLYING = "replying"
 
 
 _SIGNALS = {"": signal.SIGKILL, "kill": signal.SIGKILL, "stop": signal.SIGSTOP}
+Observer = Callable[[str], None]
 
 
-def _armed() -> tuple[str, int, signal.Signals] | None:
-    text = os.environ.get("PERDURE_FAULTPOINT", "")
+def stopper(text: str) -> Observer:
+    """An observer that stops the process as `text` (NAME, NAME:COUNT or NAME:COUNT:HOW) says."""
     name, _, rest = text.partition(":")
-    count, _, how = rest.partition(":")
-    return (Point(name).value, int(count or 1), _SIGNALS[how]) if name else None
+    number, _, how = rest.partition(":")
+    count, signum, reached = int(number or 1), _SIGNALS[how], 0
+
+    def stop(point: str) -> None:
+        nonlocal reached
+        if point == name:
+            reached += 1
+            if reached == count:
+                os.kill(os.getpid(), signum)
+
+    return stop
 
 
-_target = _armed()
-_reached = 0
+def _from_environment() -> Observer | None:
+    text = os.environ.get("PERDURE_FAULTPOINT", "")
+    if not text:
+        return None
+    Point(text.partition(":")[0])
+    return stopper(text)
 
 
-def reach(point: Point) -> None:
-    """Called by the engine at `point`."""
-    if _target is None:
-        return
-    global _reached
-    if _target[0] == point.value:
-        _reached += 1
-        if _reached == _target[1]:
-            os.kill(os.getpid(), _target[2])
+_observer = _from_environment()
+
+
+def observe(observer: Observer | None) -> None:
+    """Call `observer` with the name of each point that is reached from now on."""
+    global _observer
+    _observer = observer
+
+
+def reach(point: str) -> None:
+    """Called by the engine at a `Point`."""
+    if _observer is not None:
+        _observer(point)

@@ -224,14 +224,17 @@ class DurableInstance:
     async def keep(self, taken: Taken, sequence: int) -> bool:
         """Store what `capture` gave after the commit `sequence`, and trim the journal. Invocations may run meanwhile.
 
-        Raises `Fenced`, `ProviderUnavailable`: then the journal is as it was.
+        Raises `Fenced` (the object is unusable then), `ProviderUnavailable`: the journal is as it was.
         """
         growth = self._writer.growth
         before = (growth.entries, growth.bytes, growth.guest_us)
         reach(Point.SNAPSHOT_BEFORE)
-        kept = await self._environment.home.snapshot(
-            SnapshotWrite(self.name, self._writer.token, sequence, taken.data, taken.follows)
-        )
+        write = SnapshotWrite(self.name, self._writer.token, sequence, taken.data, taken.follows)
+        try:
+            kept = await self._environment.home.snapshot(write)
+        except Fenced:
+            self.usable = False
+            raise
         reach(Point.SNAPSHOT_AFTER)
         if kept:
             growth.entries -= before[0]
@@ -328,6 +331,7 @@ async def _note_quarantine(name: str, claim: Claim, environment: EngineEnvironme
     """So that nobody tries again, and whoever looks finds the reason."""
     halt = Halt(HaltState.QUARANTINED, error.detail, environment.wall_ns() // 1_000_000)
     await environment.home.halt(name, claim.token, encode(halt))
+    reach(Point.HALTED)
 
 
 def require_running(name: str, claim: Claim) -> None:

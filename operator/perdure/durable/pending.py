@@ -15,7 +15,7 @@ from perdure.durable.inbox import PendingCall
 from perdure.durable.instance import ENDS_THE_CALL, DurableInstance
 from perdure.durable.settings import Failure
 from perdure.durable.writer import KeyUsed, Running
-from perdure.errors import GuestTrapped, InvocationCancelled, InvocationTimeout, PerdureError, Quarantined
+from perdure.errors import Fenced, GuestTrapped, InvocationCancelled, InvocationTimeout, PerdureError, Quarantined
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,12 +27,16 @@ class Ran:
 
 
 async def run_next(instance: DurableInstance, environment: EngineEnvironment, deadline: float) -> Ran:
-    """Take the pending call that is due first and run it. After a failed attempt the instance is not usable.
+    """Take the pending call that is due first and run it. After a failed attempt, and when it
+    belongs to another host now, the instance is not usable.
 
     Raises `Fenced`, `ProviderUnavailable`, `Quarantined` (the call is out of attempts).
     """
-    token = instance.token
-    taken = await environment.home.take(instance.name, token)
+    try:
+        taken = await environment.home.take(instance.name, instance.token)
+    except Fenced:
+        instance.close()
+        raise
     reach(Point.TAKEN)
     call = taken.call
     if call is None:
@@ -77,6 +81,7 @@ async def _quarantine(instance: DurableInstance, environment: EngineEnvironment,
     halt = Halt(HaltState.QUARANTINED, reason, environment.wall_ns() // 1_000_000, call.key)
     instance.close()
     await environment.home.halt(instance.name, instance.token, encode(halt))
+    reach(Point.HALTED)
     environment.hooks.attempt("quarantined")
     raise Quarantined(f"instance {instance.name!r} is quarantined: {reason}")
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from aiohttp import web
 
 from perdure.durable.calls import CallPayload, encode
+from perdure.durable.faultpoint import Point, reach
 from perdure.durable.inbox import Accepted, NewCall
 from perdure.durable.journal import call_fingerprint
 from perdure.host.functions import FunctionIndex
@@ -53,6 +54,7 @@ class CallRoutes:
         if due_ms is not None or preferences(request).respond_async:
             return await self._accept(request, instance, call, body, due_ms)
         result = await self._invoker.invoke(_target(request, instance, body, call.key), call)
+        reach(Point.REPLYING)
         if isinstance(result, ForwardedReply):
             return relayed(result)
         headers = {"Perdure-Host": self._host}

@@ -1,0 +1,1 @@
+"""Fault injection on real host processes: what they do against a sequential model. See docs/faults.md."""

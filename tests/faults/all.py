@@ -1,0 +1,93 @@
+"""The whole suite of injected faults, and its report in docs/faults.md: `make faults`.
+
+Every failing schedule is printed with the command that runs it again. The seed gives the scenario's values and, with
+`--share`, the choice of boundaries.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import functools
+import os
+import random
+import sys
+import time
+from pathlib import Path
+
+sys.path[:0] = [str(Path(__file__).resolve().parents[1])]
+
+from faults.hosts import Nursery, nursery
+from faults.network import NetworkTally, network_sweep
+from faults.report import report, write
+from faults.schedules import Setting
+from faults.stores import HOMES, Servers, servers
+from faults.sweep import KINDS, RESTART, Sweep, Tally
+
+PHASES = ("boundaries", "restarts", "network")
+_say = functools.partial(print, flush=True)
+
+
+async def boundaries(args: argparse.Namespace, hosts: Nursery, running: Servers, tally: Tally) -> None:
+    """Hosts killed, killed again, and paused."""
+    sweep = Sweep(hosts, running, random.Random(args.seed), args.share, args.jobs, tuple(args.kinds), _say, tally)
+    for home in args.homes:
+        for mode in args.modes:
+            await sweep.setting(Setting(home, mode, args.seed))
+
+
+async def restarts(args: argparse.Namespace, hosts: Nursery, running: Servers, tally: Tally) -> None:
+    """Servers killed and started again; one schedule at a time, for they share the servers."""
+    sweep = Sweep(hosts, running, random.Random(args.seed), args.share, 1, (RESTART,), _say, tally)
+    for home in args.homes:
+        if home != "sqlite":
+            await sweep.setting(Setting(home, "Invocation", args.seed))
+
+
+async def network(args: argparse.Namespace, hosts: Nursery, running: Servers, tally: NetworkTally) -> None:
+    """Requests and replies cut, swallowed, reset, late."""
+    most = None if args.share == 1 else max(1, round(300 * args.share))
+    for home in args.homes:
+        if home != "sqlite":
+            await network_sweep(home, hosts, running, args.seed, most=most, tally=tally, say=_say)
+            _say(f"network, {home}: {tally.harms.total()} harms so far, {len(tally.wrong)} wrong")
+
+
+async def run(args: argparse.Namespace) -> tuple[Tally, NetworkTally, int]:
+    tally, harms = Tally(), NetworkTally()
+    with servers() as running:
+        async with nursery() as hosts:
+            if "boundaries" in args.only:
+                await boundaries(args, hosts, running, tally)
+            if "restarts" in args.only:
+                await restarts(args, hosts, running, tally)
+            if "network" in args.only:
+                await network(args, hosts, running, harms)
+            return tally, harms, hosts.started
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", nargs="+", choices=PHASES, default=list(PHASES))
+    parser.add_argument("--homes", nargs="+", choices=HOMES, default=list(HOMES))
+    parser.add_argument("--modes", nargs="+", choices=("Invocation", "Effect"), default=["Invocation", "Effect"])
+    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS))
+    parser.add_argument(
+        "--seed", type=int, default=int(os.environ.get("PERDURE_FAULTS_SEED") or time.time_ns() % 10**6)
+    )
+    parser.add_argument("--share", type=float, default=1.0, help="of the boundaries, each stopped in one way only")
+    parser.add_argument("--jobs", type=int, default=2, help="schedules at one time")
+    parser.add_argument("--report", type=Path, help="the page whose last report is replaced")
+    args = parser.parse_args()
+    _say(f"PERDURE_FAULTS_SEED={args.seed}")
+    begun = time.monotonic()
+    tally, harms, started = asyncio.run(run(args))
+    lines = report(tally, harms, args, started, time.monotonic() - begun)
+    _say("\n".join(lines))
+    if args.report is not None:
+        write(args.report, lines)
+    return 1 if tally.wrong or harms.wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

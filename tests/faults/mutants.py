@@ -1,0 +1,116 @@
+"""Providers that are wrong on purpose, in one host process of a test. Nothing of this is in the product.
+
+Each leaves out one rule of the protocol, by another text of the Lua library or by doing in two steps what must be one;
+between those steps there is a boundary, `mutant.between`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import secrets
+from collections.abc import Callable
+
+from perdure.durable import faultpoint
+from perdure.durable.calls import failure_of
+from perdure.durable.records import Commit, CommitStatus, Committed, ForeignApply, SnapshotWrite
+from perdure.providers.redis import client as redis_client
+from perdure.providers.redis.library import function_library
+from perdure.providers.redis.store import RedisStore
+
+BETWEEN = "mutant.between"
+_FENCED = "  if held[1] ~= args[1] or held[2] ~= args[2] then return 'FENCED' end\n"
+
+
+def apply(name: str) -> None:
+    """Make this process's stores wrong in the way `name` says."""
+    MUTANTS[name]()
+
+
+def _lua(before: str, after: str, times: int = 1) -> Callable[[], None]:
+    """The library with another text in the place of `before`, which it must hold so many times."""
+
+    def patch() -> None:
+        version, text = function_library()
+        found = text.count(before)
+        if found != times:
+            raise ValueError(f"the library holds {before!r} {found} times, not {times}: bring the mutant up to date")
+        changed = text.replace(before, after)
+        other = hashlib.sha256(changed.encode()).hexdigest()[:8]
+        # Another version is another name: it does not meet the real one on a server.
+        result = other, changed.replace(version, other)
+        redis_client.function_library = lambda: result  # type: ignore[assignment]
+
+    return patch
+
+
+def _result_outside_the_commit() -> None:
+    whole = RedisStore.commit
+
+    async def commit(self: RedisStore, given: Commit) -> Committed:
+        if given.result is None or given.pending is not None or failure_of(given.result.body) is not None:
+            return await whole(self, given)
+        committed = await whole(self, dataclasses.replace(given, result=None))
+        faultpoint.reach(BETWEEN)
+        keys = self._keys.instance(given.instance)
+        await self._client.command("HSET", keys[3], given.result.key, given.result.fingerprint + given.result.body)
+        await self._client.command("ZADD", keys[4], 1 << 50, given.result.key)
+        return committed
+
+    RedisStore.commit = commit  # type: ignore[method-assign]
+
+
+def _apply_before_journal() -> None:
+    whole, foreign = RedisStore.commit, RedisStore.apply_foreign
+
+    async def commit(self: RedisStore, given: Commit) -> Committed:
+        if not given.effects:
+            return await whole(self, given)
+        applied = await foreign(self, ForeignApply(secrets.token_hex(8), 1, given.effects))
+        faultpoint.reach(BETWEEN)
+        committed = await whole(self, dataclasses.replace(given, effects=()))
+        return Committed(committed.status, applied.outcomes)
+
+    RedisStore.commit = commit  # type: ignore[method-assign]
+
+
+def _trim_before_the_pointer() -> None:
+    whole = RedisStore.snapshot
+
+    async def snapshot(self: RedisStore, write: SnapshotWrite) -> bool:
+        await self._client.command("LTRIM", self._keys.instance(write.instance)[1], 1, 0)
+        faultpoint.reach(BETWEEN)
+        return await whole(self, write)
+
+    RedisStore.snapshot = snapshot  # type: ignore[method-assign]
+
+
+def _dedup_records_expire() -> None:
+    whole = RedisStore.apply_foreign
+
+    async def apply_foreign(self: RedisStore, given: ForeignApply) -> Committed:
+        committed = await whole(self, given)
+        if committed.status is CommitStatus.APPLIED:
+            await self._client.command("PEXPIRE", self._keys.foreign, 1)
+        return committed
+
+    RedisStore.apply_foreign = apply_foreign  # type: ignore[method-assign]
+
+
+MUTANTS: dict[str, Callable[[], None]] = {
+    "no-token-check": _lua(_FENCED, "", 2),
+    "later-epochs-pass": _lua(_FENCED, "  if tonumber(args[1]) < tonumber(held[1]) then return 'FENCED' end\n", 2),
+    "no-sequence-check": _lua(
+        "  if sequence ~= stored + 1 then return not_next(keys, sequence, stored, tonumber(held[4] or '0')) end\n", ""
+    ),
+    "result-outside-the-commit": _result_outside_the_commit,
+    "apply-before-journal": _apply_before_journal,
+    "no-dedup": _lua(
+        "  if sequence == highest then return 'DUPLICATE ' .. string.sub(mark, space + 1) end\n"
+        "  if sequence < highest then return 'DUPLICATE ' end\n",
+        "",
+    ),
+    "trim-before-the-pointer": _trim_before_the_pointer,
+    "dedup-records-expire": _dedup_records_expire,
+    "missing-pcall": _lua("redis.pcall('HINCRBY'", "redis.call('HINCRBY'"),
+}

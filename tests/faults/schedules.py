@@ -1,0 +1,55 @@
+"""Which host is stopped where, and how: the description of one run, as text and back. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """`how`: `kill` (SIGKILL), `stop` (SIGSTOP until another host has the instance, then SIGCONT) or `restart` (the
+    store's servers are killed and started again meanwhile), at the `count`-th time that `point` is reached."""
+
+    point: str
+    count: int
+    how: str = "kill"
+
+    @classmethod
+    def of(cls, text: str) -> Fault:
+        """`home.commit.after:2:stop`"""
+        point, count, how = text.split(":")
+        return cls(point, int(count), how)
+
+    def __str__(self) -> str:
+        return f"{self.point}:{self.count}:{self.how}"
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """Where a scenario runs: the kind of the home store, that of the foreign one, the commit mode, the seed of the
+    scenario's values. `mutant`: how its stores are wrong."""
+
+    home: str
+    mode: str
+    seed: int
+    mutant: str = ""
+
+    @property
+    def foreign(self) -> str:
+        return "redis"
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """`faults`: the first host's, the second one's …; a host beyond them lives."""
+
+    setting: Setting
+    faults: tuple[Fault, ...] = ()
+
+    @property
+    def command(self) -> str:
+        """What runs it again."""
+        setting = self.setting
+        words = ["python tests/faults/replay.py", f"--home {setting.home} --mode {setting.mode} --seed {setting.seed}"]
+        words += [f"--mutant {setting.mutant}"] if setting.mutant else []
+        return " ".join([*words, *(str(fault) for fault in self.faults)])

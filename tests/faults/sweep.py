@@ -1,0 +1,144 @@
+"""The boundary sweep: every boundary of the scripted scenario × how a host is stopped there.
+
+1. Without a fault the scenario shows which boundaries it reaches, and how often each.
+2. `kill`: at each of them the first host is killed; another one recovers, and shows what it reaches on the way.
+3. `again`: the same, and while it recovers the second host is killed at the first of those points, the third at the
+   second, and so on: a chain of hosts that each die a step later.
+4. `stop`: at each of them the first host stands still until another one has its instances, and then goes on.
+5. `restart`: at each of them the servers of the stores are killed and come back while the host stands still.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+from faults.hosts import Nursery
+from faults.running import Outcome, run_schedule
+from faults.schedules import Fault, Schedule, Setting
+from faults.stores import Servers
+
+KINDS = ("kill", "again", "stop")
+RESTART = "restart"
+ALONE = ("sqlite",)
+"""Homes that two hosts share only on one machine. There a paused process may hold the file's lock, and nobody takes
+anything over from it until it goes on or dies."""
+_TWINS = (
+    "claimed", "commit.before", "commit.after", "foreign.before", "foreign.after", "applied.after", "snapshot.before",
+    "snapshot.after", "taken", "postponed", "halted", "accept.after",
+)  # fmt: skip
+"""The engine's points beside which there is the boundary of a store's operation."""
+_POLLS = ("home.due", "home.pending", "home.instance", "home.result")
+"""Operations that are repeated until something has happened: how often is chance, so the first times count."""
+_POLLED = 2
+_CHAIN = 10
+_TELL = 100
+
+
+def boundaries(reached: list[str]) -> list[tuple[str, int]]:
+    """Of what a host reached, each boundary and occurrence once."""
+    found: dict[tuple[str, int], None] = {}
+    for line in reached:
+        point, _, number = line.rpartition(":")
+        if point not in _TWINS and not (_polls(point) and int(number) > _POLLED):
+            found[point, int(number)] = None
+    return list(found)
+
+
+def _polls(point: str, number: int = 0) -> bool:
+    return point.rpartition(".")[0] in _POLLS
+
+
+@dataclass
+class Tally:
+    """What a sweep did. `boundaries`: distinct (setting, boundary, occurrence). `runs`: (home, mode, kind) → schedules
+    and faults that came about. `points`: (point, kind) → schedules."""
+
+    boundaries: set[tuple[str, str, str, int]] = field(default_factory=set)
+    runs: Counter[tuple[str, str, str]] = field(default_factory=Counter)
+    faults: Counter[tuple[str, str, str]] = field(default_factory=Counter)
+    points: Counter[tuple[str, str]] = field(default_factory=Counter)
+    missed: int = 0
+    wrong: list[Outcome] = field(default_factory=list)
+    seconds: float = 0.0
+
+    def add(self, kind: str, outcome: Outcome) -> None:
+        setting = outcome.schedule.setting
+        self.runs[setting.home, setting.mode, kind] += 1
+        self.faults[setting.home, setting.mode, kind] += outcome.came
+        if outcome.schedule.faults:
+            self.points[outcome.schedule.faults[0].point, kind] += 1
+            self.missed += outcome.came == 0
+        if outcome.wrong is not None:
+            self.wrong.append(outcome)
+
+    @property
+    def schedules(self) -> int:
+        return self.runs.total()
+
+
+@dataclass
+class Sweep:
+    """`share`: of the boundaries of a setting, a random part (1.0: all) or number (above 1), each
+    stopped in one way then. `jobs`: schedules at one time."""
+
+    nursery: Nursery
+    servers: Servers
+    chance: random.Random
+    share: float = 1.0
+    jobs: int = 2
+    kinds: tuple[str, ...] = KINDS
+    say: Callable[[str], None] = print
+    tally: Tally = field(default_factory=Tally)
+    _told: int = 0
+
+    async def setting(self, setting: Setting) -> None:
+        """Sweep one setting; what went wrong is in the tally."""
+        begun = time.monotonic()
+        plain = await run_schedule(Schedule(setting), self.nursery, self.servers, traced=True)
+        self._note("plain", plain)
+        found = boundaries(plain.reached)
+        part = self.share if self.share > 1 else len(found) * self.share
+        chosen = found if self.share == 1 else self.chance.sample(found, max(1, round(part)))
+        self.tally.boundaries |= {(setting.home, setting.mode, *boundary) for boundary in chosen}
+        waiting = iter(chosen)
+        await asyncio.gather(*(self._work(setting, waiting) for _ in range(self.jobs)))
+        self.tally.seconds += time.monotonic() - begun
+        self.say(
+            f"{setting.home} {setting.mode}: {len(chosen)} of {len(found)} boundaries, {self.tally.schedules} schedules so far, {len(self.tally.wrong)} wrong"
+        )
+
+    async def _work(self, setting: Setting, waiting: Iterator[tuple[str, int]]) -> None:
+        for point, count in waiting:
+            if self.tally.schedules - self._told >= _TELL:
+                self._told = self.tally.schedules
+                self.say(
+                    f"  {self._told} schedules, {len(self.tally.wrong)} wrong, now at {setting.home} {setting.mode} {point}:{count}"
+                )
+            kinds = tuple(kind for kind in self.kinds if kind != "stop" or setting.home not in ALONE)
+            kinds = kinds if self.share == 1 else (self.chance.choice(kinds),)
+            first = Fault(point, count)
+            recovery: list[str] = []
+            if {"kill", "again"} & {*kinds}:
+                killed = await self._run(Schedule(setting, (first,)), "kill", traced=True)
+                recovery = killed.recovery
+            if "again" in kinds:
+                later = [Fault(*boundary) for boundary in boundaries(recovery) if not _polls(*boundary)][:_CHAIN]
+                if later:
+                    await self._run(Schedule(setting, (first, *later)), "again")
+            for kind in {"stop", RESTART} & {*kinds}:
+                await self._run(Schedule(setting, (Fault(point, count, kind),)), kind)
+
+    async def _run(self, schedule: Schedule, kind: str, *, traced: bool = False) -> Outcome:
+        outcome = await run_schedule(schedule, self.nursery, self.servers, traced=traced)
+        self._note(kind, outcome)
+        return outcome
+
+    def _note(self, kind: str, outcome: Outcome) -> None:
+        self.tally.add(kind, outcome)
+        if outcome.wrong is not None:
+            self.say(f"WRONG: {outcome.wrong}\n  again: {outcome.schedule.command}")
