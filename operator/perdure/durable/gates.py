@@ -50,6 +50,11 @@ class Gates:
         if not self._recorder.replaying and not self._recorder.caught_up():
             await self._part(None, None)
 
+    async def before_wait(self) -> None:
+        """The guest will wait long. Outside an invocation (while it starts) there is nothing to keep."""
+        if self.running is not None:
+            await self.passed()
+
     async def atomic(self, effect: Increment | Swap, gate: Gate) -> Outcome:
         """Carry out an atomic effect, with everything before it. Never on replay: its outcome is an event."""
         outcome = await self._part(effect, gate)

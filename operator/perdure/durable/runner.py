@@ -53,6 +53,7 @@ class Runner:
                 environment=environment.variables,
                 arguments=(name,),
                 sink=lambda stream, data: environment.log(name, stream, data),
+                gate=self.gates.before_wait,
             ),
             InstanceBuckets(
                 name,

@@ -13,6 +13,8 @@ from perdure.component.traps import HostTrap
 from perdure.wasi.state import WasiContext, WasiState
 
 MAX_POLLABLES = 10_000
+LONG_NS = 100_000_000
+"""A wait of more than this is a gate."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +47,8 @@ async def poll(ctx: WasiContext, pollables: Sequence[Pollable]) -> list[int]:
     if len(at_once) == len(instants):
         return at_once
     if not state.recorder.replaying and not at_once:
+        if state.gate is not None and min(instants) - _now(state) > LONG_NS:
+            await state.gate()
         delay = min(instants) - _now(state)
         if delay > 0:
             await asyncio.sleep(delay / 1_000_000_000)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -22,7 +22,8 @@ class WasiContext(Protocol):
 
 @dataclass(slots=True)
 class WasiState:
-    """`wall_ns` and `monotonic_ns`: nanoseconds. `sink(stream, data)`: what the guest prints, not on replay."""
+    """`wall_ns` and `monotonic_ns`: nanoseconds. `sink(stream, data)`: what the guest prints, not on replay. `gate`:
+    awaited before a long wait, so that what came before it is durable meanwhile."""
 
     recorder: Recorder
     wall_ns: Callable[[], int]
@@ -31,6 +32,7 @@ class WasiState:
     environment: tuple[tuple[str, str], ...] = ()
     arguments: tuple[str, ...] = ()
     sink: Callable[[str, bytes], None] = lambda stream, data: None
+    gate: Callable[[], Awaitable[None]] | None = None
     latest_ns: int = 0
     _tail: deque[bytes] = field(default_factory=deque)
     _tail_size: int = 0

@@ -1,7 +1,7 @@
 // The ledger, whose version is the constant of whoever includes this.
 
 use std::cell::RefCell;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 wit_bindgen::generate!({
     world: "perdure:ledger/ledger",
@@ -86,6 +86,10 @@ fn carry_out(step: Step) -> Outcome {
         }
         Step::Hoard(bytes) => {
             MEMORY.with_borrow_mut(|memory| memory.hoard.push(vec![memory.ended as u8 | 1; bytes as usize]));
+            Ok(Outcome::Nothing)
+        }
+        Step::Sleep(milliseconds) => {
+            std::thread::sleep(Duration::from_millis(milliseconds.into()));
             Ok(Outcome::Nothing)
         }
         Step::Trap => panic!("told to"),
