@@ -142,3 +142,12 @@ def test_a_skeleton_is_valid_where_the_component_is() -> None:
 def test_broken_framing_is_named(data: bytes, said: str) -> None:
     with pytest.raises(ComponentError, match=said):
         validate(data)
+
+
+@pytest.mark.parametrize(
+    "section", [b"\x00\x03\x05ab", b"\x00\x03\x02\xff\xfe", b"\x00\x00"], ids=["cut-short", "not-utf-8", "no-name"]
+)
+async def test_a_custom_section_needs_a_name(engine: Engine, section: bytes) -> None:
+    with pytest.raises(ComponentError):
+        await Component.load(engine, b"\0asm\x0d\0\x01\0" + section)
+    await Component.load(engine, b"\0asm\x0d\0\x01\0" + b"\x00\x05\x02abcd")

@@ -46,9 +46,17 @@ def _component(data: bytes, depth: int) -> bytes:
             inner = _module(inner)
         elif number == _COMPONENT:
             inner = _component(inner, depth + 1)
-        if number != _CUSTOM:
-            parts.append(encoded_section(number, inner))
+        elif number == _CUSTOM:
+            inner = _name(inner)
+        parts.append(encoded_section(number, inner))
     return b"".join(parts)
+
+
+def _name(data: bytes) -> bytes:
+    """A custom section's name, which is all of it that can be invalid."""
+    r = Reader(data)
+    r.take(min(r.u32(), r.left))
+    return data[: len(data) - r.left]
 
 
 def _module(data: bytes) -> bytes:
