@@ -11,6 +11,7 @@ import asyncio
 import functools
 import os
 import random
+import signal
 import sys
 import time
 from dataclasses import dataclass, field
@@ -64,6 +65,11 @@ class Found:
 
 
 async def run(args: argparse.Namespace, found: Found) -> None:
+    """Ends early, with everything it started, at SIGTERM and SIGINT."""
+    task = asyncio.current_task()
+    assert task is not None
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(signum, task.cancel)
     with servers() as running:
         async with nursery() as hosts:
             try:
@@ -94,7 +100,7 @@ def main() -> int:
     begun, found, whole = time.monotonic(), Found(), True
     try:
         asyncio.run(run(args, found))
-    except KeyboardInterrupt:
+    except asyncio.CancelledError:
         whole = False
     lines = report(found.tally, found.harms, args, found.started, time.monotonic() - begun, whole=whole)
     _say("\n".join(lines))
