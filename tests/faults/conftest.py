@@ -12,7 +12,6 @@ import pytest_asyncio
 from faults.hosts import Nursery, nursery
 from faults.stores import Servers, servers
 
-
 _SEED = int(os.environ.get("PERDURE_FAULTS_SEED") or time.time_ns() % 1_000_000)
 
 
