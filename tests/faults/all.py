@@ -11,8 +11,10 @@ import asyncio
 import functools
 import os
 import random
+import signal
 import sys
 import time
+from dataclasses import dataclass, field
 from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).resolve().parents[1])]
@@ -53,17 +55,32 @@ async def network(args: argparse.Namespace, hosts: Nursery, running: Servers, ta
             _say(f"network, {home}: {tally.harms.total()} harms so far, {len(tally.wrong)} wrong")
 
 
-async def run(args: argparse.Namespace) -> tuple[Tally, NetworkTally, int]:
-    tally, harms = Tally(), NetworkTally()
+@dataclass
+class Found:
+    """What was done so far, for a run that is cut short has a report, too."""
+
+    tally: Tally = field(default_factory=Tally)
+    harms: NetworkTally = field(default_factory=NetworkTally)
+    started: int = 0
+
+
+async def run(args: argparse.Namespace, found: Found) -> None:
+    """Ends early, with everything it started, at SIGTERM and SIGINT."""
+    task = asyncio.current_task()
+    assert task is not None
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(signum, task.cancel)
     with servers() as running:
         async with nursery() as hosts:
-            if "boundaries" in args.only:
-                await boundaries(args, hosts, running, tally)
-            if "restarts" in args.only:
-                await restarts(args, hosts, running, tally)
-            if "network" in args.only:
-                await network(args, hosts, running, harms)
-            return tally, harms, hosts.started
+            try:
+                if "boundaries" in args.only:
+                    await boundaries(args, hosts, running, found.tally)
+                if "restarts" in args.only:
+                    await restarts(args, hosts, running, found.tally)
+                if "network" in args.only:
+                    await network(args, hosts, running, found.harms)
+            finally:
+                found.started = hosts.started
 
 
 def main() -> int:
@@ -80,13 +97,16 @@ def main() -> int:
     parser.add_argument("--report", type=Path, help="the page whose last report is replaced")
     args = parser.parse_args()
     _say(f"PERDURE_FAULTS_SEED={args.seed}")
-    begun = time.monotonic()
-    tally, harms, started = asyncio.run(run(args))
-    lines = report(tally, harms, args, started, time.monotonic() - begun)
+    begun, found, whole = time.monotonic(), Found(), True
+    try:
+        asyncio.run(run(args, found))
+    except asyncio.CancelledError:
+        whole = False
+    lines = report(found.tally, found.harms, args, found.started, time.monotonic() - begun, whole=whole)
     _say("\n".join(lines))
     if args.report is not None:
         write(args.report, lines)
-    return 1 if tally.wrong or harms.wrong else 0
+    return 1 if found.tally.wrong or found.harms.wrong or not whole else 0
 
 
 if __name__ == "__main__":

@@ -12,13 +12,18 @@ import pytest_asyncio
 from faults.hosts import Nursery, nursery
 from faults.stores import Servers, servers
 
+_SEED = int(os.environ.get("PERDURE_FAULTS_SEED") or time.time_ns() % 1_000_000)
+
 
 @pytest.fixture(scope="session")
 def seed() -> int:
     """PERDURE_FAULTS_SEED, or one of the moment."""
-    found = int(os.environ.get("PERDURE_FAULTS_SEED") or time.time_ns() % 1_000_000)
-    print(f"PERDURE_FAULTS_SEED={found}")
-    return found
+    return _SEED
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """What repeats the choice of faults."""
+    terminalreporter.write_line(f"PERDURE_FAULTS_SEED={_SEED}")
 
 
 @pytest.fixture(scope="module")

@@ -12,10 +12,13 @@ from faults.sweep import Tally
 _BEGIN, _END = "<!-- last report -->", "<!-- end of the last report -->"
 
 
-def report(tally: Tally, harms: NetworkTally, args: argparse.Namespace, started: int, seconds: float) -> list[str]:
+def report(
+    tally: Tally, harms: NetworkTally, args: argparse.Namespace, started: int, seconds: float, *, whole: bool
+) -> list[str]:
     """Counts by setting, by boundary, by harm, and everything that was wrong."""
     wrong = [f"{outcome.wrong} (`{outcome.schedule.command}`)" for outcome in tally.wrong] + harms.wrong
     share = "all boundaries" if args.share == 1 else f"{args.share:g} of the boundaries, each stopped in one way"
+    share += "" if whole else ", cut short"
     summary = (
         f"Seed {args.seed}, {share}, {seconds / 60:.0f} minutes: **{len(tally.boundaries)} distinct boundaries, "
         f"{tally.schedules} schedules** with {tally.faults.total()} kills, pauses and restarts that came about "

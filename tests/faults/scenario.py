@@ -175,5 +175,6 @@ def random_mix(seed: int, length: int = 12) -> Scenario:
                 return Control(name, ("snapshot",))
 
     calls = [action() for _ in range(length)]
-    first = Call("alice", steps(), v.key())
-    return Scenario([first, *calls, *(Look(name) for name in ("alice", "bob", "carol"))])
+    # A snapshot wants an instance that is there.
+    first = [Call(name, steps(), v.key()) for name in ("alice", "bob", "carol")]
+    return Scenario([*first, *calls, *(Look(name) for name in ("alice", "bob", "carol"))])

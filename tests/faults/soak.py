@@ -343,8 +343,8 @@ class Totals:
 
 async def soak(args: argparse.Namespace) -> Totals:
     totals, begun = Totals(), time.monotonic()
-    per_round = max(1, round(args.kills * ROUND / args.effects))
-    rounds = args.rounds or math.ceil(args.effects / ROUND)
+    all_rounds = math.ceil(args.effects / ROUND)
+    per_round, rounds = math.ceil(args.kills / all_rounds), args.rounds or all_rounds
     with servers() as running:
         async with nursery() as hosts:
             for number in range(rounds):

@@ -71,7 +71,8 @@ class Place:
         self.directory.mkdir(parents=True, exist_ok=True)
         component = self.directory / "ledger.wasm"
         if not component.exists():
-            component.symlink_to(guest("ledger"))
+            # A copy: a build of the guests meanwhile would make it another component.
+            component.write_bytes(guest("ledger").read_bytes())
         home = f'{self.setting.home}: {{url: "{self.home_url}", timeout: {self.timeout}}}'
         text = _MANIFEST.format(
             home="sqlite: {}" if self.setting.home == "sqlite" else home,

@@ -71,7 +71,9 @@ class Tally:
         self.runs[setting.home, setting.mode, kind] += 1
         self.faults[setting.home, setting.mode, kind] += outcome.came
         if outcome.schedule.faults:
-            self.points[outcome.schedule.faults[0].point, kind] += 1
+            first = outcome.schedule.faults[0]
+            self.boundaries.add((setting.home, setting.mode, first.point, first.count))
+            self.points[first.point, kind] += 1
             self.missed += outcome.came == 0
         if outcome.wrong is not None:
             self.wrong.append(outcome)
@@ -104,7 +106,6 @@ class Sweep:
         found = boundaries(plain.reached)
         part = self.share if self.share > 1 else len(found) * self.share
         chosen = found if self.share == 1 else self.chance.sample(found, max(1, round(part)))
-        self.tally.boundaries |= {(setting.home, setting.mode, *boundary) for boundary in chosen}
         waiting = iter(chosen)
         await asyncio.gather(*(self._work(setting, waiting) for _ in range(self.jobs)))
         self.tally.seconds += time.monotonic() - begun
