@@ -354,6 +354,8 @@ async def soak(args: argparse.Namespace) -> Totals:
                         seed, min(ROUND, args.effects), per_round, hosts, running, home=args.home, mutant=args.mutant
                     )
                 except Wrong as wrong:
+                    for log in sorted(hosts.directory.glob("*.log"), key=lambda path: path.stat().st_mtime)[-3:]:
+                        _say(f"== {log.name}\n{log.read_text()[-3000:]}")
                     _say(
                         f"WRONG in round {seed}: {wrong}\n  again: python tests/faults/soak.py --home {args.home} --effects {args.effects} --kills {args.kills} --seed {seed} --rounds 1"
                     )

@@ -183,7 +183,9 @@ class DurableInstance:
     async def run(self, running: Running) -> bytes:
         """Run an invocation to its commit; its result as JSON. Raises as `invoke`, `KeyUsed` and
         `InvocationCancelled`."""
-        assert self.usable
+        if not self.usable:
+            # Found out while the caller was waiting, by a snapshot that could not be kept.
+            raise Fenced(f"instance {self.name!r} is owned by another host now")
         self.usable = False
         try:
             body = await self._runner.run(running)
