@@ -379,3 +379,24 @@ async def test_a_commit_that_was_sent_before_a_claim_is_fenced_after_it(store: P
         fenced = isinstance(outcomes[0], Fenced)
         assert claim.data.sequence == (0 if fenced else 1)
         assert await store.get_many(SHOP, [f"k{turn}"]) == [None if fenced else b"old"]
+
+
+async def test_a_connection_lost_between_preparing_and_executing(
+    config: PostgresConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Then nobody knows whether the operation took place; the next one is carried out on another connection."""
+    store = await PostgresStore.open(config, WORKER)
+    await store.ping()
+    prepare = asyncpg.Connection._get_statement
+
+    async def prepare_and_lose(self: asyncpg.Connection, *args: object, **named: object) -> object:
+        statement = await prepare(self, *args, **named)
+        self.terminate()
+        return statement
+
+    with monkeypatch.context() as lossy:
+        lossy.setattr(asyncpg.Connection, "_get_statement", prepare_and_lose)
+        with pytest.raises(ProviderUnavailable):
+            await store.result("alice", "key")
+    assert await store.result("alice", "key") is None
+    await store.close()
