@@ -400,3 +400,24 @@ async def test_closing_waits_for_what_is_under_way_and_no_longer(
         for outcome in await asyncio.gather(*silent, return_exceptions=True):
             assert isinstance(outcome, (ProviderUnavailable, Overloaded))
     assert await database.fetchval(f"SELECT sequence FROM {config.schema}.instances") == 2
+
+
+async def test_a_connection_lost_between_preparing_and_executing(
+    config: PostgresConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Then nobody knows whether the operation took place; the next one is carried out on another connection."""
+    store = await PostgresStore.open(config, WORKER)
+    await store.ping()
+    prepare = asyncpg.Connection._get_statement
+
+    async def prepare_and_lose(self: asyncpg.Connection, *args: object, **named: object) -> object:
+        statement = await prepare(self, *args, **named)
+        self.terminate()
+        return statement
+
+    with monkeypatch.context() as lossy:
+        lossy.setattr(asyncpg.Connection, "_get_statement", prepare_and_lose)
+        with pytest.raises(ProviderUnavailable):
+            await store.result("alice", "key")
+    assert await store.result("alice", "key") is None
+    await store.close()

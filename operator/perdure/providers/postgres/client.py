@@ -166,7 +166,8 @@ class PostgresClient:
                     if connection is None or connection.is_closed():
                         connection = await self._connect()
                     _settle(request, await self._run(connection, request))
-                except Exception as error:  # noqa: BLE001 - the lane must go on; whoever asked gets the error
+                except Exception as caught:  # noqa: BLE001 - the lane must go on; whoever asked gets the error
+                    error = _told(caught, connection)
                     if connection is not None and not _usable(error, request):
                         connection.terminate()
                         connection = None
@@ -254,6 +255,14 @@ class PostgresClient:
             ) from error
         finally:
             watchdog.cancel()
+
+
+def _told(error: Exception, connection: asyncpg.Connection | None) -> Exception:
+    """A connection that is lost between the steps of one operation has no protocol any more, over which asyncpg
+    stumbles: that is no defect of the operation's."""
+    if isinstance(error, AttributeError) and connection is not None and connection.is_closed():
+        return ConnectionResetError("the connection was lost")
+    return error
 
 
 def _usable(error: Exception, request: _Request) -> bool:
