@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from perdure.component.canonical.functions import export_code, import_code
+from perdure.component.canonical.functions import component_code, export_code, host_code
 from perdure.component.host import HostFunction, ImportResolver
 from perdure.component.imports import ComponentCall, CoreImport, HostCall, ResourceCall
 from perdure.component.lifted import Callee
@@ -30,7 +30,7 @@ class Binding:
             elif isinstance(canon.func, Lift):
                 self.imports.append(self._component_call(index, canon, canon.func))
             elif (function := self._function(canon.func)) is not None:
-                self.imports.append(HostCall(index, canon, function, import_code(canon.func.type)))
+                self.imports.append(HostCall(host_code(canon.func.type, index, function).begin))
         self.exports: dict[str, Callee] = {}
         for func in plan.exports:
             if isinstance(func.target, Lift):
@@ -64,7 +64,7 @@ class Binding:
         transcodes = len(encodings) > 1 or "latin1+utf16" in encodings
         callee = self._callee(lift, transcodes=transcodes)
         entering = self.entering(lift.component_instance, canon.component_instance)
-        return ComponentCall(index, canon, import_code(lift.type, placing=False), callee.number, entering, transcodes)
+        return ComponentCall(index, component_code(lift.type), callee.number, entering, transcodes)
 
     def _callee(self, lift: Lift, *, transcodes: bool) -> Callee:
         found = self._callee_of.get((lift, transcodes))

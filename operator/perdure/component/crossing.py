@@ -10,7 +10,7 @@ Between ALLOCATE and the pointer the guest may not leave, so an instance has one
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, TypeAlias
 
 from perdure.component import capi, fiber
@@ -45,14 +45,35 @@ def waiting(instance: Instance, values: int, steps: Steps[Finish]) -> None:
     _outcome(RAW, values, WAIT)
 
 
+def suspended(
+    instance: Instance,
+    values: int,
+    coroutine: Coroutine[object, object, object],
+    wanted: object,
+    finish: fiber.EndCall,
+    cx: object = None,
+    pointer: int = 0,
+) -> None:
+    """The call goes on with `finish` when `coroutine` is done, which has begun and gave `wanted` to the event loop."""
+    instance.pending = fiber.Pending(coroutine, wanted, finish, cx, pointer)
+    # Now, not when the trampoline calls `wait`: a slice may end before that, and the coroutine meanwhile.
+    RAW[instance.flag.address] = 0
+    _outcome(RAW, values, WAIT)
+
+
 def _begin(number: int | None, _caller: int, values: int, _count: int) -> int | None:
-    instance = fiber.running()
+    instance = fiber.current.instance
     try:
         call = instance.imports[number or 0]
         if not instance.may_leave and call.leaves:
             raise AbiTrap("the guest called an import while it may not leave (from realloc or post-return)")
         left = call.begin(instance, values)
-        if left is not None:
+        # As `_ask`; what most calls need is not worth another frame.
+        if type(left) is tuple:
+            instance.lowering = left
+            instance.may_leave = False
+            _allocate(RAW, values, ALLOCATE, 0, 0, left[1], left[2])
+        elif left is not None:
             _ask(instance, values, left)
     except BaseException as error:  # noqa: BLE001 - it must not unwind through wasmtime; it is raised by the driver
         return fiber.trapped(instance, error)
@@ -60,7 +81,7 @@ def _begin(number: int | None, _caller: int, values: int, _count: int) -> int | 
 
 
 def _next(_number: int | None, _caller: int, values: int, _count: int) -> int | None:
-    instance = fiber.running()
+    instance = fiber.current.instance
     try:
         left = instance.lowering
         if isinstance(left, tuple):
@@ -69,7 +90,9 @@ def _next(_number: int | None, _caller: int, values: int, _count: int) -> int | 
             start = memory.at(pointer, size, alignment)
             RAW[start : start + size] = data
             _slice(RAW, address, pointer, length)
-            _over(instance, values)
+            instance.lowering = None
+            instance.may_leave = True
+            _outcome(RAW, values, FINISHED)
         elif left is not None:
             _lower(instance, values, left, _i32(RAW, values)[0])
         else:

@@ -2,7 +2,7 @@
 
 NaNs are canonical, threads and relaxed SIMD are off, so that replay is exact. Epochs advance while guests run, and
 a guest yields to the event loop at each. One engine belongs to one thread (its event loop's), and
-only one thread of a process may run guests (`fiber.running`).
+only one thread of a process may run guests (`fiber.current`).
 """
 
 from __future__ import annotations

@@ -15,7 +15,8 @@ Context: TypeAlias = object
 """The object given to `BoundComponent.instantiate`; each host function gets it first."""
 
 HostFunction: TypeAlias = Callable[..., object]
-"""`fn(context, *arguments)` → the result, or a coroutine: then the guest's fiber waits while others run.
+"""`fn(context, *arguments)` → the result, or a coroutine: then the guest's fiber waits while others run. A coroutine's
+first step is taken at once, within the guest's call, as a plain function is.
 
 Values are those of `perdure.component.types`. A `HostTrap` ends the guest's call; any other exception reaches the
 caller of `Instance.call` unchanged. Either way the instance is not usable any more.

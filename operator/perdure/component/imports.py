@@ -15,14 +15,12 @@ from types import CoroutineType
 from typing import TYPE_CHECKING, Protocol, cast
 
 from perdure.component import crossing
-from perdure.component.canonical.functions import ImportCode
+from perdure.component.canonical.functions import ComponentCode
 from perdure.component.capi import RAW, RAW_SIZE
 from perdure.component.context import CallContext, give_back
 from perdure.component.crossing import FINISHED, Finish
-from perdure.component.fiber import awaited
 from perdure.component.handles import Handle
-from perdure.component.host import HostFunction
-from perdure.component.plan import CanonOptions, Lower, ResourceBuiltin
+from perdure.component.plan import ResourceBuiltin
 from perdure.component.steps import Steps
 from perdure.component.types import ResourceType
 
@@ -49,34 +47,10 @@ class CoreImport(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class HostCall:
-    """`canon lower` of a host function."""
+    """`canon lower` of a host function: `begin` is generated (`canonical.functions.HostCode`)."""
 
-    index: int
-    canon: Lower
-    function: HostFunction
-    code: ImportCode
+    begin: Callable[[Instance, int], Lowering | Placement | None]
     leaves: bool = True
-
-    def begin(self, instance: Instance, values: int) -> Lowering | Placement | None:
-        cx = instance.contexts[self.index] or _context(instance, self.index, self.canon)
-        code = self.code
-        arguments, pointer = code.lift_params(cx, values)
-        value = self.function(instance.host_context, *arguments)
-        if type(value) is CoroutineType:
-            coroutine = cast("Coroutine[object, object, object]", value)
-            crossing.waiting(instance, values, self._wait(instance, cx, coroutine, pointer))
-            return None
-        if code.lends:
-            cx.end_call()
-        return code.lower_result(cx, values, pointer, value)
-
-    def _wait(
-        self, instance: Instance, cx: CallContext, coroutine: Coroutine[object, object, object], pointer: int
-    ) -> Steps[Finish]:
-        value = yield from awaited(instance, coroutine)
-        if self.code.lends:
-            cx.end_call()
-        return lambda values: self.code.lower_result(cx, values, pointer, value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,15 +61,14 @@ class ComponentCall:
     """
 
     index: int
-    canon: Lower
-    code: ImportCode
+    code: ComponentCode
     callee: int
     entering: tuple[int, ...]
     transcodes: bool
     leaves: bool = True
 
     def begin(self, instance: Instance, values: int) -> None:
-        cx = instance.contexts[self.index] or _context(instance, self.index, self.canon, transcodes=self.transcodes)
+        cx = instance.contexts[self.index] or instance.lowered(self.index, transcodes=self.transcodes)
         instance.enter_components(self.entering)
         arguments, pointer = self.code.lift_params(cx, values)
         crossing.waiting(instance, values, self._steps(instance, cx, arguments, pointer))
@@ -116,7 +89,7 @@ class ComponentCall:
         lowered = self.code.lower_result(cx, arrays.args, pointer, value)
         if lowered is not None:
             crossing.finished(arrays.args)
-            rest = instance.allocator.lower(cx.realloc, cast("Lowering", lowered))
+            rest = instance.allocator.lower(cx.realloc, lowered)
             if rest is not None:
                 yield from rest
         rest = lifted.post_return(arrays)
@@ -176,7 +149,11 @@ class ResourceCall:
             dropped = self.drop(instance.host_context, handle.representation)
             if type(dropped) is CoroutineType:
                 coroutine = cast("Coroutine[object, object, object]", dropped)
-                crossing.waiting(instance, values, _dropped(awaited(instance, coroutine)))
+                try:
+                    wanted = coroutine.send(None)
+                except StopIteration:
+                    return
+                crossing.suspended(instance, values, coroutine, wanted, _dropped_by_host)
 
 
 def _dropped(steps: Steps[object]) -> Steps[Finish]:
@@ -184,8 +161,5 @@ def _dropped(steps: Steps[object]) -> Steps[Finish]:
     return crossing.finished
 
 
-def _context(instance: Instance, index: int, canon: Lower, *, transcodes: bool = False) -> CallContext:
-    """The context of a lowered import, made when it is first called: its memory exists by then."""
-    options: CanonOptions = canon.options
-    cx = instance.contexts[index] = instance.context_for(options, canon.component_instance, transcodes=transcodes)
-    return cx
+def _dropped_by_host(_cx: object, values: int, _pointer: int, _value: object) -> None:
+    crossing.finished(values)

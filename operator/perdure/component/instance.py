@@ -25,7 +25,7 @@ from perdure.component.handles import GuestResource, HandleTable
 from perdure.component.imports import CoreImport
 from perdure.component.lifted import Callee, Lifted
 from perdure.component.memory import Memory, NoMemory
-from perdure.component.plan import CanonOptions, CoreRef, ExportedFunc, HostImport
+from perdure.component.plan import CanonOptions, CoreRef, ExportedFunc, HostImport, Lower
 from perdure.component.references import ReferenceWatch
 from perdure.component.steps import Steps
 from perdure.component.traps import AbiTrap, HostTrap, guest_trap
@@ -68,6 +68,7 @@ class Instance:
         self.tables = [HandleTable() for _ in range(count)]
         self.contexts: list[CallContext | None] = [None] * len(bound.imports)
         self.pending: fiber.Pending | None = None
+        self.flag = fiber.Flag()
         self.suspended: dict[int, tuple[Steps[Finish], int]] = {}
         # Of the call of an import that is under way: what it waits for, how it ends then, what it is lowering.
         self.waits: Steps[Finish] | None = None
@@ -152,7 +153,7 @@ class Instance:
         except (AbiTrap, HostTrap) as trap:
             raise guest_trap(trap) from trap
         finally:
-            if self.suspended:
+            if self.suspended or self.pending is not None:
                 fiber.abandon(self)
             self._busy = False
 
@@ -308,6 +309,13 @@ class Instance:
                 None if post_return is None else self.item(post_return),
             )
         return found
+
+    def lowered(self, number: int, *, transcodes: bool = False) -> CallContext:
+        """The context of a lowered import, made when it is first called: its memory exists by then."""
+        canon = self.bound.component.plan.canons[number]
+        assert isinstance(canon, Lower)
+        cx = self.contexts[number] = self.context_for(canon.options, canon.component_instance, transcodes=transcodes)
+        return cx
 
     def context_for(self, options: CanonOptions, component_instance: int, *, transcodes: bool) -> CallContext:
         return CallContext(

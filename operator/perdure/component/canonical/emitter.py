@@ -9,9 +9,11 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import CoroutineType
 
 from perdure.component.canonical.strings import GuestString, encode
 from perdure.component.capi import RAW
+from perdure.component.crossing import suspended
 from perdure.component.traps import AbiTrap
 from perdure.component.types import Err, Ok, Some, Variant
 
@@ -75,6 +77,8 @@ class Emitter:
             "RAW": RAW,
             "NAN": NAN,
             "AbiTrap": AbiTrap,
+            "CoroutineType": CoroutineType,
+            "suspended": suspended,
             "Some": Some,
             "Ok": Ok,
             "Err": Err,
@@ -163,7 +167,9 @@ class Emitter:
         """Compile what was emitted as `def name(signature)`; returns it with its source. `mem` is that of `cx`."""
         lines = self.lines or ["    pass"]
         if any("mem." in line for line in lines):
-            lines = ["    mem = cx.mem", *lines]
+            # `begin` makes its `cx` in its first line.
+            after = lines[0].startswith("    cx = ")
+            lines = [*lines[:after], "    mem = cx.mem", *lines[after:]]
         source = f"def {name}({signature}):\n" + "\n".join(lines) + "\n"
         # The source is made from types alone: names of fields and cases enter it as string literals only.
         exec(compile(source, f"<canonical {name}>", "exec"), self.namespace)  # noqa: S102

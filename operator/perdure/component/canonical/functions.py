@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from perdure.component.canonical.emitter import Emitter
 from perdure.component.canonical.layout import (
@@ -28,6 +29,10 @@ from perdure.component.canonical.lift import lift_flat, load
 from perdure.component.canonical.lower import Lowering, Placement, lower_flat, store
 from perdure.component.capi import RAW_SIZE, VAL_OF, VAL_SIZE, VALUE_KIND
 from perdure.component.types import FuncType, ValueType
+
+if TYPE_CHECKING:
+    from perdure.component.host import HostFunction
+    from perdure.component.instance import Instance
 
 _LETTER = {"i32": "I", "i64": "Q", "f32": "f", "f64": "d"}
 _WIDTH = {"i32": 4, "i64": 8, "f32": 4, "f64": 8}
@@ -57,16 +62,23 @@ def _start_lift(e: Emitter, kinds: list[ValueType]) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class ImportCode:
-    """For `canon lower`. `lift_params(cx, values)` → (arguments, return pointer);
+class HostCode:
+    """For `canon lower` of a host function. `begin(instance, values)` lifts the arguments, calls the function and
+    lowers its result; it does as `imports.CoreImport.begin`. Where a coroutine waits, `lower_result` does the rest."""
+
+    begin: Callable[[Instance, int], Lowering | Placement | None]
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class ComponentCode:
+    """For `canon lower` of a component's function. `lift_params(cx, values)` → (arguments, return pointer);
     `lower_result(cx, values, return_pointer, value)`, which writes the outcome 0, and the flat result, to `values` and
-    gives None, or gives what is left to do. `lends`: the parameters have borrowed handles."""
+    gives None, or gives what is left to do."""
 
     lift_params: Callable[..., tuple[tuple[object, ...], int]]
-    lower_result: Callable[..., Lowering | Placement | None]
-    lends: bool
+    lower_result: Callable[..., Lowering | None]
     core: tuple[tuple[str, ...], tuple[str, ...]]
-    source: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,46 +92,85 @@ class ExportCode:
     source: str
 
 
-def import_code(t: FuncType, *, placing: bool = True) -> ImportCode:
-    """Code for calls out of the guest ("canon lower"): parameters are lifted, the result is lowered to where the caller
-    points ("Lifting and Lowering Values": out_param). `placing`: the result may be left as a `Placement`."""
-    params, results = core = core_signature(t, lowered=True)
+def host_code(t: FuncType, canon: int = 0, host: HostFunction | None = None) -> HostCode:
+    """Code for calls of the host function `host` by the canonical function `canon` ("canon lower"): one function from
+    the guest's arguments to its result, since each step of its own would cost as much as what it does."""
+    e = Emitter(placing=_places(t))
+    _lower_result(e, t, "pointer", lends=_lends(t))
+    lower_result, lower_source = e.function("lower_result", "cx, values, pointer, value")
+
+    e = Emitter(placing=_places(t))
+    e.namespace |= {"canon": canon, "host": host, "lower_result": lower_result}
+    e.emit("cx = instance.contexts[canon] or instance.lowered(canon)")
+    arguments, pointer = _lift_params(e, t)
+    e.emit(f"value = host({', '.join(['instance.host_context', *arguments])})")
+    with e.block("if type(value) is CoroutineType:"):
+        with e.block("try:"):
+            e.emit("wanted = value.send(None)")
+        with e.block("except StopIteration as end:"):
+            e.emit("value = end.value")
+        with e.block("else:"):
+            e.emit(f"return suspended(instance, values, value, wanted, lower_result, cx, {pointer})")
+    if allocates_result(t) and not e.placing:
+        e.emit(f"return lower_result(cx, values, {pointer}, value)")
+    else:
+        _lower_result(e, t, pointer, lends=_lends(t))
+    begin, source = e.function("begin", "instance, values")
+    return HostCode(begin, source + "\n\n" + lower_source)  # type: ignore[arg-type]
+
+
+def component_code(t: FuncType) -> ComponentCode:
+    """Code for the caller's side of a call from one component into another ("canon lower")."""
     e = Emitter()
-    names = [e.name("c") for _ in params]
+    arguments, pointer = _lift_params(e, t)
+    e.emit(f"return ({''.join(f'{one}, ' for one in arguments)}), {pointer}")
+    lift_params, _ = e.function("lift_params", "cx, values")
+    e = Emitter()
+    _lower_result(e, t, "pointer", lends=False)
+    lower_result, _ = e.function("lower_result", "cx, values, pointer, value")
+    return ComponentCode(lift_params, lower_result, core_signature(t, lowered=True))  # type: ignore[arg-type]
+
+
+def _lift_params(e: Emitter, t: FuncType) -> tuple[list[str], str]:
+    """Expressions of the arguments, and of the pointer to where the result goes ("Lifting and Lowering Values":
+    out_param) or 0."""
+    names = [e.name("c") for _ in core_signature(t, lowered=True)[0]]
     if names:
-        form = "".join(map(_raw_form, params))
+        form = "".join(map(_raw_form, core_signature(t, lowered=True)[0]))
         e.emit(f"{', '.join(names)}, = {e.reader(form)}(RAW, values)")
-    has_pointer = len(flat_result(t)) > 1
-    kinds = [kind for _, kind in t.params]
-    _start_lift(e, kinds)
+    pointer = names[-1] if len(flat_result(t)) > 1 else "0"
+    _start_lift(e, [kind for _, kind in t.params])
     if len(flat_params(t)) > MAX_FLAT_PARAMS:
         whole = params_tuple(t)
         size, alignment = size_and_alignment(whole)
-        arguments = e.let(load(e, whole, f"mem.at({names[0]}, {size}, {alignment})"))
-    else:
-        flats = iter(names)
-        lifted = [e.let(lift_flat(e, kind, flats)) for _, kind in t.params]
-        arguments = "(" + "".join(f"{v}, " for v in lifted) + ")"
-    e.emit(f"return {arguments}, {names[-1] if has_pointer else 0}")
-    lift_params, lift_source = e.function("lift_params", "cx, values")
+        return ["*" + e.let(load(e, whole, f"mem.at({names[0]}, {size}, {alignment})"))], pointer
+    flats = iter(names)
+    return [e.let(lift_flat(e, kind, flats)) for _, kind in t.params], pointer
 
-    allocates = allocates_result(t)
-    placing = placing and t.result is not None and ends_in_bytes(t.result)
-    e = Emitter(placing=placing)
+
+def _lower_result(e: Emitter, t: FuncType, pointer: str, *, lends: bool) -> None:
+    """Lower `value`. `lends`: the host has had handles that are lent to it until now."""
+    if lends:
+        e.emit("cx.end_call()")
     outcome = ["0"]
-    if t.result is not None and has_pointer:
+    if t.result is not None and len(flat_result(t)) > 1:
         size, alignment = size_and_alignment(t.result)
-        address = e.let(f"mem.at(pointer, {size}, {alignment})", "a")
+        address = e.let(f"mem.at({pointer}, {size}, {alignment})", "a")
         store(e, t.result, "value", address)
     elif t.result is not None:
         outcome += lower_flat(e, t.result, "value")
-    if placing or not allocates:
-        form = "".join(map(_raw_form, ("i32", *results)))
+    if e.placing or not allocates_result(t):
+        form = "".join(map(_raw_form, ("i32", *core_signature(t, lowered=True)[1])))
         e.emit(f"{e.writer(form)}(RAW, values, {', '.join(outcome)})")
-    lower_result, lower_source = e.function("lower_result", "cx, values, pointer, value")
-    source = lift_source + "\n\n" + lower_source
-    lends = any(map(has_borrows, kinds))
-    return ImportCode(lift_params, lower_result, lends, core, source)  # type: ignore[arg-type]
+
+
+def _places(t: FuncType) -> bool:
+    """Whether the result may be left as a `Placement`."""
+    return t.result is not None and ends_in_bytes(t.result)
+
+
+def _lends(t: FuncType) -> bool:
+    return any(has_borrows(kind) for _, kind in t.params)
 
 
 def allocates_result(t: FuncType) -> bool:

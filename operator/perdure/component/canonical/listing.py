@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from perdure.component.canonical.functions import export_code, import_code
+from perdure.component.canonical.functions import export_code, host_code
 from perdure.component.interfaces import World
 from perdure.component.wit_text import format_func
 from perdure.component.wit_world import function_text
@@ -60,7 +60,7 @@ def _imports(world: World, uses: tuple[ImportUse, ...]) -> Iterator[Listing]:
     for interface in world.imports:
         for func in interface.functions:
             if func.type is not None and (interface.name, func.name) in called:
-                text, source = function_text(world, interface, func), import_code(func.type).source
+                text, source = function_text(world, interface, func), host_code(func.type).source
                 yield Listing("import", interface.name, func.name, text, format_func(func.type), source)
 
 
