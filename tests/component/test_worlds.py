@@ -269,3 +269,14 @@ def test_reading_survives_mutated_components(data: st.DataObject) -> None:
         return
     format_world(world)
     world_json(world)
+
+
+def test_an_alias_as_another_sort_is_malformed() -> None:
+    """Found by the decoder's fuzzer, in a component that was a type where it named an instance."""
+    data = bytes.fromhex(
+        "0061736d0d000100071f046a00007b4200420404000166030104000174030102030200000203020000051402010100016603030102000161"
+        "050000016603010a06010001660502060a020502000105000101660519020103000166030300016603030001660300010100016d05030b23"
+        "04000b613a622f6340302e312e30050400000166050700000166050800000166030300"
+    )
+    with pytest.raises(ComponentError, match="alias of 'f' as instance, which is type"):
+        about_component(data)
