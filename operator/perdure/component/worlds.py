@@ -137,9 +137,9 @@ class _WorldReader:
                 scope.add("instance", {name: scope.item(ref) for name, ref in items})
             case d.AliasExport(sort, instance, name):
                 exports = cast("InstanceItem", scope.space("instance")[instance])
-                found, value = exports[name]
-                if found != sort and not sort.startswith("core"):
-                    raise ComponentError(f"malformed component: an alias of {name!r} as {sort}, which is {found}")
+                actual, value = exports[name]
+                if actual != sort and not sort.startswith("core"):
+                    raise ComponentError(f"malformed component: an alias of {name!r} as {sort}, which is {actual}")
                 scope.add(sort, None if sort.startswith("core") else value)
             case d.AliasOuter(sort, count, index):
                 if not sort.startswith("core"):
