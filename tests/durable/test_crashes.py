@@ -5,13 +5,13 @@ The process is an event loop's objects here, which are thrown away; `tests/fault
 
 from __future__ import annotations
 
-import base64
 import json
 import random
 from collections.abc import Mapping
 
 import pytest
 
+from faults.model import Model, Step, encoded
 from perdure.component.component import BoundComponent
 from perdure.durable.effects import BucketAddress, Scope
 from perdure.durable.instance import DurableInstance
@@ -23,48 +23,6 @@ from support.crashing import Crash, Fuse, all_crashing
 from support.engine import WORKER, call, deadline, environment, library
 
 FAR = BucketPolicy("far", "away")
-Step = dict[str, object]
-
-
-class Model:
-    """What a guest that never crashes would have done."""
-
-    def __init__(self) -> None:
-        self.buckets: dict[str, dict[str, bytes]] = {"near": {}, "far": {}}
-        self.sum = 0
-        self.ended = 0
-
-    def run(self, steps: list[Step]) -> list[object]:
-        self.ended += 1
-        return [self._step(step) for step in steps]
-
-    def _step(self, step: Step) -> object:
-        (kind, args), *_ = step.items()
-        match kind, args:
-            case "put", [bucket, key, value]:
-                self.buckets[str(bucket)][str(key)] = base64.b64decode(str(value))
-            case "remove", [bucket, key]:
-                self.buckets[str(bucket)].pop(str(key), None)
-            case "get", [bucket, key]:
-                return {"value": _text(self.buckets[str(bucket)].get(str(key)))}
-            case "add", [bucket, key, delta]:
-                entries = self.buckets[str(bucket)]
-                total = int(entries.get(str(key), b"0")) + int(str(delta))
-                entries[str(key)] = b"%d" % total
-                return {"number": total}
-            case "swap", [bucket, key, value]:
-                entries = self.buckets[str(bucket)]
-                before = entries.get(str(key))
-                entries[str(key)] = base64.b64decode(str(value))
-                return {"value": _text(before)}
-            case "remember", number:
-                self.sum += int(str(number))
-                return {"number": self.sum}
-        return "nothing"
-
-
-def _text(value: bytes | None) -> str | None:
-    return None if value is None else base64.b64encode(value).decode()
 
 
 def program(chance: random.Random) -> list[Step]:
@@ -74,13 +32,13 @@ def program(chance: random.Random) -> list[Step]:
         bucket = chance.choice(["near", "far"])
         match chance.randrange(7):
             case 0:
-                return {"put": [bucket, chance.choice("ab"), _text(chance.randbytes(3))]}
+                return {"put": [bucket, chance.choice("ab"), encoded(chance.randbytes(3))]}
             case 1:
                 return {"remove": [bucket, chance.choice("ab")]}
             case 2 | 3:
                 return {"add": [bucket, "n", chance.randrange(1, 10)]}
             case 4:
-                return {"swap": [bucket, chance.choice("ab"), _text(chance.randbytes(3))]}
+                return {"swap": [bucket, chance.choice("ab"), encoded(chance.randbytes(3))]}
             case 5:
                 return {"get": [bucket, chance.choice("abn")]}
             case _:
@@ -155,12 +113,13 @@ async def test_a_crash_at_every_operation(ledger: BoundComponent, mode: CommitMo
         while True:
             operations += 1
             stores = _fresh()
-            scenario, model = Scenario(ledger, stores, mode, seed), Model()
+            scenario, model = Scenario(ledger, stores, mode, seed), Model(effect=mode is CommitMode.EFFECT)
             fuse = Fuse(operations, applied=applied)
             answers, crashes = await scenario.play(fuse)
-            expected: list[object] = [model.run(steps) for steps in scenario.programs]
+            expected: list[object] = [model.run("alice", steps) for steps in scenario.programs]
+            memory = model.memories["alice"]
             where = f"seed {seed}, crash at operation {operations} ({fuse.burnt})"
-            assert answers == [*expected, [model.sum, model.ended]], where
+            assert answers == [*expected, [memory.sum, memory.ended]], where
             assert await _contents(stores) == model.buckets, where
             if not crashes:
                 break

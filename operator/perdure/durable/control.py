@@ -40,7 +40,7 @@ async def control(name: str, verb: Verb, library: ComponentLibrary, environment:
     claim = await claim_instance(name, environment)
     match verb:
         case Verb.INTERRUPT:
-            halt = Halt(HaltState.INTERRUPTED, "on request", environment.wall_ns() // 1_000_000)
+            halt = Halt(HaltState.INTERRUPTED, "on request", environment.wall_ms)
             await environment.home.halt(name, claim.token, encode(halt))
         case Verb.RESUME:
             await environment.home.halt(name, claim.token, None)

@@ -49,5 +49,10 @@ class EngineEnvironment:
     entropy: Callable[[int], bytes] = os.urandom
 
     @property
+    def wall_ms(self) -> int:
+        """Now, in milliseconds since 1970."""
+        return self.wall_ns() // 1_000_000
+
+    @property
     def home(self) -> Store:
         return self.stores[self.catalog.home]

@@ -331,7 +331,7 @@ async def claim_instance(name: str, environment: EngineEnvironment) -> Claim:
 
 async def _note_quarantine(name: str, claim: Claim, environment: EngineEnvironment, error: Quarantined) -> None:
     """So that nobody tries again, and whoever looks finds the reason."""
-    halt = Halt(HaltState.QUARANTINED, error.detail, environment.wall_ns() // 1_000_000)
+    halt = Halt(HaltState.QUARANTINED, error.detail, environment.wall_ms)
     await environment.home.halt(name, claim.token, encode(halt))
     reach(Point.HALTED)
 

@@ -65,7 +65,7 @@ async def _failed(
 ) -> None:
     if not environment.retry.again(call.attempts, _kind(error)):
         await _quarantine(instance, environment, call, f"{error.code}: {error.detail}")
-    failure = encode(FailedAttempt(error.code, error.detail, environment.wall_ns() // 1_000_000))
+    failure = encode(FailedAttempt(error.code, error.detail, environment.wall_ms))
     delay = environment.retry.delay_ms(call.attempts)
     await environment.home.postpone(instance.name, instance.token, call.key, delay, failure)
     reach(Point.POSTPONED)
@@ -78,7 +78,7 @@ async def _quarantine(instance: DurableInstance, environment: EngineEnvironment,
         f"the asynchronous call {call.key!r} failed in {call.attempts} attempts, last so: {why}. "
         "Resume the instance to try again, or skip the call"
     )
-    halt = Halt(HaltState.QUARANTINED, reason, environment.wall_ns() // 1_000_000, call.key)
+    halt = Halt(HaltState.QUARANTINED, reason, environment.wall_ms, call.key)
     instance.close()
     await environment.home.halt(instance.name, instance.token, encode(halt))
     reach(Point.HALTED)

@@ -66,9 +66,6 @@ def plan_replay(entries: Sequence[Entry]) -> ReplayPlan:
             calls.append(recorded(group))
         if entry.kind is not Kind.PART:
             group = []
-    # Format 1 had an entry for every instantiation, even where nothing was recorded.
-    if start is None and calls and migrated is None and begin < 0 and entries[0].sequence == 1:
-        start = entries[0].start
     return ReplayPlan(start, migrated, calls, group, sum(entry.guest_us for entry in entries))
 
 

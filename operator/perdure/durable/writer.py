@@ -156,7 +156,7 @@ class InstanceWriter:
             start=self.start,
             events=events,
             foreign=to_entry({provider: found for provider, found in effects.items() if provider != home}),
-            time_ms=environment.wall_ns() // 1_000_000,
+            time_ms=environment.wall_ms,
             kind=kind,
             part=running.part,
             guest_us=running.guest_us,

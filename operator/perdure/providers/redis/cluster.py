@@ -7,7 +7,6 @@ move has ended, and following ASK would only be answered TRYAGAIN. Both are wait
 
 from __future__ import annotations
 
-import asyncio
 import binascii
 import random
 from typing import cast
@@ -15,6 +14,7 @@ from typing import cast
 from perdure.errors import PerdureError, ProviderUnavailable
 from perdure.providers.redis.config import Node, RedisConfig
 from perdure.providers.redis.connection import ask
+from perdure.providers.redis.routes import Sought
 
 SLOTS = 16384
 _PASSING = ("TRYAGAIN", "ASK", "CLUSTERDOWN", "MASTERDOWN")
@@ -28,29 +28,18 @@ def slot_of(key: str) -> int:
     return binascii.crc_hqx(tag.encode(), 0) % SLOTS
 
 
-class ClusterRoute:
+class ClusterRoute(Sought):
     """Implements `Route` for the slot of a key."""
 
     def __init__(self, config: RedisConfig, key: str) -> None:
+        super().__init__()
         self._config = config
         self._slot = slot_of(key)
-        self._node: Node | None = None
         self._members: list[Node] = []
-        self._lock = asyncio.Lock()
 
     @property
     def where(self) -> str:
         return f"{self._node} (slot {self._slot})" if self._node else f"the cluster of {self._config.node}"
-
-    async def find(self) -> Node:
-        if self._node is None:
-            async with self._lock:
-                if self._node is None:
-                    self._node = await self._look()
-        return self._node
-
-    def forget(self) -> None:
-        self._node = None
 
     def redirect(self, word: str, text: str) -> bool:
         if word == "MOVED":

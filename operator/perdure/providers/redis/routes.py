@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from abc import ABC, abstractmethod
 from typing import Protocol
 
 from perdure.providers.redis.config import Node, RedisConfig
@@ -48,3 +50,25 @@ class Fixed:
 
     async def check(self) -> None:
         """There is no other."""
+
+
+class Sought(ABC):
+    """A node that has to be looked for: by one caller at a time, for all of them."""
+
+    def __init__(self) -> None:
+        self._node: Node | None = None
+        self._lock = asyncio.Lock()
+
+    async def find(self) -> Node:
+        if self._node is None:
+            async with self._lock:
+                if self._node is None:
+                    self._node = await self._look()
+        return self._node
+
+    def forget(self) -> None:
+        self._node = None
+
+    @abstractmethod
+    async def _look(self) -> Node:
+        """Raises `ProviderUnavailable`."""

@@ -6,40 +6,29 @@ name one that is none any more.
 
 from __future__ import annotations
 
-import asyncio
 import random
 
 from perdure.errors import PerdureError, ProviderUnavailable
 from perdure.providers.redis.config import Node, RedisConfig, Sentinels
 from perdure.providers.redis.connection import ask
+from perdure.providers.redis.routes import Sought
 
 
-class SentinelRoute:
+class SentinelRoute(Sought):
     """Implements `Route`. The Sentinel that answered last is asked first."""
 
     def __init__(self, config: RedisConfig, sentinels: Sentinels) -> None:
+        super().__init__()
         self._config = config
         self._name = sentinels.master_name
         self._credentials = sentinels.credentials
         self._sentinels = sentinels.nodes
         # Not all hosts ask the same one first.
         random.shuffle(self._sentinels)
-        self._node: Node | None = None
-        self._lock = asyncio.Lock()
 
     @property
     def where(self) -> str:
         return f"{self._node} (primary {self._name})" if self._node else f"primary {self._name}"
-
-    async def find(self) -> Node:
-        if self._node is None:
-            async with self._lock:
-                if self._node is None:
-                    self._node = await self._look()
-        return self._node
-
-    def forget(self) -> None:
-        self._node = None
 
     def redirect(self, word: str, text: str) -> bool:
         if word == "READONLY":
