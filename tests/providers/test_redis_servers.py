@@ -392,6 +392,21 @@ async def test_deleting_and_purging_leave_no_key(redis: RedisServer) -> None:
         assert redis.do("KEYS", pattern) == []
 
 
+async def test_an_idle_instance_is_kept_in_its_compact_form(redis: RedisServer) -> None:
+    worker, digest = _worker(), "sha256:" + "5e" * 32
+    name = f"pd:{{{worker.namespace}/carts}}:i:alice"
+    async with opened(redis, worker) as store:
+        await (await own(store)).commit(component=digest)
+        assert redis.do("OBJECT", "ENCODING", name) == b"listpack"
+        info = await store.instance("alice")
+        assert info is not None and info.component == digest
+        # The control: with the digest as text, as a former version kept it, the same fields take a larger form.
+        redis.do("HSET", name, "c", digest)
+        assert redis.do("OBJECT", "ENCODING", name) == b"hashtable"
+        info = await store.instance("alice")
+        assert info is not None and info.component == digest
+
+
 async def test_data_of_the_former_version_loads(redis: RedisServer) -> None:
     """As it was laid out before snapshots, inboxes and outcomes."""
     worker = _worker()

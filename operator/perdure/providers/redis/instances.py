@@ -24,7 +24,7 @@ from perdure.durable.records import (
 from perdure.errors import ProviderUnavailable
 from perdure.providers.redis.buckets import Buckets, pack_effects
 from perdure.providers.redis.connection import Argument
-from perdure.providers.redis.keys import INSTANCE_KEYS, bucket_of
+from perdure.providers.redis.keys import INSTANCE_KEYS, bucket_of, pack_digest, unpack_digest
 
 _Contents = tuple[bytes, bytes, bytes, bytes | None, bytes | None, list[bytes], list[bytes], list[bytes], list[bytes]]
 _FINGERPRINT = 32
@@ -65,7 +65,7 @@ class Instances(Buckets):
             commit.instance,
             _flags(commit),
             commit.entry,
-            commit.component,
+            pack_digest(commit.component),
             commit.reserves or "",
             commit.pending or "",
             result.key,
@@ -127,7 +127,7 @@ class Instances(Buckets):
             sequence=int(sequence or 0),
             token=OwnerToken(int(epoch or 0), (nonce or b"").decode()),
             host=(host or b"").decode(),
-            component=(component or b"").decode(),
+            component=unpack_digest(component or b""),
             journal_entries=records,
             journal_bytes=size,
             snapshot_sequence=int(snapshot or 0),

@@ -16,7 +16,7 @@ and never takes a key that is elsewhere for a missing one.
 | `pd:{ns/wk}:q:INSTANCE`, `…:qd:INSTANCE` | hash, zset | the inbox; its calls by due time (`functions/3-inbox.lua`) |
 | `pd:{ns/wk}:instances` | zset | names of instances, score 0 |
 | `pd:{ns/wk}:due` | zset | names of instances with something to do, by when (0: now) |
-| `pd:{ns/wk}:cn`, `…:cb` | hash | number of instances on a component, bytes of components; by digest |
+| `pd:{ns/wk}:cn`, `…:cb` | hash | number of instances on a component, bytes of components; by packed digest |
 | `pd:{ns/wk}:id`, `…:n` | string | the store's identity; how many calls were accepted |
 | `pd:{ns/wk}:f` | hash | highest foreign sequence applied and its outcomes, by origin |
 | `pd:{ns}:f` | hash | the same for Namespace buckets, on a cluster only |
@@ -27,6 +27,7 @@ and never takes a key that is elsewhere for a missing one.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TypeVar
 from urllib.parse import quote
 
@@ -36,12 +37,32 @@ from perdure.durable.records import WorkerId
 INSTANCE_KEYS = 14
 _Name = TypeVar("_Name")
 _REMEMBERED = 10_000
+_SHA256 = "sha256:"
 _PARTS = ("i", "j", "u", "r", "rx", "p", None, "s", "bl", "bx", "q", "qd")
 
 
 def encode(text: str) -> str:
     """Letters, digits, `_ . - ~` stay; everything else is percent-encoded."""
     return quote(text, safe="")
+
+
+@lru_cache(maxsize=256)
+def pack_digest(digest: str) -> bytes:
+    """A component's digest as it is kept: `sha256:` and 64 hex digits as 32 bytes, anything else as it is. A field over
+    64 bytes would make Redis keep an instance's hash in a form three times as large (hash-max-listpack-value)."""
+    if digest.startswith(_SHA256) and len(digest) == len(_SHA256) + 64:
+        try:
+            packed = bytes.fromhex(digest[len(_SHA256) :])
+        except ValueError:
+            return digest.encode()
+        if unpack_digest(packed) == digest:
+            return packed
+    return digest.encode()
+
+
+def unpack_digest(packed: bytes) -> str:
+    """The reverse."""
+    return _SHA256 + packed.hex() if len(packed) == 32 else packed.decode()
 
 
 class Keys:

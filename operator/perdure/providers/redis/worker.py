@@ -7,6 +7,7 @@ from typing import cast
 
 from perdure.durable.records import HostRecord
 from perdure.providers.redis.base import Base
+from perdure.providers.redis.keys import pack_digest, unpack_digest
 
 _SCAN = 500
 
@@ -24,16 +25,17 @@ class WorkerData(Base):
 
     async def keep_component(self, digest: str, data: bytes) -> None:
         """The bytes travel only if they are not kept yet."""
-        kept = await self._client.call("drop_components", [self._keys.used_components, self._keys.components], digest)
+        packed = pack_digest(digest)
+        kept = await self._client.call("drop_components", [self._keys.used_components, self._keys.components], packed)
         if not kept:
-            await self._client.call("keep_component", [self._keys.components], digest, data)
+            await self._client.call("keep_component", [self._keys.components], packed, data)
 
     async def component(self, digest: str) -> bytes | None:
-        return cast("bytes | None", await self._client.call("component", [self._keys.components], digest))
+        return cast("bytes | None", await self._client.call("component", [self._keys.components], pack_digest(digest)))
 
     async def components(self) -> dict[str, int]:
         flat = cast("list[bytes]", await self._client.call("components", [self._keys.used_components]))
-        return {digest.decode(): int(number) for digest, number in zip(flat[::2], flat[1::2], strict=True)}
+        return {unpack_digest(digest): int(number) for digest, number in zip(flat[::2], flat[1::2], strict=True)}
 
     async def purge(self, progress: Callable[[int], None]) -> int:
         removed, cursor = 0, 0
