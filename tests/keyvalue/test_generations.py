@@ -1,13 +1,11 @@
 """wasi:keyvalue as guests see it: a guest of each generation, on a host, over each provider.
 
 The guests (`tests/guests/kv-g1` … `kv-g4`) export the same functions, each over its own generation's interfaces, so
-that every test here is asked of all of them, and of memory, SQLite and Redis.
+that every test here is asked of all of them, and of every provider.
 """
 
 from __future__ import annotations
 
-import base64
-import json
 import random
 import uuid
 from collections.abc import AsyncIterator, Callable
@@ -17,21 +15,16 @@ from pathlib import Path
 
 import pytest
 
-from support.guests import COMPILED, guest
-from support.hosts import Client, local_host
+from support.hosts import Client
+from support.keyvalue import PROVIDERS, b64, hosted, provider_of
 
 GENERATIONS = ("g1", "g2", "g3", "g4")
-PROVIDERS = ("memory", "sqlite", "redis")
 ODD = [
     "a:b", "{x}", "{", "}", "a/b}{", "%2F", "..", "*?[", " ", "line\nbreak", "\r\n", "nul\0inside", "\x7f", "ключ",
     "e\u0301", "é", "🔑", "\U0010ffff", "\ufeff", '"quoted"', "a\\b", "null",
 ]  # fmt: skip
 """Names that a provider might take for its own syntax; two of them look alike and are not the same."""
 MISSING = {"value": None, "in-batch": None, "exists": False, "listed": False}
-
-
-def b64(data: bytes) -> str:
-    return base64.b64encode(data).decode()
 
 
 @dataclass(frozen=True)
@@ -62,9 +55,8 @@ Open = Callable[..., AbstractAsyncContextManager[KeyValue]]
 
 
 @pytest.fixture(params=PROVIDERS)
-def provider(request: pytest.FixtureRequest) -> dict[str, object]:
-    """The provider's part of its manifest."""
-    return {request.param: {"url": request.getfixturevalue("redis").url} if request.param == "redis" else {}}
+def provider(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
+    return provider_of(request.param, request, monkeypatch)
 
 
 @pytest.fixture(params=GENERATIONS)
@@ -74,27 +66,16 @@ def open_host(request: pytest.FixtureRequest, provider: dict[str, object], tmp_p
 
     @asynccontextmanager
     async def start(undeclared: str = "Allow", **limits: object) -> AsyncIterator[KeyValue]:
-        kinds = {"apiVersion": "perdure.dev/v1alpha1"}
-        home = {
-            **kinds,
-            "kind": "KeyValueProvider",
-            "metadata": {"name": "home"},
-            "spec": {"default": True, **provider},
+        keyvalue = {
+            "undeclaredBuckets": undeclared,
+            "buckets": [
+                {"name": "open"},
+                {"name": "fixed", "access": "ReadOnly", "physicalName": "open"},
+                {"name": "small", "maxKeyBytes": 8, "maxValueBytes": 8},
+            ],
         }
-        buckets = [
-            {"name": "open"},
-            {"name": "fixed", "access": "ReadOnly", "physicalName": "open"},
-            {"name": "small", "maxKeyBytes": 8, "maxValueBytes": 8},
-        ]
-        spec = {
-            "component": {"url": f"file:{guest(f'kv-{request.param}')}"},
-            "limits": {"maxBodyBytes": "8Mi", **limits},
-            "keyValue": {"undeclaredBuckets": undeclared, "buckets": buckets},
-        }
-        worker = {**kinds, "kind": "Worker", "metadata": {"name": name}, "spec": spec}
-        manifest = tmp_path / "worker.yaml"
-        manifest.write_text(json.dumps(home) + "\n---\n" + json.dumps(worker))
-        async with local_host(manifest, tmp_path / "data", base=Path("/"), cache=COMPILED) as (_, client):
+        spec = {"limits": {"maxBodyBytes": "8Mi", **limits}, "keyValue": keyvalue}
+        async with hosted(name, f"kv-{request.param}", provider, tmp_path, **spec) as client:
             yield KeyValue(client, modern=request.param in ("g3", "g4"))
 
     return start

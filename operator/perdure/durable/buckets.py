@@ -11,7 +11,17 @@ import hashlib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import cast
 
-from perdure.durable.effects import Conflict, Counted, Increment, Outcome, Refused, Swap, Swapped
+from perdure.durable.effects import (
+    COUNTER_MAX,
+    Conflict,
+    Counted,
+    Increment,
+    Outcome,
+    Refused,
+    Swap,
+    Swapped,
+    counted,
+)
 from perdure.durable.gates import Gates
 from perdure.durable.journal import Gate, fingerprint_of
 from perdure.durable.overlay import Overlay, place_of
@@ -23,6 +33,7 @@ from perdure.keyvalue.bucket import AccessDenied, BucketError, LimitExceeded, No
 from perdure.wasi.recorder import Plain
 
 _OWN_WRITE = True
+_COMPARE = "keyvalue.compare-and-swap"
 _REASONS = {
     "not-a-counter": "the value is not a counter (a decimal number of 64 bits with a sign)",
     "overflow": "the counter would not fit 64 bits with a sign",
@@ -140,7 +151,10 @@ class InstanceBucket:
     async def increment(self, key: str, delta: int) -> int:
         address = self._policy.address(self._host.instance)
         found = await self._atomic(
-            "keyvalue.increment", (self.name, key, delta), Increment(address, key, delta, self._policy.ttl_ms), 0
+            "keyvalue.increment",
+            (self.name, key, delta),
+            Increment(address, key, delta, self._policy.ttl_ms),
+            lambda: self._check_writes([(key, b"")]),
         )
         assert isinstance(found, int)
         return found
@@ -152,20 +166,34 @@ class InstanceBucket:
                 "keyvalue.swap",
                 (self.name, key, expected, value),
                 Swap(address, key, expected, value, self._policy.ttl_ms),
-                len(value),
+                lambda: self._check_writes([(key, value)]),
             )
         )
 
-    async def _atomic(self, call: str, args: tuple[Plain, ...], effect: Increment | Swap, size: int) -> Plain:
+    async def compare_and_swap(self, key: str, old: int, new: int) -> bool:
+        address = self._policy.address(self._host.instance)
+        expected, value = b"%d" % old, b"%d" % new
+
+        def check() -> None:
+            self._check_writes([(key, value)])
+            if max(old, new) > COUNTER_MAX:
+                raise BucketError(_REASONS["overflow"])
+
+        effect = Swap(address, key, expected, value, self._policy.ttl_ms)
+        return bool(await self._atomic(_COMPARE, (self.name, key, old, new), effect, check))
+
+    async def _atomic(
+        self, call: str, args: tuple[Plain, ...], effect: Increment | Swap, check: Callable[[], None]
+    ) -> Plain:
         """Carried out by the store within a gate of its own, its outcome recorded."""
         gate = Gate(call, fingerprint_of(call, args), self._policy.provider)
 
         async def run() -> Plain:
-            refused = _refusal(lambda: self._check_writes([(effect.key, bytes(size))]))
+            refused = _refusal(check)
             if refused is not None:
                 return {"refused": refused}
             outcome = await self._host.gates.atomic(effect, gate)
-            return plain_outcome(outcome)
+            return plain_outcome(call, outcome)
 
         found = await self._host.recorder.record_async(call, args, run)
         if isinstance(found, dict):
@@ -248,13 +276,16 @@ def _refusal(check: Callable[[], object]) -> Plain:
     return None
 
 
-def plain_outcome(outcome: Outcome) -> Plain:
-    """An atomic effect's outcome as an event keeps it."""
+def plain_outcome(call: str, outcome: Outcome) -> Plain:
+    """An atomic effect's outcome as an event of `call` keeps it."""
     match outcome:
         case Counted(value):
             return value
         case Swapped():
             return True
+        case Conflict(bytes() as current) if call == _COMPARE and isinstance(counted(current, 0), Refused):
+            # The swap compares bytes: what is there is not another number, but none.
+            return {"refused": ["other", _REASONS["not-a-counter"]]}
         case Conflict():
             return False
         case Refused(reason):

@@ -82,7 +82,7 @@ def recorded(group: Sequence[Entry], outcome: Outcome | None = None) -> Recorded
     if outcome is not None and last.gate is not None:
         carried = 1
         gates.add(len(events))
-        events.append(Event(last.gate.call, last.gate.fingerprint, plain_outcome(outcome)))
+        events.append(Event(last.gate.call, last.gate.fingerprint, plain_outcome(last.gate.call, outcome)))
     parts = sum(1 for entry in group if entry.kind is Kind.PART)
     return Recorded(last.sequence, first.function, first.arguments, first.key, events, frozenset(gates), parts, carried)
 

@@ -53,6 +53,10 @@ class Bucket(Protocol):
     async def swap(self, key: str, expected: bytes | None, value: bytes) -> bool:
         """Set a key if it holds `expected` (None: is missing), at once and exactly once. False: it does not."""
 
+    async def compare_and_swap(self, key: str, old: int, new: int) -> bool:
+        """Set a counter to `new` if it is `old`, at once and exactly once. False: it is another number, or missing.
+        Raises BucketError: the value is no counter, or one of the numbers does not fit 64 bits with a sign."""
+
     async def keys(self, cursor: str | None, limit: int) -> tuple[list[str], str | None]:
         """Up to `limit` keys after `cursor` in byte order, and the next cursor (None: the end)."""
 

@@ -171,5 +171,12 @@ async def increment(ctx: KeyValueContext, bucket: Bucket, key: str, delta: int) 
         return _failed(error)
 
 
+async def compare_and_swap(ctx: KeyValueContext, bucket: Bucket, key: str, old: int, new: int) -> Ok | Err:
+    try:
+        return Ok(await bucket.compare_and_swap(key, old, new))
+    except BucketError as error:
+        return _failed(error)
+
+
 def _failed(error: BucketError) -> Err:
     return Err(ErrorValue(str(error)))

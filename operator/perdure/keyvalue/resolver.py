@@ -1,6 +1,6 @@
 """Resolving imports of wasi:keyvalue, whatever generation the component was built with.
 
-The first generations' compare-and-swap, cache, watch and streamed bodies resolve to functions that trap by name: a
+The first generations' cache, watch and streamed bodies resolve to functions that trap by name: a
 component that imports them without calling them runs.
 """
 
@@ -40,6 +40,7 @@ _LEGACY: dict[tuple[str, str], _Maker] = {
         )
     },
     ("atomic", "increment"): _plain(legacy.increment),
+    ("atomic", "compare-and-swap"): _plain(legacy.compare_and_swap),
     **{
         (interface, name): maker
         for interface in ("batch", "eventual-batch")

@@ -7,6 +7,9 @@ wit_bindgen::generate!({
 });
 
 include!("../../common/api.rs");
+include!("../../common/legacy.rs");
+
+use wasi::keyvalue::atomic;
 
 mod backend {
     pub use crate::wasi::keyvalue::types::Bucket;
@@ -14,7 +17,7 @@ mod backend {
     use crate::wasi::keyvalue::wasi_cloud_error::Error;
     use crate::wasi::keyvalue::{batch as batch, readwrite as single};
 
-    fn text(error: Error) -> String {
+    pub fn text(error: Error) -> String {
         error.trace()
     }
 

@@ -1,0 +1,69 @@
+"""Hosts of the key-value guests: one manifest for every provider and generation."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from support.guests import COMPILED, guest
+from support.hosts import Client, local_host
+
+PROVIDERS = ("memory", "sqlite", "redis", "postgres")
+
+
+def b64(data: bytes) -> str:
+    """As JSON has a list of bytes."""
+    return base64.b64encode(data).decode()
+
+
+def provider_of(kind: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
+    """The provider's part of its manifest; the provider is called `home`."""
+    if kind == "redis":
+        return {"redis": {"url": request.getfixturevalue("redis").url}}
+    if kind == "postgres":
+        port = request.getfixturevalue("postgres").port
+        monkeypatch.setenv("PERDURE_HOME_USERNAME", "postgres")
+        return {"postgres": {"url": f"postgres://127.0.0.1:{port}/postgres"}}
+    return {kind: {}}
+
+
+@asynccontextmanager
+async def hosted(
+    name: str, component: str, provider: dict[str, object], directory: Path, **spec: object
+) -> AsyncIterator[Client]:
+    """A host in this process of the Worker `name`, which runs the guest `component`; `spec`: more of its manifest."""
+    kinds = {"apiVersion": "perdure.dev/v1alpha1"}
+    home = {
+        **kinds,
+        "kind": "KeyValueProvider",
+        "metadata": {"name": "home"},
+        "spec": {"default": True, **provider},
+    }
+    worker = {
+        **kinds,
+        "kind": "Worker",
+        "metadata": {"name": name},
+        "spec": {"component": {"url": f"file:{guest(component)}"}, **spec},
+    }
+    manifest = directory / "worker.yaml"
+    manifest.write_text(json.dumps(home) + "\n---\n" + json.dumps(worker))
+    async with local_host(manifest, directory / "data", base=Path("/"), cache=COMPILED) as (_, client):
+        yield client
+
+
+class Programs:
+    """Calls the first generations' `legacy.run`: steps in, outcomes out."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    async def __call__(self, *steps: object, instance: str = "a", key: str | None = None) -> list[object]:
+        status, answer = await self._client.call(instance, "run", list(steps), key=key)
+        assert status == 200, answer
+        assert isinstance(answer, list)
+        return answer
