@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -36,6 +36,9 @@ class Live:
 
     def record(self, call: str, args: tuple[Plain, ...], produce: Callable[[], Plain]) -> Plain:
         return produce()
+
+    async def record_async(self, call: str, args: tuple[Plain, ...], produce: Callable[[], Awaitable[Plain]]) -> Plain:
+        return await produce()
 
 
 class Buckets:

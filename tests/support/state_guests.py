@@ -81,6 +81,10 @@ class World:
         assert callable(produce)
         return produce()
 
+    async def record_async(self, call: str, args: object, produce: object) -> object:
+        assert callable(produce)
+        return await produce()
+
     def save(self) -> dict[str, object]:
         return {**asdict(self), "latest": self.wasi.latest_ns}
 

@@ -70,15 +70,11 @@ _STORE: dict[tuple[str, str], _Maker] = {
     ("batch", "delete-many"): _plain(store.delete_many),
 }
 
-_IO_2023 = "@0.2.0-rc-2023-11-10"
-
 
 class KeyValueResolver:
     """Implements `perdure.component.host.ImportResolver`."""
 
     def function(self, interface: str, name: str, type: FuncType) -> HostFunction | None:  # noqa: A002
-        if interface.startswith("wasi:io/") and interface.endswith(_IO_2023):
-            return RefusedFunction(f"{interface}.{name}")
         made, found = generation(interface), split(interface)
         if made is None or found is None:
             return None
@@ -87,5 +83,4 @@ class KeyValueResolver:
         return RefusedFunction(f"{interface}.{name}") if maker is None else maker(type)
 
     def resource(self, interface: str, name: str) -> HostResource | None:
-        known = generation(interface) is not None or (interface.startswith("wasi:io/") and interface.endswith(_IO_2023))
-        return HostResource() if known else None
+        return HostResource() if generation(interface) is not None else None

@@ -7,7 +7,7 @@ the recorded result is returned and `produce` is not called. A result is a plain
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Protocol, TypeAlias
 
 Plain: TypeAlias = "None | bool | int | float | str | bytes | list[Plain] | dict[str, Plain]"
@@ -22,3 +22,6 @@ class Recorder(Protocol):
 
     def record(self, call: str, args: tuple[Plain, ...], produce: Callable[[], Plain]) -> Plain:
         """`call` names the interface function without its version; it and `args` make the fingerprint."""
+
+    async def record_async(self, call: str, args: tuple[Plain, ...], produce: Callable[[], Awaitable[Plain]]) -> Plain:
+        """The same for a call that waits."""

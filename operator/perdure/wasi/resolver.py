@@ -1,11 +1,13 @@
 """Resolving imports of WASI 0.2: one table, any 0.2.x version (component-model: compatible by semantic version).
 
-Interfaces that Perdure refuses (sockets, outgoing HTTP, file descriptors) resolve to functions that trap by name when
-they are called: many toolchains import them without ever calling them.
+What wasi:io had before 0.2.0 (`0.2.0-rc-2023-11-10`, of the first generations of wasi:keyvalue) is the same where the
+signatures are. Interfaces that Perdure refuses (sockets, outgoing HTTP, file descriptors) resolve to functions that
+trap by name when they are called: many toolchains import them without ever calling them.
 """
 
 from __future__ import annotations
 
+import inspect
 import re
 
 from perdure.component.host import HostFunction, HostResource, RefusedFunction
@@ -35,8 +37,8 @@ _FUNCTIONS: dict[tuple[str, str], HostFunction] = {
     ("wasi:cli/exit", "exit"): _exit,
     ("wasi:cli/exit", "exit-with-code"): _exit,
     ("wasi:cli/stdin", "get-stdin"): lambda ctx: streams.InputStream(),
-    ("wasi:cli/stdout", "get-stdout"): lambda ctx: streams.OutputStream("stdout"),
-    ("wasi:cli/stderr", "get-stderr"): lambda ctx: streams.OutputStream("stderr"),
+    ("wasi:cli/stdout", "get-stdout"): lambda ctx: streams.OutputStream(streams.Standard("stdout")),
+    ("wasi:cli/stderr", "get-stderr"): lambda ctx: streams.OutputStream(streams.Standard("stderr")),
     ("wasi:cli/terminal-stdin", "get-terminal-stdin"): _nothing,
     ("wasi:cli/terminal-stdout", "get-terminal-stdout"): _nothing,
     ("wasi:cli/terminal-stderr", "get-terminal-stderr"): _nothing,
@@ -52,27 +54,33 @@ _FUNCTIONS: dict[tuple[str, str], HostFunction] = {
     ("wasi:random/insecure", "get-insecure-random-u64"): clocks.random_u64,
     ("wasi:random/insecure-seed", "insecure-seed"): clocks.insecure_seed,
     ("wasi:random/insecure-seed", "get-insecure-seed"): clocks.insecure_seed,
-    ("wasi:io/error", "[method]error.to-debug-string"): lambda ctx, error: str(error),
+    ("wasi:io/error", "[method]error.to-debug-string"): streams.to_debug_string,
     ("wasi:io/poll", "[method]pollable.ready"): polling.ready,
     ("wasi:io/poll", "[method]pollable.block"): polling.block,
     ("wasi:io/poll", "poll"): polling.poll,
     ("wasi:io/streams", "[method]output-stream.check-write"): streams.check_write,
     ("wasi:io/streams", "[method]output-stream.write"): streams.write,
-    ("wasi:io/streams", "[method]output-stream.blocking-write-and-flush"): streams.write,
+    ("wasi:io/streams", "[method]output-stream.blocking-write-and-flush"): streams.blocking_write,
     ("wasi:io/streams", "[method]output-stream.flush"): streams.flush,
     ("wasi:io/streams", "[method]output-stream.blocking-flush"): streams.flush,
     ("wasi:io/streams", "[method]output-stream.write-zeroes"): streams.write_zeroes,
     ("wasi:io/streams", "[method]output-stream.blocking-write-zeroes-and-flush"): streams.write_zeroes,
     ("wasi:io/streams", "[method]output-stream.splice"): streams.splice,
-    ("wasi:io/streams", "[method]output-stream.blocking-splice"): streams.splice,
-    ("wasi:io/streams", "[method]output-stream.subscribe"): streams.subscribe,
+    ("wasi:io/streams", "[method]output-stream.blocking-splice"): streams.blocking_splice,
+    ("wasi:io/streams", "[method]output-stream.subscribe"): streams.subscribe_output,
     ("wasi:io/streams", "[method]input-stream.read"): streams.read,
-    ("wasi:io/streams", "[method]input-stream.blocking-read"): streams.read,
-    ("wasi:io/streams", "[method]input-stream.skip"): streams.read,
-    ("wasi:io/streams", "[method]input-stream.blocking-skip"): streams.read,
-    ("wasi:io/streams", "[method]input-stream.subscribe"): streams.subscribe,
+    ("wasi:io/streams", "[method]input-stream.blocking-read"): streams.blocking_read,
+    ("wasi:io/streams", "[method]input-stream.skip"): streams.skip,
+    ("wasi:io/streams", "[method]input-stream.blocking-skip"): streams.blocking_skip,
+    ("wasi:io/streams", "[method]input-stream.subscribe"): streams.subscribe_input,
     ("wasi:filesystem/preopens", "get-directories"): lambda ctx: [],
     ("wasi:filesystem/types", "filesystem-error-code"): _nothing,
+}
+
+
+_DROPS: dict[tuple[str, str], HostFunction] = {
+    ("wasi:io/streams", "input-stream"): streams.drop,
+    ("wasi:io/streams", "output-stream"): streams.drop,
 }
 
 
@@ -84,13 +92,21 @@ class WasiResolver:
         if base is None:
             return None
         found = _FUNCTIONS.get((base, name))
+        early = "-" in interface.partition("@")[2]
+        if early and base.startswith("wasi:io/") and not (found is not None and _agrees(found, type)):
+            return RefusedFunction(f"{interface}.{name}")
         if found is None and base.startswith(_REFUSED):
             return RefusedFunction(f"{interface}.{name}")
         return found
 
     def resource(self, interface: str, name: str) -> HostResource | None:
         base = _base(interface)
-        return HostResource() if base is not None and base.startswith(_KNOWN) else None
+        return HostResource(_DROPS.get((base, name))) if base is not None and base.startswith(_KNOWN) else None
+
+
+def _agrees(function: HostFunction, kind: FuncType) -> bool:
+    """Whether an interface of before 0.2.0 has this function with as many parameters as it has now."""
+    return len(inspect.signature(function).parameters) == 1 + len(kind.params)
 
 
 def _base(interface: str) -> str | None:

@@ -1,6 +1,8 @@
 """Saving the resources of WASI that a guest holds between calls, for snapshots.
 
-Streams are their names, pollables the instants they are ready at. All else that an instance's WASI state consists of
+Standard streams are their names, streams over bytes what is left of them, errors their words, pollables the instants
+they are ready at. What belongs to something that is under way (a source, a buffer, an HTTP exchange) cannot be saved:
+the capture is refused by its name, and the journal is kept instead. All else that an instance's WASI state consists of
 is in `WasiState`, and is its host's to keep.
 """
 
@@ -9,7 +11,10 @@ from __future__ import annotations
 from perdure.component.types import ResourceType
 from perdure.errors import SnapshotError
 from perdure.wasi.polling import Pollable
-from perdure.wasi.streams import InputStream, OutputStream
+from perdure.wasi.streams import InputStream, IoError, OutputStream, SourceStream, Standard
+
+MAX_INPUT = 1 << 20
+"""Bytes of a stream that a snapshot takes in."""
 
 
 class WasiResources:
@@ -17,21 +22,27 @@ class WasiResources:
 
     def encode(self, resource: ResourceType, representation: object) -> bytes | None:
         match representation:
-            case OutputStream(name):
+            case OutputStream(sink=Standard(name)):
                 return b"output " + name.encode()
-            case InputStream():
-                return b"input"
-            case Pollable(ready_at):
+            case SourceStream():
+                return None
+            case InputStream(owned=False) if len(representation.left) <= MAX_INPUT:
+                return b"input " + representation.left if representation.left else b"input"
+            case Pollable(ready_at, None):
                 return b"pollable %d" % ready_at
+            case IoError(text, None):
+                return b"error " + text.encode()
             case _:
                 return None
 
     def decode(self, context: object, resource: ResourceType, data: bytes) -> object:
         kind, _, rest = data.partition(b" ")
         if kind == b"output" and rest in (b"stdout", b"stderr"):
-            return OutputStream(rest.decode())
-        if kind == b"input" and not rest:
-            return InputStream()
+            return OutputStream(Standard(rest.decode()))
+        if kind == b"input":
+            return InputStream(rest)
         if kind == b"pollable" and rest.isdigit():
             return Pollable(int(rest))
+        if kind == b"error":
+            return IoError(rest.decode())
         raise SnapshotError(f"a saved {resource.name} that is not known here", reason="host-resource")
