@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 from collections.abc import AsyncIterator
@@ -63,7 +64,18 @@ class Programs:
         self._client = client
 
     async def __call__(self, *steps: object, instance: str = "a", key: str | None = None) -> list[object]:
-        status, answer = await self._client.call(instance, "run", list(steps), key=key)
+        for _ in range(100):
+            status, answer = await self._client.call(instance, "run", list(steps), key=key)
+            if status != 429:
+                break
+            # A snapshot of the instance that would have to make room.
+            await asyncio.sleep(0.02)
         assert status == 200, answer
         assert isinstance(answer, list)
+        return answer
+
+    async def described(self, instance: str) -> dict[str, object]:
+        """What the API says of an instance."""
+        status, answer = await self._client.get(f"/v1/instances/{instance}")
+        assert status == 200 and isinstance(answer, dict), answer
         return answer

@@ -30,6 +30,7 @@ from perdure.durable.recorder import JournalRecorder
 from perdure.durable.store import Store
 from perdure.errors import ProviderUnavailable
 from perdure.keyvalue.bucket import AccessDenied, BucketError, LimitExceeded, NoSuchBucket
+from perdure.keyvalue.shared import Shared
 from perdure.wasi.recorder import Plain
 
 _OWN_WRITE = True
@@ -66,6 +67,14 @@ class InstanceBuckets:
         self.overlay = overlay
         self.gates = gates
         self.on_error = on_error
+        self.shared = Shared()
+
+    @property
+    def largest_value(self) -> int:
+        return self.catalog.largest_value
+
+    def after_write(self) -> Awaitable[None] | None:
+        return self.gates.after_write()
 
     def open(self, name: str) -> InstanceBucket:
         _raise(self.recorder.record("keyvalue.open", (name,), lambda: _refusal(lambda: self.catalog.find(name))))

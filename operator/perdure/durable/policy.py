@@ -38,6 +38,12 @@ class BucketCatalog:
         self._undeclared = undeclared
         self._policies = {policy.name: policy for policy in policies}
 
+    @property
+    def largest_value(self) -> int:
+        """Bytes that the roomiest bucket takes as one value."""
+        undeclared = [DEFAULT_MAX_VALUE_BYTES] if self._undeclared else []
+        return max([policy.max_value_bytes for policy in self._policies.values()] + undeclared, default=0)
+
     def find(self, name: str) -> BucketPolicy:
         """Raises `NoSuchBucket` in words for the guest's author."""
         policy = self._policies.get(name)

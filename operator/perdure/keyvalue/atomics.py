@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from perdure.component.types import Err, Ok, Variant
-from perdure.keyvalue.bucket import Bucket, BucketError
-from perdure.keyvalue.legacy import KeyValueContext
+from perdure.keyvalue.bucket import Bucket, BucketError, KeyValueContext
 from perdure.keyvalue.store import OpenBucket, failed
 
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Sequence
 from typing import Protocol
 
+from perdure.keyvalue.shared import Shared
+
 
 class BucketError(Exception):
     """Base of what a guest gets as its interface's own error value; the text is for its author."""
@@ -64,5 +66,24 @@ class Bucket(Protocol):
 class KeyValueHost(Protocol):
     """Opens buckets; an instance's guest context carries one as `ctx.keyvalue`."""
 
+    @property
+    def shared(self) -> Shared:
+        """Of this instance's guest."""
+
+    @property
+    def largest_value(self) -> int:
+        """Bytes that the roomiest bucket takes as one value."""
+
     def open(self, name: str) -> Bucket:
         """Raises NoSuchBucket."""
+
+    def after_write(self) -> Awaitable[None] | None:
+        """Something was buffered. What is given must be awaited: a gate is here."""
+
+
+class KeyValueContext(Protocol):
+    """What host functions of this package get as their first argument."""
+
+    @property
+    def keyvalue(self) -> KeyValueHost:
+        """The calling instance's buckets."""

@@ -1,4 +1,4 @@
-"""Generations G1 and G2: resources for values and errors, `readwrite`/`batch` and `eventual`/`eventual-batch`.
+"""Generations G1 and G2: `readwrite`, `batch`, `eventual`, `eventual-batch`, `atomic`.
 
 The two differ in what a missing key is (G1: an error that reads `Key not found`; G2: none); the function's own type
 says which. Handles may come as `own` or `borrow`: the value is the same.
@@ -7,13 +7,12 @@ says which. Handles may come as `own` or `borrow`: the value is the same.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Protocol
 
 from perdure.component.host import HostFunction
 from perdure.component.traps import HostTrap
-from perdure.component.types import Err, FuncType, ListType, Ok, OptionType, ResultType
-from perdure.keyvalue.bucket import Bucket, BucketError, KeyValueHost
+from perdure.component.types import Err, FuncType, ListType, Ok, OptionType, OwnType, ResultType, TupleType
+from perdure.keyvalue.bucket import Bucket, BucketError, KeyValueContext
+from perdure.keyvalue.values import ErrorValue, IncomingValue, OutgoingValue, failed, taken
 from perdure.keyvalue.writes import Written, count, written
 
 KEY_NOT_FOUND = "Key not found"
@@ -21,57 +20,11 @@ MAX_KEYS = 100_000
 _PAGE = 1000
 
 
-class KeyValueContext(Protocol):
-    """What host functions of this package get as their first argument."""
-
-    @property
-    def keyvalue(self) -> KeyValueHost:
-        """The calling instance's buckets."""
-
-
-@dataclass(frozen=True, slots=True)
-class ErrorValue:
-    """The resource `error`."""
-
-    text: str
-
-
-@dataclass(slots=True)
-class OutgoingValue:
-    """The resource `outgoing-value`."""
-
-    data: bytes = b""
-
-
-@dataclass(frozen=True, slots=True)
-class IncomingValue:
-    """The resource `incoming-value`."""
-
-    data: bytes
-
-
-def trace(ctx: KeyValueContext, error: ErrorValue) -> str:
-    return error.text
-
-
 def open_bucket(ctx: KeyValueContext, name: str) -> Ok | Err:
     try:
         return Ok(ctx.keyvalue.open(name))
     except BucketError as error:
-        return _failed(error)
-
-
-def new_outgoing_value(ctx: KeyValueContext) -> OutgoingValue:
-    return OutgoingValue()
-
-
-def write_body(ctx: KeyValueContext, outgoing: OutgoingValue, data: bytes) -> Ok:
-    outgoing.data = data
-    return Ok()
-
-
-def consume_body(ctx: KeyValueContext, incoming: IncomingValue) -> Ok:
-    return Ok(incoming.data)
+        return failed(error)
 
 
 def size_function(kind: FuncType) -> HostFunction:
@@ -88,7 +41,7 @@ def get_function(kind: FuncType) -> HostFunction:
         try:
             (value,) = await bucket.get_many([key])
         except BucketError as error:
-            return _failed(error)
+            return failed(error)
         if value is not None:
             return Ok(IncomingValue(value))
         return Ok(None) if optional else Err(ErrorValue(KEY_NOT_FOUND))
@@ -96,8 +49,14 @@ def get_function(kind: FuncType) -> HostFunction:
     return get
 
 
-def set_value(ctx: KeyValueContext, bucket: Bucket, key: str, outgoing: OutgoingValue) -> Written:
-    return written(lambda: bucket.set_many([(key, outgoing.data)]), _failed)
+def set_function(kind: FuncType) -> HostFunction:
+    given = isinstance(kind.params[2][1], OwnType)
+
+    def set_value(ctx: KeyValueContext, bucket: Bucket, key: str, outgoing: OutgoingValue) -> Written:
+        items = [(key, taken(outgoing, given=given))]
+        return written(lambda: bucket.set_many(items), failed)
+
+    return set_value
 
 
 def delete(ctx: KeyValueContext, bucket: Bucket, key: str) -> Written:
@@ -108,7 +67,7 @@ async def exists(ctx: KeyValueContext, bucket: Bucket, key: str) -> Ok | Err:
     try:
         return Ok(await bucket.exists(key))
     except BucketError as error:
-        return _failed(error)
+        return failed(error)
 
 
 def get_many_function(kind: FuncType) -> HostFunction:
@@ -119,7 +78,7 @@ def get_many_function(kind: FuncType) -> HostFunction:
         try:
             values = await bucket.get_many(keys)
         except BucketError as error:
-            return _failed(error)
+            return failed(error)
         if not optional and None in values:
             return Err(ErrorValue(KEY_NOT_FOUND))
         return Ok([None if value is None else IncomingValue(value) for value in values])
@@ -136,7 +95,7 @@ def keys_function(kind: FuncType) -> HostFunction:
             found = await all_keys(bucket)
         except BucketError as error:
             if fallible:
-                return _failed(error)
+                return failed(error)
             raise HostTrap(f"get-keys has no way to answer with an error: {error}") from error
         return Ok(found) if fallible else found
 
@@ -156,27 +115,34 @@ async def all_keys(bucket: Bucket) -> list[str]:
             raise BucketError(f"bucket {bucket.name!r} has more than {MAX_KEYS:,} keys: they cannot be listed at once")
 
 
-def set_many(ctx: KeyValueContext, bucket: Bucket, items: Sequence[tuple[str, OutgoingValue]]) -> Written:
-    return written(lambda: bucket.set_many([(key, outgoing.data) for key, outgoing in items]), _failed)
+def set_many_function(kind: FuncType) -> HostFunction:
+    listed = kind.params[1][1]
+    given = (
+        isinstance(listed, ListType)
+        and isinstance(listed.element, TupleType)
+        and isinstance(listed.element.items[1], OwnType)
+    )
+
+    def set_many(ctx: KeyValueContext, bucket: Bucket, pairs: Sequence[tuple[str, OutgoingValue]]) -> Written:
+        items = [(key, taken(outgoing, given=given)) for key, outgoing in pairs]
+        return written(lambda: bucket.set_many(items), failed)
+
+    return set_many
 
 
 def delete_many(ctx: KeyValueContext, bucket: Bucket, keys: Sequence[str]) -> Written:
-    return written(lambda: bucket.delete_many(keys), _failed)
+    return written(lambda: bucket.delete_many(keys), failed)
 
 
 async def increment(ctx: KeyValueContext, bucket: Bucket, key: str, delta: int) -> Ok | Err:
     try:
         return Ok(await count(bucket, key, delta, unsigned=True))
     except BucketError as error:
-        return _failed(error)
+        return failed(error)
 
 
 async def compare_and_swap(ctx: KeyValueContext, bucket: Bucket, key: str, old: int, new: int) -> Ok | Err:
     try:
         return Ok(await bucket.compare_and_swap(key, old, new))
     except BucketError as error:
-        return _failed(error)
-
-
-def _failed(error: BucketError) -> Err:
-    return Err(ErrorValue(str(error)))
+        return failed(error)

@@ -1,7 +1,7 @@
 """Resolving imports of wasi:keyvalue, whatever generation the component was built with.
 
-The first generations' cache, watch and streamed bodies resolve to functions that trap by name: a
-component that imports them without calling them runs.
+The first generations' cache resolves to functions that trap by name: a component that imports them without calling
+them runs.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from perdure.component.host import HostFunction, HostResource, RefusedFunction
 from perdure.component.types import FuncType
-from perdure.keyvalue import atomics, legacy, store
+from perdure.keyvalue import atomics, legacy, store, values
 from perdure.keyvalue.generations import generation, split
 
 _Maker = Callable[[FuncType], HostFunction]
@@ -22,19 +22,22 @@ def _plain(function: HostFunction) -> _Maker:
 
 _LEGACY: dict[tuple[str, str], _Maker] = {
     ("types", "[static]bucket.open-bucket"): _plain(legacy.open_bucket),
-    ("types", "[static]outgoing-value.new-outgoing-value"): _plain(legacy.new_outgoing_value),
-    ("types", "[method]outgoing-value.outgoing-value-write-body-sync"): _plain(legacy.write_body),
-    ("types", "[method]incoming-value.incoming-value-consume-sync"): _plain(legacy.consume_body),
+    ("types", "[static]outgoing-value.new-outgoing-value"): _plain(values.new_outgoing_value),
+    ("types", "[method]outgoing-value.new-outgoing-value"): _plain(values.new_outgoing_value),
+    ("types", "[method]outgoing-value.outgoing-value-write-body-sync"): _plain(values.write_body),
+    ("types", "[method]outgoing-value.outgoing-value-write-body-async"): _plain(values.write_body_async),
+    ("types", "[method]incoming-value.incoming-value-consume-sync"): _plain(values.consume_body),
+    ("types", "[method]incoming-value.incoming-value-consume-async"): _plain(values.consume_body_async),
     ("types", "[method]incoming-value.size"): legacy.size_function,
     ("types", "[method]incoming-value.incoming-value-size"): legacy.size_function,
-    ("wasi-cloud-error", "[method]error.trace"): _plain(legacy.trace),
-    ("wasi-keyvalue-error", "[method]error.trace"): _plain(legacy.trace),
+    ("wasi-cloud-error", "[method]error.trace"): _plain(values.trace),
+    ("wasi-keyvalue-error", "[method]error.trace"): _plain(values.trace),
     **{
         (interface, name): maker
         for interface in ("readwrite", "eventual")
         for name, maker in (
             ("get", legacy.get_function),
-            ("set", _plain(legacy.set_value)),
+            ("set", legacy.set_function),
             ("delete", _plain(legacy.delete)),
             ("exists", _plain(legacy.exists)),
         )
@@ -48,7 +51,7 @@ _LEGACY: dict[tuple[str, str], _Maker] = {
             ("get-many", legacy.get_many_function),
             ("get-keys", legacy.keys_function),
             ("keys", legacy.keys_function),
-            ("set-many", _plain(legacy.set_many)),
+            ("set-many", legacy.set_many_function),
             ("delete-many", _plain(legacy.delete_many)),
         )
     },
@@ -71,6 +74,11 @@ _STORE: dict[tuple[str, str], _Maker] = {
 }
 
 
+_DROPS: dict[tuple[str, str], Callable[..., object]] = {
+    ("types", "outgoing-value"): values.drop_outgoing,
+}
+
+
 class KeyValueResolver:
     """Implements `perdure.component.host.ImportResolver`."""
 
@@ -83,4 +91,7 @@ class KeyValueResolver:
         return RefusedFunction(f"{interface}.{name}") if maker is None else maker(type)
 
     def resource(self, interface: str, name: str) -> HostResource | None:
-        return HostResource() if generation(interface) is not None else None
+        found = split(interface)
+        if generation(interface) is None or found is None:
+            return None
+        return HostResource(_DROPS.get((found[0], name)))

@@ -7,8 +7,7 @@ from dataclasses import dataclass, field
 
 from perdure.component.host import HostFunction
 from perdure.component.types import Err, FuncType, Ok, OptionType, PrimType, RecordType, ResultType, Variant
-from perdure.keyvalue.bucket import AccessDenied, Bucket, BucketError, NoSuchBucket
-from perdure.keyvalue.legacy import KeyValueContext
+from perdure.keyvalue.bucket import AccessDenied, Bucket, BucketError, KeyValueContext, NoSuchBucket
 from perdure.keyvalue.writes import Written, count, written
 
 _PAGE = 1000

@@ -2,20 +2,21 @@
 
 wit_bindgen::generate!({
     world: "perdure:guest/guest",
-    path: ["../../../wit/keyvalue-g1", "../wit", "wit"],
+    path: ["../../../wit/io-2023-11-10", "../../../wit/keyvalue-g1", "../wit", "wit"],
     generate_all,
 });
 
 include!("../../common/api.rs");
 include!("../../common/legacy.rs");
 
+use wasi::io::streams;
 use wasi::keyvalue::atomic;
 
 mod backend {
     pub use crate::wasi::keyvalue::types::Bucket;
     use crate::wasi::keyvalue::types::{IncomingValue, OutgoingValue};
     use crate::wasi::keyvalue::wasi_cloud_error::Error;
-    use crate::wasi::keyvalue::{batch as batch, readwrite as single};
+    pub use crate::wasi::keyvalue::{batch as batch, readwrite as single};
 
     pub fn text(error: Error) -> String {
         error.trace()
@@ -36,12 +37,16 @@ mod backend {
     }
 
     // In this generation a missing key is an error, and one missing key fails a whole batch.
-    pub fn get(bucket: &Bucket, key: &str) -> Result<Option<Vec<u8>>, String> {
+    pub fn incoming(bucket: &Bucket, key: &str) -> Result<Option<IncomingValue>, String> {
         match single::get(bucket, key).map_err(text) {
-            Ok(value) => body(value).map(Some),
+            Ok(value) => Ok(Some(value)),
             Err(words) if words == "Key not found" => Ok(None),
             Err(words) => Err(words),
         }
+    }
+
+    pub fn get(bucket: &Bucket, key: &str) -> Result<Option<Vec<u8>>, String> {
+        incoming(bucket, key)?.map(body).transpose()
     }
 
     pub fn get_many(bucket: &Bucket, keys: &[String]) -> Result<Vec<Option<Vec<u8>>>, String> {

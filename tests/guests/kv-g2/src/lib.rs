@@ -2,20 +2,21 @@
 
 wit_bindgen::generate!({
     world: "perdure:guest/guest",
-    path: ["../../../wit/keyvalue-g2", "../wit", "wit"],
+    path: ["../../../wit/io-0.2", "../../../wit/keyvalue-g2", "../wit", "wit"],
     generate_all,
 });
 
 include!("../../common/api.rs");
 include!("../../common/legacy.rs");
 
+use wasi::io::streams;
 use wasi::keyvalue::atomic;
 
 mod backend {
     pub use crate::wasi::keyvalue::types::Bucket;
     use crate::wasi::keyvalue::types::{IncomingValue, OutgoingValue};
     use crate::wasi::keyvalue::wasi_keyvalue_error::Error;
-    use crate::wasi::keyvalue::{eventual_batch as batch, eventual as single};
+    pub use crate::wasi::keyvalue::{eventual_batch as batch, eventual as single};
 
     pub fn text(error: Error) -> String {
         error.trace()
@@ -35,8 +36,12 @@ mod backend {
         Bucket::open_bucket(name).map_err(text)
     }
 
+    pub fn incoming(bucket: &Bucket, key: &str) -> Result<Option<IncomingValue>, String> {
+        single::get(bucket, key).map_err(text)
+    }
+
     pub fn get(bucket: &Bucket, key: &str) -> Result<Option<Vec<u8>>, String> {
-        single::get(bucket, key).map_err(text)?.map(body).transpose()
+        incoming(bucket, key)?.map(body).transpose()
     }
 
     pub fn get_many(bucket: &Bucket, keys: &[String]) -> Result<Vec<Option<Vec<u8>>>, String> {
