@@ -5,19 +5,23 @@ The mutant beside it leaves out what makes an atomic operation exactly once: its
 
 from __future__ import annotations
 
+import asyncio
 import json
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from faults.model import encoded
 from perdure.component.component import BoundComponent, Component
 from perdure.component.engine import Engine
 from perdure.durable import recovery
+from perdure.durable.buckets import InstanceBucket
 from perdure.durable.effects import BucketAddress, Scope
 from perdure.durable.instance import DurableInstance
-from perdure.durable.policy import BucketPolicy
+from perdure.durable.policy import BucketCatalog, BucketPolicy, CachePolicy
 from perdure.durable.store import Store
 from perdure.host.app import guest_interfaces
 from perdure.providers.memory import MemoryStore, MemoryWorld
@@ -120,6 +124,94 @@ async def _wrong(bound: BoundComponent, seed: int, *, applied: bool) -> tuple[li
             wrong.append(f"seed {seed}, crash at operation {operations} ({fuse.burnt})")
         if fuse.burnt is None:
             return wrong, operations - 1
+
+
+LEASE_MS = 30_000
+"""Longer than a crash and what follows takes here: a vacancy that ended before its fill would be a defect."""
+
+
+async def _filled(bound: BoundComponent, operations: int, *, applied: bool) -> tuple[list[str], str | None]:
+    """One caller fills a missing value and crashes; another meets it. What is wrong, and where the crash was."""
+    stores: dict[str, Store] = {name: MemoryStore(MemoryWorld(), WORKER) for name in ("home", "away")}
+    fuse = Fuse(operations, applied=applied)
+    catalog = BucketCatalog((), home="home", undeclared=True, cache=CachePolicy("cache", LEASE_MS))
+    if operations % 2:
+        # The cache is another provider's every second time.
+        far = BucketPolicy("cache", "away")
+        catalog = BucketCatalog((far,), home="home", undeclared=True, cache=CachePolicy("cache", LEASE_MS))
+    code = library(bound)
+
+    async def call_of(name: str, seen: dict[str, Store], steps: list[Any]) -> list[Any]:
+        """As a caller would: again under the same key until there is an answer."""
+        while True:
+            instance: DurableInstance | None = None
+            try:
+                settings = replace(environment(seen), catalog=catalog)
+                instance = await DurableInstance.open(name, code, settings, deadline=deadline())
+                result = await call(instance, bound, "run", steps, key="key")
+                answers: list[Any] = json.loads(result.body)
+                return answers
+            except Crash:
+                seen = stores
+            finally:
+                if instance is not None:
+                    instance.close()
+
+    def steps(text: bytes) -> list[Any]:
+        return [{"add": ["near", "calls", 1]}, {"get-or-set": ["k", encoded(text), None]}, {"remember": 1}]
+
+    first, second = await asyncio.gather(
+        call_of("a", all_crashing(stores, fuse), steps(b"a")), call_of("b", stores, steps(b"b"))
+    )
+    third = await call_of("c", stores, [{"cache-get": "k"}])
+    code.close()
+    wrong: list[str] = []
+    where = f"crash at operation {operations} ({fuse.burnt})"
+    seen = {name: answer[1] for name, answer in (("a", first), ("b", second))}
+    fillers = [name for name, found in seen.items() if found == "filled"]
+    if len(fillers) != 1:
+        wrong.append(f"{where}: filled by {fillers}")
+    else:
+        held = {"value": encoded(fillers[0].encode())}
+        if third != [held] or any(found not in ("filled", held) for found in seen.values()):
+            wrong.append(f"{where}: {seen}, and the cache has {third}")
+    if {first[0]["number"], second[0]["number"]} != {1, 2}:
+        wrong.append(f"{where}: what came before was not carried out once")
+    return wrong, fuse.burnt
+
+
+async def _all_filled(bound: BoundComponent, *, applied: bool) -> tuple[list[str], list[str]]:
+    wrong: list[str] = []
+    burnt: list[str] = []
+    for operations in range(1, 60):
+        found, where = await _filled(bound, operations, applied=applied)
+        wrong += found
+        if where is not None:
+            burnt.append(where)
+        elif operations > 20:
+            break
+    return wrong, burnt
+
+
+@pytest.mark.parametrize("applied", [False, True], ids=["before", "after"])
+async def test_a_missing_value_is_filled_once(legacy: BoundComponent, applied: bool) -> None:
+    wrong, burnt = await _all_filled(legacy, applied=applied)
+    assert wrong == []
+    assert {"commit", "claim", "get_many"} <= set(burnt)
+
+
+async def test_the_sweep_finds_a_vacancy_that_two_have(legacy: BoundComponent, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The mutant: a claim that is read and written instead of swapped."""
+
+    async def swap(self: InstanceBucket, key: str, expected: bytes | None, value: bytes) -> bool:
+        free = not await self.peek(key)
+        await asyncio.sleep(0)
+        self.put_many([(key, value)], None)
+        return free
+
+    monkeypatch.setattr(InstanceBucket, "swap", swap)
+    wrong, _ = await _all_filled(legacy, applied=False)
+    assert any("filled by ['a', 'b']" in line for line in wrong)
 
 
 @pytest.mark.parametrize("applied", [False, True], ids=["before", "after"])

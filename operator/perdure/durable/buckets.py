@@ -8,6 +8,7 @@ change the past.
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import cast
 
@@ -28,6 +29,7 @@ from perdure.durable.overlay import Overlay, place_of
 from perdure.durable.policy import BucketCatalog, BucketPolicy
 from perdure.durable.recorder import JournalRecorder
 from perdure.durable.store import Store
+from perdure.durable.vacancies import InstanceCache
 from perdure.errors import ProviderUnavailable
 from perdure.keyvalue.bucket import AccessDenied, BucketError, LimitExceeded, NoSuchBucket
 from perdure.keyvalue.shared import Shared
@@ -59,6 +61,7 @@ class InstanceBuckets:
         overlay: Overlay,
         gates: Gates,
         on_error: Callable[[str, str], None],
+        entropy: Callable[[int], bytes] = os.urandom,
     ) -> None:
         self.instance = instance
         self.catalog = catalog
@@ -67,6 +70,7 @@ class InstanceBuckets:
         self.overlay = overlay
         self.gates = gates
         self.on_error = on_error
+        self.entropy = entropy
         self.shared = Shared()
 
     @property
@@ -87,20 +91,36 @@ class InstanceBuckets:
         except NoSuchBucket:
             # Replay of a time when the manifest allowed it. Its reads are in the journal; a live use is refused.
             policy = BucketPolicy(name, self.catalog.home, read_only=True)
+        return self.bucket(policy)
+
+    def bucket(self, policy: BucketPolicy) -> InstanceBucket:
         return InstanceBucket(self, policy)
+
+    def cache(self) -> InstanceCache:
+        # Which bucket it is, is recorded too: the manifest may call another one the cache later.
+        present = self.catalog.cache.bucket
+        found = self.recorder.record("cache.open", (), lambda: [present, _refusal(lambda: self.catalog.find(present))])
+        assert isinstance(found, list)
+        name, refusal = found
+        _raise(refusal)
+        return self.reopen_cache(str(name))
+
+    def reopen_cache(self, name: str) -> InstanceCache:
+        """As `reopen`."""
+        return InstanceCache(self, self.reopen(name))
 
 
 class InstanceBucket:
     """One open bucket. See `perdure.keyvalue.bucket.Bucket`."""
 
     def __init__(self, host: InstanceBuckets, policy: BucketPolicy) -> None:
+        self.policy = policy
         self._host = host
-        self._policy = policy
         self._place = place_of(policy, host.instance)
 
     @property
     def name(self) -> str:
-        return self._policy.name
+        return self.policy.name
 
     async def get_many(self, keys: Sequence[str]) -> list[bytes | None]:
         async def read() -> Plain:
@@ -137,16 +157,27 @@ class InstanceBucket:
             _raise(found["refused"])
         return bool(found)
 
-    def set_many(self, items: Sequence[tuple[str, bytes]]) -> Awaitable[None] | None:
-        digests: list[Plain] = [[key, hashlib.blake2b(value, digest_size=8).digest()] for key, value in items]
-
+    def set_many(self, items: Sequence[tuple[str, bytes]], ttl_ms: int | None = None) -> Awaitable[None] | None:
         def write() -> Awaitable[None] | None:
-            self._recorded("keyvalue.set", digests, items)
-            for key, value in items:
-                self._host.overlay.put(self._place, key, value, self._policy.ttl_ms)
+            self.put_many(items, ttl_ms)
             return self._host.gates.after_write()
 
         return self._host.gates.before_write(sum(len(value) for _, value in items), write)
+
+    def put_many(self, items: Sequence[tuple[str, bytes]], ttl_ms: int | None) -> None:
+        """As `set_many`, and no gate."""
+        what: list[Plain] = [[key, hashlib.blake2b(value, digest_size=8).digest()] for key, value in items]
+        if ttl_ms is not None:
+            what.append(ttl_ms)
+        self._recorded("keyvalue.set", what, items)
+        lives = min((limit for limit in (ttl_ms, self.policy.ttl_ms) if limit is not None), default=None)
+        for key, value in items:
+            self._host.overlay.put(self._place, key, value, lives)
+
+    async def peek(self, key: str) -> bytes | None:
+        """A value as it is now. Live only: nothing is recorded."""
+        written = self._host.overlay.written(self._place)
+        return written[key] if key in written else (await self._read([key]))[0]
 
     def delete_many(self, keys: Sequence[str]) -> Awaitable[None] | None:
         def write() -> Awaitable[None] | None:
@@ -158,29 +189,29 @@ class InstanceBucket:
         return self._host.gates.before_write(0, write)
 
     async def increment(self, key: str, delta: int) -> int:
-        address = self._policy.address(self._host.instance)
+        address = self.policy.address(self._host.instance)
         found = await self._atomic(
             "keyvalue.increment",
             (self.name, key, delta),
-            Increment(address, key, delta, self._policy.ttl_ms),
+            Increment(address, key, delta, self.policy.ttl_ms),
             lambda: self._check_writes([(key, b"")]),
         )
         assert isinstance(found, int)
         return found
 
     async def swap(self, key: str, expected: bytes | None, value: bytes) -> bool:
-        address = self._policy.address(self._host.instance)
+        address = self.policy.address(self._host.instance)
         return bool(
             await self._atomic(
                 "keyvalue.swap",
                 (self.name, key, expected, value),
-                Swap(address, key, expected, value, self._policy.ttl_ms),
+                Swap(address, key, expected, value, self.policy.ttl_ms),
                 lambda: self._check_writes([(key, value)]),
             )
         )
 
     async def compare_and_swap(self, key: str, old: int, new: int) -> bool:
-        address = self._policy.address(self._host.instance)
+        address = self.policy.address(self._host.instance)
         expected, value = b"%d" % old, b"%d" % new
 
         def check() -> None:
@@ -188,14 +219,14 @@ class InstanceBucket:
             if max(old, new) > COUNTER_MAX:
                 raise BucketError(_REASONS["overflow"])
 
-        effect = Swap(address, key, expected, value, self._policy.ttl_ms)
+        effect = Swap(address, key, expected, value, self.policy.ttl_ms)
         return bool(await self._atomic(_COMPARE, (self.name, key, old, new), effect, check))
 
     async def _atomic(
         self, call: str, args: tuple[Plain, ...], effect: Increment | Swap, check: Callable[[], None]
     ) -> Plain:
         """Carried out by the store within a gate of its own, its outcome recorded."""
-        gate = Gate(call, fingerprint_of(call, args), self._policy.provider)
+        gate = Gate(call, fingerprint_of(call, args), self.policy.provider)
 
         async def run() -> Plain:
             refused = _refusal(check)
@@ -224,7 +255,7 @@ class InstanceBucket:
 
     async def _guarded_keys(self, cursor: str | None, limit: int) -> tuple[list[str], str | None]:
         """The store's page with this invocation's own writes worked in."""
-        page = await self._store().keys(self._policy.address(self._host.instance), cursor, limit)
+        page = await self._store().keys(self.policy.address(self._host.instance), cursor, limit)
         written = self._host.overlay.written(self._place)
         if not written:
             return page.keys, page.cursor
@@ -243,15 +274,15 @@ class InstanceBucket:
 
     async def _read(self, keys: Sequence[str]) -> list[bytes | None]:
         try:
-            return await self._store().get_many(self._policy.address(self._host.instance), keys)
+            return await self._store().get_many(self.policy.address(self._host.instance), keys)
         except ProviderUnavailable as error:
-            self._host.on_error(self._policy.provider, error.code)
+            self._host.on_error(self.policy.provider, error.code)
             raise
 
     def _store(self) -> Store:
-        store = self._host.stores.get(self._policy.provider)
+        store = self._host.stores.get(self.policy.provider)
         if store is None:
-            raise ProviderUnavailable(f"the provider {self._policy.provider!r} is not connected")
+            raise ProviderUnavailable(f"the provider {self.policy.provider!r} is not connected")
         return store
 
     def _check_keys(self, keys: Sequence[str]) -> None:
@@ -260,17 +291,17 @@ class InstanceBucket:
 
     def _check_key(self, key: str) -> None:
         size = len(key.encode("utf-8", "surrogatepass"))
-        if size > self._policy.max_key_bytes:
-            raise LimitExceeded(f"a key of {size} bytes; bucket {self.name!r} allows {self._policy.max_key_bytes}")
+        if size > self.policy.max_key_bytes:
+            raise LimitExceeded(f"a key of {size} bytes; bucket {self.name!r} allows {self.policy.max_key_bytes}")
 
     def _check_writes(self, items: Sequence[tuple[str, bytes]]) -> None:
-        if self._policy.read_only:
+        if self.policy.read_only:
             raise AccessDenied(f"bucket {self.name!r} is ReadOnly for this Worker")
         for key, value in items:
             self._check_key(key)
-            if len(value) > self._policy.max_value_bytes:
+            if len(value) > self.policy.max_value_bytes:
                 raise LimitExceeded(
-                    f"a value of {len(value):,} bytes; bucket {self.name!r} allows {self._policy.max_value_bytes:,}"
+                    f"a value of {len(value):,} bytes; bucket {self.name!r} allows {self.policy.max_value_bytes:,}"
                 )
         self._host.overlay.require_room(sum(len(key) + len(value) for key, value in items))
 

@@ -55,6 +55,11 @@ class Gates:
         if self.running is not None:
             await self.passed()
 
+    async def before_rendezvous(self) -> None:
+        """The guest will wait for what another does, which may wait for what this one wrote."""
+        if self.running is not None and not self._overlay.empty:
+            await self.passed()
+
     async def atomic(self, effect: Increment | Swap, gate: Gate) -> Outcome:
         """Carry out an atomic effect, with everything before it. Never on replay: its outcome is an event."""
         outcome = await self._part(effect, gate)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from perdure.durable.effects import BucketAddress, Effect, Put, Remove
+from perdure.durable.effects import BucketAddress, Effect, Put, Remove, Swap
 from perdure.durable.policy import BucketPolicy
 from perdure.keyvalue.bucket import LimitExceeded
 
@@ -29,6 +29,7 @@ class Overlay:
     """Buffered writes by place; a value of None is a deletion. Bounded to MAX_BUFFERED bytes."""
 
     size: int = 0
+    _others: list[tuple[str, Effect]] = field(default_factory=list)
     _values: dict[Place, dict[str, bytes | None]] = field(default_factory=dict)
     _ttls: dict[tuple[Place, str], int | None] = field(default_factory=dict)
 
@@ -36,6 +37,14 @@ class Overlay:
         self._values.setdefault(place, {})[key] = value
         self._ttls[place, key] = ttl_ms
         self.size += len(key) + len(value or b"")
+
+    def also(self, provider: str, effect: Swap) -> None:
+        """Carry out an atomic effect with the rest, after it; nobody asks for its outcome."""
+        self._others.append((provider, effect))
+
+    @property
+    def empty(self) -> bool:
+        return not self._values and not self._others
 
     def require_room(self, more: int) -> None:
         """Raises `LimitExceeded` when `more` bytes do not fit any more."""
@@ -54,9 +63,12 @@ class Overlay:
             for key, value in entries.items():
                 ttl = self._ttls[(provider, address), key]
                 target.append(Remove(address, key) if value is None else Put(address, key, value, ttl))
+        for provider, effect in self._others:
+            found.setdefault(provider, []).append(effect)
         return found
 
     def clear(self) -> None:
         self.size = 0
         self._values.clear()
         self._ttls.clear()
+        self._others.clear()

@@ -11,6 +11,18 @@ DEFAULT_MAX_KEY_BYTES = 1024
 DEFAULT_MAX_VALUE_BYTES = 16 << 20
 
 
+CLAIMS = "\x1fvacancies"
+"""Ends the name of the bucket that holds the claims of a cache's vacancies; no guest opens one of such a name."""
+
+
+@dataclass(frozen=True, slots=True)
+class CachePolicy:
+    """Which bucket the first generations' `cache` is, and for how long a vacancy is one caller's alone."""
+
+    bucket: str = "cache"
+    lease_ms: int = 10_000
+
+
 @dataclass(frozen=True, slots=True)
 class BucketPolicy:
     """One bucket of the manifest. `physical` is its name in the store; `ttl_ms` None: values stay."""
@@ -33,8 +45,16 @@ class BucketPolicy:
 class BucketCatalog:
     """The buckets a Worker may open. `home`: the provider of undeclared ones and of the journal."""
 
-    def __init__(self, policies: tuple[BucketPolicy, ...], *, home: str, undeclared: bool) -> None:
+    def __init__(
+        self,
+        policies: tuple[BucketPolicy, ...],
+        *,
+        home: str,
+        undeclared: bool,
+        cache: CachePolicy = CachePolicy(),
+    ) -> None:
         self.home = home
+        self.cache = cache
         self._undeclared = undeclared
         self._policies = {policy.name: policy for policy in policies}
 
@@ -56,6 +76,8 @@ class BucketCatalog:
             )
         if not name or len(name.encode()) > DEFAULT_MAX_KEY_BYTES:
             raise NoSuchBucket(f"a bucket's name must have 1 to {DEFAULT_MAX_KEY_BYTES} bytes")
+        if name.endswith(CLAIMS):
+            raise NoSuchBucket(f"bucket {name!r} is where a cache keeps its vacancies")
         return BucketPolicy(name, self.home)
 
     def providers(self) -> set[str]:

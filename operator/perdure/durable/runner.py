@@ -63,6 +63,7 @@ class Runner:
                 self.overlay,
                 self.gates,
                 environment.hooks.provider_error,
+                environment.entropy,
             ),
         )
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from perdure.durable.effects import Scope
-from perdure.durable.policy import BucketCatalog, BucketPolicy
+from perdure.durable.policy import BucketCatalog, BucketPolicy, CachePolicy
 from perdure.durable.records import WorkerId
 from perdure.errors import ManifestError
 from perdure.manifests.base import Metadata
@@ -84,7 +84,12 @@ def catalog_of(effective: EffectiveConfig, apart: Collection[str] = ()) -> Bucke
         )
         for bucket in section.buckets
     )
-    return BucketCatalog(policies, home=effective.home.name, undeclared=section.undeclared_buckets == "Allow")
+    return BucketCatalog(
+        policies,
+        home=effective.home.name,
+        undeclared=section.undeclared_buckets == "Allow",
+        cache=CachePolicy(section.cache.bucket, section.cache.vacancy_lease),
+    )
 
 
 def effective_from_file(path: Path, *, worker: str | None, local: bool) -> EffectiveConfig:

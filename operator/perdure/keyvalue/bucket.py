@@ -7,6 +7,7 @@ generation's signatures and these calls. All values are bytes, all keys text.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from perdure.keyvalue.shared import Shared
@@ -41,9 +42,9 @@ class Bucket(Protocol):
     async def exists(self, key: str) -> bool:
         """Whether `key` is present."""
 
-    def set_many(self, items: Sequence[tuple[str, bytes]]) -> Awaitable[None] | None:
+    def set_many(self, items: Sequence[tuple[str, bytes]], ttl_ms: int | None = None) -> Awaitable[None] | None:
         """Buffer writes until the next gate. What is given must be awaited: a gate is here. Raises BucketError and
-        then buffers none of them."""
+        then buffers none of them. `ttl_ms`: time to live from the commit on, where it is shorter than the bucket's."""
 
     def delete_many(self, keys: Sequence[str]) -> Awaitable[None] | None:
         """Buffer deletions until the next gate; missing keys are fine."""
@@ -63,6 +64,44 @@ class Bucket(Protocol):
         """Up to `limit` keys after `cursor` in byte order, and the next cursor (None: the end)."""
 
 
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A vacancy that is this instance's to fill. `marker` tells it from every other one."""
+
+    marker: bytes
+
+
+class Cache(Protocol):
+    """The bucket of the first generations' `cache`, where callers that miss a value meet."""
+
+    @property
+    def bucket(self) -> Bucket:
+        """Its values."""
+
+    @property
+    def largest_value(self) -> int:
+        """Bytes that it takes as one value."""
+
+    async def look(self, key: str) -> bytes | Claim | None:
+        """The value; or its vacancy, claimed at once and exactly once; or None: the vacancy is another's. Raises
+        BucketError."""
+
+    def fill(self, key: str, claim: Claim, value: bytes, ttl_ms: int | None) -> None:
+        """Buffer the value and the end of the claim. Raises BucketError."""
+
+    def give_up(self, key: str, claim: Claim) -> None:
+        """Buffer the end of the claim."""
+
+    async def before_wait(self) -> None:
+        """A gate, if something is buffered that another may wait for."""
+
+    async def free(self, key: str) -> bool:
+        """Live only: whether a `look` would not give None now."""
+
+    async def until_free(self, key: str) -> None:
+        """Live only: wait until then. May be cancelled."""
+
+
 class KeyValueHost(Protocol):
     """Opens buckets; an instance's guest context carries one as `ctx.keyvalue`."""
 
@@ -75,6 +114,9 @@ class KeyValueHost(Protocol):
         """Bytes that the roomiest bucket takes as one value."""
 
     def open(self, name: str) -> Bucket:
+        """Raises NoSuchBucket."""
+
+    def cache(self) -> Cache:
         """Raises NoSuchBucket."""
 
     def after_write(self) -> Awaitable[None] | None:

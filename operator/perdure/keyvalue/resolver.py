@@ -1,7 +1,7 @@
 """Resolving imports of wasi:keyvalue, whatever generation the component was built with.
 
-The first generations' cache resolves to functions that trap by name: a component that imports them without calling
-them runs.
+What is not in the tables resolves to functions that trap by name: a component that imports them without calling them
+runs.
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from perdure.component.host import HostFunction, HostResource, RefusedFunction
-from perdure.component.types import FuncType
-from perdure.keyvalue import atomics, legacy, store, values
+from perdure.component.types import FuncType, PrimType
+from perdure.keyvalue import atomics, cache, legacy, store, values
 from perdure.keyvalue.generations import generation, split
 
 _Maker = Callable[[FuncType], HostFunction]
@@ -57,6 +57,24 @@ _LEGACY: dict[tuple[str, str], _Maker] = {
     },
 }
 
+_CACHE: dict[tuple[str, str], _Maker] = {
+    ("cache", "get"): _plain(cache.get),
+    ("cache", "exists"): _plain(cache.exists),
+    ("cache", "set"): cache.set_function,
+    ("cache", "get-or-set"): _plain(cache.get_or_set),
+    ("cache", "delete"): _plain(cache.delete),
+    ("cache", "[method]vacancy.vacancy-fill"): _plain(cache.vacancy_fill),
+    ("cache", "[method]future-get-or-set-result.future-get-or-set-result-get"): _plain(cache.got_entry),
+    **{
+        ("cache", f"[method]{future}.{future}-get"): cache.got_function
+        for future in ("future-get-result", "future-exists-result", "future-result")
+    },
+    **{
+        ("cache", f"[method]{future}.listen-to-{future}"): _plain(cache.listen_to)
+        for future in ("future-get-result", "future-exists-result", "future-result", "future-get-or-set-result")
+    },
+}
+
 _STORE: dict[tuple[str, str], _Maker] = {
     ("store", "open"): _plain(store.open_store),
     ("store", "[method]bucket.get"): _plain(store.get),
@@ -76,6 +94,8 @@ _STORE: dict[tuple[str, str], _Maker] = {
 
 _DROPS: dict[tuple[str, str], Callable[..., object]] = {
     ("types", "outgoing-value"): values.drop_outgoing,
+    ("cache", "vacancy"): cache.drop_vacancy,
+    ("cache", "future-get-or-set-result"): cache.drop_future,
 }
 
 
@@ -86,8 +106,11 @@ class KeyValueResolver:
         made, found = generation(interface), split(interface)
         if made is None or found is None:
             return None
-        table = _LEGACY if made in ("G1", "G2") else _STORE
+        table = _LEGACY | _CACHE if made in ("G1", "G2") else _STORE
         maker = table.get((found[0], name))
+        if found[0] == "cache" and isinstance(type.result, PrimType):
+            # The proposal's first texts, from before there were resources: a future is a number.
+            maker = None
         return RefusedFunction(f"{interface}.{name}") if maker is None else maker(type)
 
     def resource(self, interface: str, name: str) -> HostResource | None:

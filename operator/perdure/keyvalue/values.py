@@ -88,13 +88,14 @@ class OutgoingValue:
     def write(self, data: bytes) -> None:
         """The whole body at once. Raises BucketError."""
         self._clear()
+        self.begun = False
         if self._shared.held + len(data) > MAX_HELD:
             raise BucketError(_TOO_MUCH)
+        if self.fill is not None:
+            self.fill.fill(data)
+            self.fill = None
         self._hold(data)
         self.begun = True
-        fill, self.fill = self.fill, None
-        if fill is not None:
-            fill.fill(data)
 
     def stream(self) -> BodyStream:
         """A stream for the body, from its beginning."""

@@ -99,12 +99,20 @@ class Bucket(Model):
     physical_name: str | None = Field(default=None, min_length=1, max_length=1024)
 
 
+class CacheSettings(Model):
+    """The first generations' `cache`: which bucket it is, and how long a vacancy is one caller's to fill."""
+
+    bucket: str = Field(default="cache", min_length=1, max_length=1024)
+    vacancy_lease: Milliseconds = Field(default=10_000, ge=1)
+
+
 class KeyValue(Model):
     """Which provider serves which bucket. Undeclared buckets are denied unless said otherwise."""
 
     provider: str | None = None
     undeclared_buckets: Literal["Allow", "Deny"] = "Deny"
     buckets: tuple[Bucket, ...] = ()
+    cache: CacheSettings = CacheSettings()
 
     @field_validator("buckets")
     @classmethod
