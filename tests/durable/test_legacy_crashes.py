@@ -205,12 +205,12 @@ async def test_the_sweep_finds_a_vacancy_that_two_have(legacy: BoundComponent, m
 
     async def swap(self: InstanceBucket, key: str, expected: bytes | None, value: bytes) -> bool:
         free = not await self.peek(key)
-        await asyncio.sleep(0)
         self.put_many([(key, value)], None)
+        await asyncio.sleep(0.05)
         return free
 
     monkeypatch.setattr(InstanceBucket, "swap", swap)
-    wrong, _ = await _all_filled(legacy, applied=False)
+    wrong = [line for operations in range(1, 10) for line in (await _filled(legacy, operations, applied=False))[0]]
     assert any("filled by ['a', 'b']" in line for line in wrong)
 
 
