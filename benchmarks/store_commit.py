@@ -30,6 +30,7 @@ from support.servers import redis_server
 
 VALUE = b"v" * 64
 BUCKET = BucketAddress(Scope.WORKER, "shop")
+COMPONENT = "sha256:" + "0" * 64
 AT_ONCE = (1, 64)
 OPERATIONS = {1: 400, 64: 1920}
 SQLITE_OPERATIONS = {1: 100, 64: 640}
@@ -70,6 +71,7 @@ class Committer:
             token=self._tokens[task],
             sequence=sequence,
             entry=entry(sequence, key),
+            component=COMPONENT,
             effects=self._puts[task],
             result=StoredResult(key, b"f" * 32, b"null") if key else None,
         )
@@ -80,10 +82,10 @@ class Committer:
 
 def entry(sequence: int, key: str | None) -> bytes:
     """The journal entry of one call of the example's `set`."""
-    return encode_entry(
+    data, _ = encode_entry(
         Entry(
             sequence=sequence,
-            component="sha256:" + "0" * 64,
+            component=COMPONENT,
             function="golem:examples/api.set",
             arguments=b'["shop","colour","' + b"v" * 88 + b'"]',
             key=key,
@@ -93,6 +95,7 @@ def entry(sequence: int, key: str | None) -> bytes:
             time_ms=1_700_000_000_000,
         )
     )
+    return data
 
 
 @asynccontextmanager
