@@ -1,14 +1,16 @@
-"""wasi:keyvalue as guests see it: a guest of each generation, on a host, over each provider.
+"""wasi:keyvalue as guests see it: a guest of each language and generation, on a host, over each provider.
 
-The guests (`tests/guests/kv-g1` … `kv-g4`) export the same functions, each over its own generation's interfaces, so
-that every test here is asked of all of them, and of every provider.
+The guests (`tests/guests/kv-*`) export the same functions, each over its own generation's interfaces, so that every test
+here is asked of all of them. Guests in Rust meet every provider; of those in other languages some meet SQLite, and all
+of them every provider with `PERDURE_TEST_MATRIX=full` in the environment.
 """
 
 from __future__ import annotations
 
+import os
 import random
 import uuid
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,12 +20,22 @@ import pytest
 from support.hosts import Client
 from support.keyvalue import PROVIDERS, b64, hosted, provider_of
 
-GENERATIONS = ("g1", "g2", "g3", "g4")
+LANGUAGES = {
+    "rust": ("g1", "g2", "g3", "g4"),
+    "python": ("g1", "g2", "g3", "g4"),
+    "js": ("g1", "g2", "g3", "g4"),
+    "go": ("g3", "g4"),
+}
+"""The generations that a language's tools can bind."""
+ALWAYS = ("python-g1", "python-g4", "js-g2", "js-g3", "go-g3", "go-g4")
+"""Each language and each way of binding; they take longer to build and to start than all of Rust's."""
 ODD = [
     "a:b", "{x}", "{", "}", "a/b}{", "%2F", "..", "*?[", " ", "line\nbreak", "\r\n", "nul\0inside", "\x7f", "ключ",
     "e\u0301", "é", "🔑", "\U0010ffff", "\ufeff", '"quoted"', "a\\b", "null",
 ]  # fmt: skip
 """Names that a provider might take for its own syntax; two of them look alike and are not the same."""
+MARK = "\ufeff"
+"""What JavaScript's tools leave out of a text that begins with it; the bytes reach the guest."""
 MISSING = {"value": None, "in-batch": None, "exists": False, "listed": False}
 
 
@@ -34,6 +46,8 @@ class KeyValue:
     client: Client
     modern: bool
     """G3 and G4 have an error with cases; of G1 and G2 these are the words of the error's `trace`."""
+    odd: list[str]
+    """Names that the guest's language can hold."""
 
     async def __call__(self, function: str, *args: object, instance: str = "a") -> object:
         status, answer = await self.client.call(instance, function, *args)
@@ -54,15 +68,24 @@ class KeyValue:
 Open = Callable[..., AbstractAsyncContextManager[KeyValue]]
 
 
-@pytest.fixture(params=PROVIDERS)
-def provider(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
-    return provider_of(request.param, request, monkeypatch)
+def _matrix() -> Iterator[tuple[str, str, str]]:
+    """(language, generation, provider)."""
+    whole = os.environ.get("PERDURE_TEST_MATRIX") == "full"
+    for language, generations in LANGUAGES.items():
+        for generation in generations:
+            if whole or language == "rust":
+                yield from ((language, generation, provider) for provider in PROVIDERS)
+            elif f"{language}-{generation}" in ALWAYS:
+                yield language, generation, "sqlite"
 
 
-@pytest.fixture(params=GENERATIONS)
-def open_host(request: pytest.FixtureRequest, provider: dict[str, object], tmp_path: Path) -> Open:
+@pytest.fixture(params=_matrix(), ids="-".join)
+def open_host(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Open:
     """Starts a host of one and the same Worker; `undeclared` and `limits` are the manifest's."""
     name = f"kv-{uuid.uuid4().hex[:12]}"
+    language, generation, kind = request.param
+    component = f"kv-{generation}" if language == "rust" else f"kv-{generation}.{language}"
+    provider = provider_of(kind, request, monkeypatch)
 
     @asynccontextmanager
     async def start(undeclared: str = "Allow", **limits: object) -> AsyncIterator[KeyValue]:
@@ -75,8 +98,9 @@ def open_host(request: pytest.FixtureRequest, provider: dict[str, object], tmp_p
             ],
         }
         spec = {"limits": {"maxBodyBytes": "8Mi", **limits}, "keyValue": keyvalue}
-        async with hosted(name, f"kv-{request.param}", provider, tmp_path, **spec) as client:
-            yield KeyValue(client, modern=request.param in ("g3", "g4"))
+        async with hosted(name, component, provider, tmp_path, **spec) as client:
+            odd = [name for name in ODD if language != "js" or name != MARK]
+            yield KeyValue(client, generation in ("g3", "g4"), odd)
 
     return start
 
@@ -145,7 +169,7 @@ async def test_buckets_are_apart_and_shared_by_instances(kv: KeyValue) -> None:
 
 
 async def test_odd_keys(kv: KeyValue) -> None:
-    keys = ["", *ODD]
+    keys = ["", *kv.odd]
     for key in keys:
         await kv.ok("set", "b", key, b64(key.encode()))
     for key in keys:
@@ -153,13 +177,13 @@ async def test_odd_keys(kv: KeyValue) -> None:
     assert await kv.ok("get-many", "b", keys) == [b64(key.encode()) for key in keys]
     assert sorted(await kv.ok("keys", "b")) == sorted(keys)  # type: ignore[call-overload]
     await kv.ok("delete", "b", "")
-    assert sorted(await kv.ok("keys", "b")) == sorted(ODD)  # type: ignore[call-overload]
+    assert sorted(await kv.ok("keys", "b")) == sorted(kv.odd)  # type: ignore[call-overload]
 
 
 async def test_odd_bucket_names(kv: KeyValue) -> None:
-    for name in ODD:
+    for name in kv.odd:
         await kv.ok("set", name, "k", b64(name.encode()))
-    for name in ODD:
+    for name in kv.odd:
         assert await kv.ok("get", name, "k") == b64(name.encode())
         assert await kv.ok("keys", name) == ["k"], "no bucket sees the keys of one whose name is like its own"
     for name in ("", "x" * 1025):

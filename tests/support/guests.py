@@ -1,5 +1,5 @@
-"""The tests' guests, built from source: in Rust by cargo (`.ci/build-guests`), in Python by componentize-py
-(`.ci/build-python-example`). What has not changed is not built again."""
+"""The tests' guests, built from source: in Rust by cargo (`.ci/build-guests`), in other languages by
+`.ci/build-language-guest` and `.ci/build-python-example`. What has not changed is not built again."""
 
 from __future__ import annotations
 
@@ -32,9 +32,16 @@ def python_example() -> Path:
     return Path(_built("build-python-example"))
 
 
-def _built(script: str) -> str:
-    environment = {**os.environ, "VENV": sys.prefix}
-    command = [ROOT / ".ci" / script]
+@functools.cache
+def language_guest(language: str, name: str) -> Path:
+    """The guest `name` in Python, JavaScript (`js`) or Go."""
+    return Path(_built("build-language-guest", language, name))
+
+
+def _built(script: str, *args: str) -> str:
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    environment = {**os.environ, "VENV": sys.prefix, "PATH": path}
+    command = [ROOT / ".ci" / script, *args]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=900)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from support.guests import COMPILED, guest
+from support.guests import COMPILED, guest, language_guest
 from support.hosts import Client, local_host
 
 PROVIDERS = ("memory", "sqlite", "redis", "postgres")
@@ -37,7 +37,10 @@ def provider_of(kind: str, request: pytest.FixtureRequest, monkeypatch: pytest.M
 async def hosted(
     name: str, component: str, provider: dict[str, object], directory: Path, **spec: object
 ) -> AsyncIterator[Client]:
-    """A host in this process of the Worker `name`, which runs the guest `component`; `spec`: more of its manifest."""
+    """A host in this process of the Worker `name`, which runs the guest `component`, in Rust or, as `kv-g4.python`, in
+    another language; `spec`: more of its manifest."""
+    stem, _, language = component.partition(".")
+    path = language_guest(language, stem) if language else guest(stem)
     kinds = {"apiVersion": "perdure.dev/v1alpha1"}
     home = {
         **kinds,
@@ -49,7 +52,7 @@ async def hosted(
         **kinds,
         "kind": "Worker",
         "metadata": {"name": name},
-        "spec": {"component": {"url": f"file:{guest(component)}"}, **spec},
+        "spec": {"component": {"url": f"file:{path}"}, **spec},
     }
     manifest = directory / "worker.yaml"
     manifest.write_text(json.dumps(home) + "\n---\n" + json.dumps(worker))

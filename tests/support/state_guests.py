@@ -29,7 +29,7 @@ from perdure.component.types import FuncType, ResourceType
 from perdure.wasi.resolver import WasiResolver
 from perdure.wasi.saving import WasiResources
 from perdure.wasi.state import WasiState
-from support.guests import ROOT, guest
+from support.guests import ROOT, guest, language_guest
 
 CACHE = Path(os.environ.get("PERDURE_CACHE", Path.home() / ".cache" / "perdure"))
 LANGUAGES = ("rust", "python", "js", "go")
@@ -40,13 +40,7 @@ def state_guest(language: str) -> Path:
     """The component, built where it is not kept yet."""
     if language == "rust":
         return guest("state")
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    done = subprocess.run(
-        [ROOT / ".ci" / "build-state-guest", language],
-        capture_output=True, text=True, check=False, env={**os.environ, "PATH": path},
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    return Path(done.stdout.strip())
+    return language_guest(language, "state")
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ const [kind, source, wit, world, out] = process.argv.slice(2);
 let component;
 if (kind === "script") {
   const { componentize } = await import("@bytecodealliance/componentize-js");
-  const options = { witPath: wit, worldName: world, sourceName: "state.js", disableFeatures: ["http", "fetch-event"] };
+  const options = { witPath: wit, worldName: world, sourceName: "guest.js", disableFeatures: ["http", "fetch-event"] };
   ({ component } = await componentize(await readFile(source, "utf8"), options));
 } else {
   const { componentEmbed, componentNew, preview1AdapterReactorPath } = await import("@bytecodealliance/jco");

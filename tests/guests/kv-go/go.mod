@@ -1,0 +1,3 @@
+module perdure.dev/tests/kv
+
+go 1.24
