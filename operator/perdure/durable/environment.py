@@ -15,6 +15,7 @@ from perdure.durable.policy import BucketCatalog
 from perdure.durable.records import WorkerId
 from perdure.durable.settings import CommitMode, RetryPolicy, SnapshotPolicy, UpdatePolicy
 from perdure.durable.store import Store
+from perdure.wasi.http.messages import HttpClient
 
 LogSink = Callable[[str, str, bytes], None]
 """(instance, "stdout" or "stderr", what the guest wrote). Not called on replay."""
@@ -23,8 +24,9 @@ LogSink = Callable[[str, str, bytes], None]
 @dataclass(frozen=True, slots=True)
 class EngineEnvironment:
     """`stores`: by provider name, the home one included. `pool`: fresh instances with these `limits`, where some are
-    kept ready. Clocks in nanoseconds; `retention_ms` of stored results. Seconds: `timeout` for an invocation that goes
-    on without its caller, `recovery` for all that an opening repeats."""
+    kept ready. `http`: for requests of guests; None: they make none. Clocks in nanoseconds; `retention_ms` of stored
+    results. Seconds: `timeout` for an invocation that goes on without its caller, `recovery` for all that an opening
+    repeats."""
 
     worker: WorkerId
     host: str
@@ -43,6 +45,7 @@ class EngineEnvironment:
     retention_ms: int = 24 * 3600 * 1000
     max_results: int = 10_000
     variables: tuple[tuple[str, str], ...] = ()
+    http: HttpClient | None = None
     log: LogSink = lambda instance, stream, data: None
     wall_ns: Callable[[], int] = time.time_ns
     monotonic_ns: Callable[[], int] = time.monotonic_ns

@@ -18,6 +18,7 @@ from typing import Any, NoReturn
 import msgspec
 
 from perdure.errors import Quarantined
+from perdure.wasi.http.serving import HANDLER, identity
 from perdure.wasi.recorder import Plain
 
 LARGE = 64 << 10
@@ -157,7 +158,9 @@ def fingerprint_of(call: str, args: tuple[Plain, ...]) -> bytes:
 
 
 def call_fingerprint(function: str, arguments: bytes) -> bytes:
-    """What an idempotency key is bound to: function and canonical arguments."""
+    """What an idempotency key is bound to: function and arguments; of an HTTP request what `identity` says."""
+    if function.startswith(HANDLER):
+        arguments = identity(arguments)
     return hashlib.sha256(function.encode() + b"\0" + arguments).digest()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from perdure.component.instance import Instance
@@ -21,14 +22,17 @@ from perdure.durable.replay import Recorded, decode_arguments
 from perdure.durable.snapshots import Taken
 from perdure.durable.writer import InstanceWriter, Running
 from perdure.errors import GuestTrapped, NoSuchFunction, PerdureError, Quarantined
+from perdure.wasi.http.exchanges import Exchanges
+from perdure.wasi.http.serving import is_handler, serve
 from perdure.wasi.state import WasiState
 
 
 @dataclass(frozen=True, slots=True)
 class GuestContext:
-    """What host functions get: `ctx.wasi` and `ctx.keyvalue`."""
+    """What host functions get: `ctx.wasi`, `ctx.http` and `ctx.keyvalue`."""
 
     wasi: WasiState
+    http: Exchanges
     keyvalue: InstanceBuckets
 
 
@@ -42,6 +46,7 @@ class Runner:
         self.gates = Gates(environment.commit, self.recorder, self.overlay, writer)
         self.gates.measure = self._guest_us
         self._environment = environment
+        self._writer = writer
         self._guest: Instance | None = None
         self._begun = 0.0
         self.context = GuestContext(
@@ -55,6 +60,7 @@ class Runner:
                 sink=lambda stream, data: environment.log(name, stream, data),
                 gate=self.gates.before_wait,
             ),
+            Exchanges(environment.http),
             InstanceBuckets(
                 name,
                 environment.catalog,
@@ -93,9 +99,11 @@ class Runner:
         naming the entry."""
         assert self._guest is not None
         func = self._journalled(call)
+        values, result = self._prepared(func, call.arguments)
         self.recorder.replay(call.events, call.what, gates=call.gates, passed=self.overlay.clear)
+        self.context.http.begin_invocation(call.what)
         try:
-            await self._guest.call(func, decode_arguments(func, call.arguments), deadline=deadline)
+            result(await self._guest.call(func, values, deadline=deadline))
         except GuestTrapped as error:
             raise Quarantined(
                 f"{call.what}: the guest trapped on replay where it had not before: {error.detail}"
@@ -104,6 +112,8 @@ class Runner:
             if isinstance(error, Quarantined) or error.retryable:
                 raise
             raise Quarantined(f"{call.what}: {error.detail}") from error
+        finally:
+            self.context.http.end_invocation()
         self.recorder.finish_replay()
         self.overlay.clear()
 
@@ -114,13 +124,14 @@ class Runner:
             raise NoSuchFunction(
                 f"the instance runs on component {self.code.digest}, which exports no function {running.function!r}"
             )
-        values = decode_arguments(func, running.arguments)
+        values, result = self._prepared(func, running.arguments)
         self.recorder.live()
-        return await self._call(func, values, running)
+        return await self._call(func, values, result, running)
 
     async def go_on(self, running: Running, call: Recorded) -> bytes:
         """Finish an invocation whose first parts are in the journal. Raises as `replay` and `run`."""
         func = self._journalled(call)
+        values, result = self._prepared(func, call.arguments)
         self.recorder.replay(
             call.events,
             call.what,
@@ -129,7 +140,7 @@ class Runner:
             goes_on=True,
             carried=call.carried,
         )
-        body = await self._call(func, decode_arguments(func, call.arguments), running)
+        body = await self._call(func, values, result, running)
         self.recorder.finish_replay()
         return body
 
@@ -159,22 +170,35 @@ class Runner:
 
     def close(self) -> None:
         """Free the guest's memory; idempotent."""
+        self.context.http.end_invocation()
         if self._guest is not None:
             self._guest.close()
             self._guest = None
 
-    async def _call(self, func: ExportedFunc, values: list[object], running: Running) -> bytes:
+    def _prepared(self, func: ExportedFunc, arguments: bytes) -> tuple[list[object], Callable[[object], bytes]]:
+        """The values to call with, and what makes the result's JSON of what the guest returns."""
+        if is_handler(func):
+            served = serve(arguments, self.context.http.held)
+            return list(served.arguments), lambda value: served.result()
+        return decode_arguments(func, arguments), lambda value: _json(func, value)
+
+    async def _call(
+        self, func: ExportedFunc, values: list[object], result: Callable[[object], bytes], running: Running
+    ) -> bytes:
         assert self._guest is not None
         self.overlay.clear()
         self.gates.running = running
+        # Its first entry's sequence, whichever of its parts are durable by now, tells a call without a key.
+        first = self._writer.sequence - running.part + 1
+        self.context.http.begin_invocation(f"{self._writer.origin}/{running.key or ''}/{'' if running.key else first}")
         self._begun = time.perf_counter()
         try:
-            value = await self._guest.call(func, values, deadline=running.deadline)
+            body = result(await self._guest.call(func, values, deadline=running.deadline))
         finally:
             self.gates.running = None
+            self.context.http.end_invocation()
         running.guest_us = self._guest_us()
-        plain = None if func.type.result is None else to_json(func.type.result, value)
-        return json.dumps(plain, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
+        return body
 
     def _guest_us(self) -> int:
         """The guest's own time since the last gate, in microseconds: the clock's, without what it waited for."""
@@ -188,3 +212,8 @@ class Runner:
         if func is None:
             raise Quarantined(f"{call.what}: the component exports no such function")
         return func
+
+
+def _json(func: ExportedFunc, value: object) -> bytes:
+    plain = None if func.type.result is None else to_json(func.type.result, value)
+    return json.dumps(plain, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()

@@ -36,6 +36,7 @@ from perdure.host.engine import engine_environment
 from perdure.host.functions import FunctionIndex
 from perdure.host.http.api import Api
 from perdure.host.http.calls import CallRoutes
+from perdure.host.http.guests import GuestRoutes
 from perdure.host.http.health import health_application
 from perdure.host.http.instances import InstanceRoutes
 from perdure.host.http.invocations import InvocationRoutes
@@ -49,11 +50,13 @@ from perdure.host.invoker import Invoker
 from perdure.host.library import component_library, keep_component
 from perdure.host.membership import Membership
 from perdure.host.metrics import HostMetrics
+from perdure.host.outgoing import OutgoingHttp
 from perdure.host.ownership import Ownership
 from perdure.host.peers import Peers
 from perdure.host.stores import close_stores, open_stores
 from perdure.host.supervision import StoreWatch
 from perdure.keyvalue.resolver import KeyValueResolver
+from perdure.wasi.http.serving import is_handler
 from perdure.wasi.resolver import WasiResolver
 
 log = logging.getLogger(__name__)
@@ -149,7 +152,9 @@ async def running_host(config: HostConfig, progress: Callable[[str], None]) -> A
         home = stores[config.effective.home.name]
         library = component_library(bound, bound.component.engine, guest_interfaces(), home)
         stack.callback(library.close)
-        environment = engine_environment(config, pool, stores, metrics)
+        http = OutgoingHttp(config.worker.spec.http)
+        stack.push_async_callback(http.close)
+        environment = engine_environment(config, pool, stores, metrics, http)
         home_holder.append(environment.watch)
         await keep_component(environment.update, about.digest, data, home)
         table = InstanceTable(
@@ -241,6 +246,12 @@ def _api(
                 functions=FunctionIndex(component.exports),
                 max_body=spec.limits.max_body_bytes,
                 wall_ms=_wall_ms,
+            ),
+            GuestRoutes(
+                host=config.host,
+                invoker=invoker,
+                handler=next(filter(is_handler, component.exports), None),
+                max_body=spec.limits.max_body_bytes,
             ),
             InvocationRoutes(inbox=inbox, waiting=waiting),
             InstanceRoutes(host=config.host, store=home, table=table, invoker=invoker, ownership=ownership),

@@ -12,15 +12,20 @@ from perdure.durable.settings import CommitMode, Failure, RetryPolicy, SnapshotP
 from perdure.durable.store import Store
 from perdure.host.config import HostConfig, catalog_of, namespace_apart
 from perdure.manifests.worker import WorkerSpec
+from perdure.wasi.http.messages import HttpClient
 
 guest_log = logging.getLogger("perdure.guest")
 _LONGEST_LINE = 8192
 
 
 def engine_environment(
-    config: HostConfig, pool: InstancePool, stores: Mapping[str, Store], hooks: Hooks
+    config: HostConfig,
+    pool: InstancePool,
+    stores: Mapping[str, Store],
+    hooks: Hooks,
+    http: HttpClient | None = None,
 ) -> EngineEnvironment:
-    """`stores`: by provider name."""
+    """`stores`: by provider name. `http`: for requests of guests."""
     spec = config.worker.spec
     apart = {name: store for name, store in stores.items() if not store.namespace_is_home}
     return EngineEnvironment(
@@ -39,6 +44,7 @@ def engine_environment(
         retention_ms=spec.durability.result_retention,
         max_results=spec.durability.max_results,
         variables=config.variables,
+        http=http,
         log=_log_guest,
     )
 

@@ -11,6 +11,7 @@ import asyncio
 import io
 from collections.abc import Mapping
 from dataclasses import dataclass
+from urllib.parse import quote
 
 import aiohttp
 
@@ -31,6 +32,11 @@ class ForwardedReply:
     body: bytes
     content_type: str
     headers: dict[str, str]
+
+
+def call_path(instance: str, function: str) -> str:
+    """The request target of a call."""
+    return f"/v1/instances/{quote(instance, safe='')}/functions/{quote(function, safe=':/@.')}"
 
 
 class PeerUnreachable(Exception):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -200,6 +200,43 @@ class EnvVar(Model):
         return self
 
 
+_ALLOWED = re.compile(
+    r"(?:(\*\.)?[A-Za-z0-9_](?:[A-Za-z0-9._-]{0,251}[A-Za-z0-9])?|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?", re.ASCII
+)
+
+
+def split_authority(text: str) -> tuple[str, int | None]:
+    """`host`, `host:port` or `[address]:port` → the host without brackets, and the port."""
+    host, port = text, ""
+    if text.startswith("["):
+        host, _, port = text[1:].partition("]")
+        port = port.removeprefix(":")
+    elif text.count(":") == 1:
+        host, _, port = text.partition(":")
+    return host, int(port) if port else None
+
+
+class Http(Model):
+    """Requests that guests make. `allow`: where to; nowhere unless said. `timeout`: for a request and its whole answer.
+    `maxBodyBytes`: of either body."""
+
+    allow: tuple[str, ...] = Field(default=(), max_length=1000)
+    timeout: Milliseconds = 30_000
+    max_body_bytes: Annotated[Bytes, Field(le=64 << 20)] = 16 << 20
+
+    @field_validator("allow")
+    @classmethod
+    def _well_formed(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for entry in value:
+            port = split_authority(entry)[1] if _ALLOWED.fullmatch(entry) else 0
+            if port is not None and not 0 < port <= 65535:
+                raise ValueError(
+                    f"{entry!r} is not a host; write it as api.example.com, *.example.com, 10.0.0.7 or [fd00::7], "
+                    "with :port where it is not the scheme's own"
+                )
+        return value
+
+
 class ServiceSpec(Model):
     """The Worker's Service."""
 
@@ -218,6 +255,7 @@ class WorkerSpec(Model):
     update: Literal["Restart", "Pin", "Migrate"] = "Restart"
     limits: Limits = Limits()
     env: tuple[EnvVar, ...] = ()
+    http: Http = Http()
     service: ServiceSpec = ServiceSpec()
     pod_template: PodTemplate = PodTemplate()
     deletion_policy: Literal["Retain", "Delete"] = "Retain"

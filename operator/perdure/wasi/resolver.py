@@ -1,7 +1,7 @@
 """Resolving imports of WASI 0.2: one table, any 0.2.x version (component-model: compatible by semantic version).
 
 What wasi:io had before 0.2.0 (`0.2.0-rc-2023-11-10`, of the first generations of wasi:keyvalue) is the same where the
-signatures are. Interfaces that Perdure refuses (sockets, outgoing HTTP, file descriptors) resolve to functions that
+signatures are. Interfaces that Perdure refuses (sockets, file descriptors) resolve to functions that
 trap by name when they are called: many toolchains import them without ever calling them.
 """
 
@@ -14,6 +14,7 @@ from perdure.component.host import HostFunction, HostResource, RefusedFunction
 from perdure.component.traps import HostTrap
 from perdure.component.types import FuncType, Ok
 from perdure.wasi import clocks, polling, streams
+from perdure.wasi.http import table
 from perdure.wasi.state import WasiContext
 
 _INTERFACE = re.compile(r"(wasi:[a-z-]+/[a-z0-9-]+)@0\.2\.\d+(?:-.*)?")
@@ -75,12 +76,14 @@ _FUNCTIONS: dict[tuple[str, str], HostFunction] = {
     ("wasi:io/streams", "[method]input-stream.subscribe"): streams.subscribe_input,
     ("wasi:filesystem/preopens", "get-directories"): lambda ctx: [],
     ("wasi:filesystem/types", "filesystem-error-code"): _nothing,
+    **table.FUNCTIONS,
 }
 
 
 _DROPS: dict[tuple[str, str], HostFunction] = {
     ("wasi:io/streams", "input-stream"): streams.drop,
     ("wasi:io/streams", "output-stream"): streams.drop,
+    **table.DROPS,
 }
 
 

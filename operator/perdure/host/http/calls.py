@@ -12,12 +12,14 @@ from perdure.durable.faultpoint import Point, reach
 from perdure.durable.inbox import Accepted, NewCall
 from perdure.durable.journal import call_fingerprint
 from perdure.host.functions import FunctionIndex
+from perdure.host.http.guests import call_size
 from perdure.host.http.preferences import SCHEDULE_AT, preferences, scheduled_ms
 from perdure.host.http.replies import call_document, invocation_path, json_reply, relayed
 from perdure.host.http.requests import canonical_arguments, idempotency_key, instance_name, read_body
 from perdure.host.inbox import CallStatus, Inbox, State
 from perdure.host.invoker import Call, Invoker, Target
 from perdure.host.peers import FORWARDED, ForwardedReply, PeerRequest
+from perdure.wasi.http.serving import is_handler
 
 RESPOND_ASYNC = "respond-async"
 
@@ -48,7 +50,7 @@ class CallRoutes:
     async def _call(self, request: web.Request) -> web.StreamResponse:
         instance = instance_name(request)
         function = self._functions.find(request.match_info["function"])
-        body = await read_body(request, self._max_body)
+        body = await read_body(request, call_size(self._max_body) if is_handler(function) else self._max_body)
         call = Call(function, canonical_arguments(function, body), idempotency_key(request))
         due_ms = scheduled_ms(request)
         if due_ms is not None or preferences(request).respond_async:

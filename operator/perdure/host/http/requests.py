@@ -9,6 +9,7 @@ from aiohttp import web
 from perdure.component.plan import ExportedFunc
 from perdure.component.wit_json import args_from_json, to_json
 from perdure.errors import BadRequest, TooLarge, TypeMismatch
+from perdure.wasi.http.serving import canonical_request, is_handler, parse_request
 
 MAX_NAME = 256
 MAX_KEY = 256
@@ -62,6 +63,8 @@ def canonical_arguments(func: ExportedFunc, body: bytes) -> bytes:
     except (ValueError, RecursionError) as error:
         reason = f": {error}" if isinstance(error, ValueError) else ""
         raise BadRequest(f"the body is not JSON{reason}; send an array of arguments or an object by name") from None
+    if is_handler(func):
+        return canonical_request(parse_request(parsed))
     values = args_from_json(func.type, parsed)
     types = [kind for _, kind in func.type.params]
     plain = [to_json(kind, value) for kind, value in zip(types, values, strict=True)]
