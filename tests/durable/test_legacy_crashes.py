@@ -18,12 +18,13 @@ from faults.model import encoded
 from perdure.component.component import BoundComponent, Component
 from perdure.component.engine import Engine
 from perdure.durable import recovery
-from perdure.durable.buckets import InstanceBucket
 from perdure.durable.effects import BucketAddress, Scope
 from perdure.durable.instance import DurableInstance
 from perdure.durable.policy import BucketCatalog, BucketPolicy, CachePolicy
 from perdure.durable.store import Store
+from perdure.durable.vacancies import InstanceCache
 from perdure.host.app import guest_interfaces
+from perdure.keyvalue.bucket import Claim
 from perdure.providers.memory import MemoryStore, MemoryWorld
 from support.crashing import Crash, Fuse, all_crashing
 from support.engine import WORKER, call, deadline, environment, library
@@ -201,16 +202,19 @@ async def test_a_missing_value_is_filled_once(legacy: BoundComponent, applied: b
 
 
 async def test_the_sweep_finds_a_vacancy_that_two_have(legacy: BoundComponent, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The mutant: a claim that is read and written instead of swapped."""
+    """The mutant: a vacancy for whoever finds no value, as hosts without a rendezvous give it."""
+    both = asyncio.Barrier(2)
 
-    async def swap(self: InstanceBucket, key: str, expected: bytes | None, value: bytes) -> bool:
-        free = not await self.peek(key)
-        self.put_many([(key, value)], None)
-        await asyncio.sleep(0.05)
-        return free
+    async def look(self: InstanceCache, key: str) -> bytes | Claim | None:
+        (value,) = await self.bucket.get_many([key])
+        if value is None:
+            # Both have looked before one of them fills.
+            await asyncio.wait_for(both.wait(), 10)
+        return Claim(b"mutant") if value is None else value
 
-    monkeypatch.setattr(InstanceBucket, "swap", swap)
-    wrong = [line for operations in range(1, 10) for line in (await _filled(legacy, operations, applied=False))[0]]
+    monkeypatch.setattr(InstanceCache, "look", look)
+    wrong, burnt = await _filled(legacy, 1000, applied=False)
+    assert burnt is None
     assert any("filled by ['a', 'b']" in line for line in wrong)
 
 
