@@ -57,6 +57,7 @@ class Bench:
         return EngineEnvironment(
             worker=WorkerId("bench", "ledger"),
             host="bench",
+            home=self._store,
             stores={"home": self._store},
             catalog=BucketCatalog((), home="home", undeclared=True),
             snapshots=snapshots or SnapshotPolicy(),

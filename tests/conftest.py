@@ -14,6 +14,7 @@ from perdure.component.engine import Engine, EngineConfig
 from support.guests import COMPILED, python_example
 from support.postgres import PostgresServer, postgres_server
 from support.servers import RedisServer, redis_cluster, redis_server
+from support.store_servers import EtcdServer, etcd_server
 
 
 @pytest.fixture(scope="session")
@@ -27,6 +28,13 @@ def redis() -> Iterator[RedisServer]:
 def postgres() -> Iterator[PostgresServer]:
     """One real PostgreSQL for the whole run, without fsync; tests use Workers of their own names."""
     with postgres_server("fsync=off") as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def etcd() -> Iterator[EtcdServer]:
+    """One real etcd for the whole run, without fsync; tests use Workers of their own names."""
+    with etcd_server("--unsafe-no-fsync") as server:
         yield server
 
 

@@ -44,6 +44,7 @@ class Hosts:
         environment = EngineEnvironment(
             worker=WORKER,
             host=host,
+            home=home or self.home,
             stores={"home": home or self.home, "away": self.away},
             catalog=BucketCatalog((BucketPolicy("far", "away"),), home="home", undeclared=True),
         )

@@ -34,8 +34,11 @@ from perdure.durable.store import Store
 from perdure.host.dispatcher import Dispatcher
 from perdure.host.main import serve
 from perdure.host.membership import Membership
+from perdure.host.stores import OpenStores
 
-QUIET = ("ping", "announce", "leave", "close", "components", "keep_component", "component")
+QUIET = (
+    "ping", "announce", "leave", "close", "components", "keep_component", "component", "limits", "namespace_is_home",
+)  # fmt: skip
 """Operations that carry nothing of an instance: no boundaries."""
 _SIGNALS = {"kill": signal.SIGKILL, "stop": signal.SIGSTOP, "restart": signal.SIGSTOP}
 
@@ -125,13 +128,14 @@ def _prepare(request: dict[str, Any]) -> None:
     perdure.host.app.Dispatcher = functools.partial(Dispatcher, interval=timing["dispatch"])  # type: ignore[misc,assignment]
     _open_stores = perdure.host.app.open_stores
 
-    async def opened(config: Any) -> dict[str, Store]:
+    async def opened(config: Any) -> OpenStores:
         home = config.effective.home.name
         stores = await _open_stores(config)
-        return {
+        named = {
             provider: cast("Store", _Bounded(store, "home" if provider == home else provider))
-            for provider, store in stores.items()
+            for provider, store in stores.named.items()
         }
+        return OpenStores(named[home], named)
 
     perdure.host.app.open_stores = opened
     wires.watch()

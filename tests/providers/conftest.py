@@ -5,12 +5,13 @@ from __future__ import annotations
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from perdure.durable.records import WorkerId
-from perdure.durable.store import Store
-from providers.worlds import WORLDS, World, world_of
+from perdure.durable.store import ForeignStore, Store
+from providers.worlds import FOREIGN, WORLDS, ForeignWorld, World, foreign_world_of, world_of
 
 
 @pytest.fixture(params=sorted(WORLDS))
@@ -18,6 +19,30 @@ async def world(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
     made = world_of(request.param, request, tmp_path)
     yield made
     await made.close()
+
+
+@pytest.fixture(params=sorted({**WORLDS, **FOREIGN}))
+async def foreign_world(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[ForeignWorld[Any]]:
+    """Every provider, as a store of buckets of Workers whose home is another one."""
+    made = foreign_world_of(request.param, request, tmp_path)
+    yield made
+    await made.close()
+
+
+@pytest.fixture
+async def away(foreign_world: ForeignWorld[Any], worker: WorkerId) -> ForeignStore:
+    return await foreign_world.open(worker)
+
+
+@pytest.fixture
+async def away_too(foreign_world: ForeignWorld[Any], worker: WorkerId) -> ForeignStore:
+    """A second client of the same Worker."""
+    return await foreign_world.open(worker)
+
+
+@pytest.fixture
+def away_wait(foreign_world: ForeignWorld[Any]) -> Callable[[float], Awaitable[None]]:
+    return foreign_world.wait
 
 
 @pytest.fixture

@@ -8,70 +8,70 @@ import pytest
 
 from perdure.durable.effects import Conflict, Counted, Increment, Put, Refused, Swap, Swapped
 from perdure.durable.records import CommitStatus, ForeignApply
-from perdure.durable.store import Store
+from perdure.durable.store import ForeignStore, Store
 from providers.owners import ODD, SHOP, look, own
 
 Wait = Callable[[float], Awaitable[None]]
 ORIGIN = "home/alice/life-1"
 
 
-async def test_effects_apply_once(store: Store, other: Store) -> None:
+async def test_effects_apply_once(away: ForeignStore, away_too: ForeignStore) -> None:
     apply = ForeignApply(ORIGIN, 1, [Put(SHOP, "a", b"1"), Increment(SHOP, "n", 5), Swap(SHOP, "s", b"x", b"y")])
-    first = await store.apply_foreign(apply)
+    first = await away.apply_foreign(apply)
     assert (first.status, first.outcomes) == (CommitStatus.APPLIED, [Counted(5), Conflict(None)])
-    for client in (store, other):
+    for client in (away, away_too):
         again = await client.apply_foreign(apply)
         assert (again.status, again.outcomes) == (CommitStatus.DUPLICATE, first.outcomes)
-    assert await store.get_many(SHOP, ["a", "n", "s"]) == [b"1", b"5", None]
+    assert await away.get_many(SHOP, ["a", "n", "s"]) == [b"1", b"5", None]
 
 
-async def test_a_sequence_below_the_highest_changes_nothing_and_has_no_outcomes(store: Store) -> None:
+async def test_a_sequence_below_the_highest_changes_nothing_and_has_no_outcomes(away: ForeignStore) -> None:
     low = ForeignApply(ORIGIN, 3, [Increment(SHOP, "n", 1)])
     high = ForeignApply(ORIGIN, 7, [Increment(SHOP, "n", 10), Swap(SHOP, "n", b"11", b"12")])
-    await store.apply_foreign(low)
-    assert (await store.apply_foreign(high)).outcomes == [Counted(11), Swapped()]
+    await away.apply_foreign(low)
+    assert (await away.apply_foreign(high)).outcomes == [Counted(11), Swapped()]
     for sequence in (1, 3, 5):
-        again = await store.apply_foreign(ForeignApply(ORIGIN, sequence, low.effects))
+        again = await away.apply_foreign(ForeignApply(ORIGIN, sequence, low.effects))
         assert (again.status, again.outcomes) == (CommitStatus.DUPLICATE, [])
-    assert (await store.apply_foreign(high)).outcomes == [Counted(11), Swapped()]
-    assert await store.get_many(SHOP, ["n"]) == [b"12"]
+    assert (await away.apply_foreign(high)).outcomes == [Counted(11), Swapped()]
+    assert await away.get_many(SHOP, ["n"]) == [b"12"]
 
 
-async def test_sequences_need_not_follow_each_other(store: Store) -> None:
+async def test_sequences_need_not_follow_each_other(away: ForeignStore) -> None:
     for sequence in (5, 6, 100):
-        done = await store.apply_foreign(ForeignApply(ORIGIN, sequence, [Increment(SHOP, "n", 1)]))
+        done = await away.apply_foreign(ForeignApply(ORIGIN, sequence, [Increment(SHOP, "n", 1)]))
         assert done.status is CommitStatus.APPLIED
-    assert await store.get_many(SHOP, ["n"]) == [b"3"]
+    assert await away.get_many(SHOP, ["n"]) == [b"3"]
 
 
-async def test_origins_are_told_apart(store: Store) -> None:
+async def test_origins_are_told_apart(away: ForeignStore) -> None:
     for origin in (ORIGIN, ORIGIN + "0", "home/alice/life-2", *ODD):
-        done = await store.apply_foreign(ForeignApply(origin, 1, [Increment(SHOP, "n", 1)]))
+        done = await away.apply_foreign(ForeignApply(origin, 1, [Increment(SHOP, "n", 1)]))
         assert done.status is CommitStatus.APPLIED
-        again = await store.apply_foreign(ForeignApply(origin, 1, [Increment(SHOP, "n", 1)]))
+        again = await away.apply_foreign(ForeignApply(origin, 1, [Increment(SHOP, "n", 1)]))
         assert (again.status, again.outcomes) == (CommitStatus.DUPLICATE, done.outcomes)
-    assert await store.get_many(SHOP, ["n"]) == [b"%d" % (3 + len(ODD))]
+    assert await away.get_many(SHOP, ["n"]) == [b"%d" % (3 + len(ODD))]
 
 
-async def test_an_apply_of_nothing_is_remembered(store: Store) -> None:
-    assert (await store.apply_foreign(ForeignApply(ORIGIN, 2, []))).status is CommitStatus.APPLIED
-    assert (await store.apply_foreign(ForeignApply(ORIGIN, 2, []))).status is CommitStatus.DUPLICATE
+async def test_an_apply_of_nothing_is_remembered(away: ForeignStore) -> None:
+    assert (await away.apply_foreign(ForeignApply(ORIGIN, 2, []))).status is CommitStatus.APPLIED
+    assert (await away.apply_foreign(ForeignApply(ORIGIN, 2, []))).status is CommitStatus.DUPLICATE
 
 
-async def test_refused_effects_are_outcomes_here_too(store: Store) -> None:
+async def test_refused_effects_are_outcomes_here_too(away: ForeignStore) -> None:
     apply = ForeignApply(ORIGIN, 1, [Put(SHOP, "t", b"text"), Increment(SHOP, "t", 1), Put(SHOP, "u", b"1")])
     for status in (CommitStatus.APPLIED, CommitStatus.DUPLICATE):
-        done = await store.apply_foreign(apply)
+        done = await away.apply_foreign(apply)
         assert (done.status, done.outcomes) == (status, [Refused("not-a-counter")])
-    assert await store.get_many(SHOP, ["t", "u"]) == [b"text", b"1"]
+    assert await away.get_many(SHOP, ["t", "u"]) == [b"text", b"1"]
 
 
-async def test_the_dedup_record_outlives_the_values(store: Store, wait: Wait) -> None:
+async def test_the_dedup_record_outlives_the_values(away: ForeignStore, away_wait: Wait) -> None:
     apply = ForeignApply(ORIGIN, 1, [Put(SHOP, "a", b"1", ttl_ms=50), Increment(SHOP, "n", 1, ttl_ms=50)])
-    await store.apply_foreign(apply)
-    await wait(0.3)
-    assert (await store.apply_foreign(apply)).status is CommitStatus.DUPLICATE
-    assert await store.get_many(SHOP, ["a", "n"]) == [None, None]
+    await away.apply_foreign(apply)
+    await away_wait(0.3)
+    assert (await away.apply_foreign(apply)).status is CommitStatus.DUPLICATE
+    assert await away.get_many(SHOP, ["a", "n"]) == [None, None]
 
 
 async def test_the_dedup_record_outlives_an_instance_of_the_same_name(store: Store) -> None:
@@ -100,7 +100,7 @@ async def test_unapplied_sequences_are_sorted_as_numbers(store: Store) -> None:
 
 
 @pytest.mark.parametrize("sequence", [2**31, 2**53 - 1])
-async def test_large_sequences(store: Store, sequence: int) -> None:
-    assert (await store.apply_foreign(ForeignApply(ORIGIN, sequence - 1, []))).status is CommitStatus.APPLIED
-    assert (await store.apply_foreign(ForeignApply(ORIGIN, sequence, []))).status is CommitStatus.APPLIED
-    assert (await store.apply_foreign(ForeignApply(ORIGIN, sequence, []))).status is CommitStatus.DUPLICATE
+async def test_large_sequences(away: ForeignStore, sequence: int) -> None:
+    assert (await away.apply_foreign(ForeignApply(ORIGIN, sequence - 1, []))).status is CommitStatus.APPLIED
+    assert (await away.apply_foreign(ForeignApply(ORIGIN, sequence, []))).status is CommitStatus.APPLIED
+    assert (await away.apply_foreign(ForeignApply(ORIGIN, sequence, []))).status is CommitStatus.DUPLICATE

@@ -194,6 +194,7 @@ async def _run(test: Test, store: type[MemoryStore], path: Path, parameters: dic
     world = Memory(Setting(lambda name: pytest.fail(name), path), store)
     worker = WorkerId("ns-" + uuid.uuid4().hex[:8], "carts")
     fixtures = {"store": await world.open(worker), "other": await world.open(worker), "wait": world.wait}
+    fixtures |= {"away": fixtures["store"], "away_too": fixtures["other"], "away_wait": world.wait}
     wanted = inspect.signature(test).parameters
     await test(**parameters, **{name: value for name, value in fixtures.items() if name in wanted})
 

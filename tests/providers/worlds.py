@@ -1,7 +1,8 @@
 """The providers that the suite runs against: the one place to add another.
 
 A world is one backend with the stores opened on it, as several hosts have them. To add a provider, subclass `World`
-and name it in `WORLDS`; every test of this folder that takes `store` or `world` then runs against it.
+and name it in `WORLDS`; every test of this folder that takes `store` or `world` then runs against it, and those that
+take `away` or `foreign_world`. One of a provider that has buckets only goes into `FOREIGN`, for the latter alone.
 """
 
 from __future__ import annotations
@@ -11,12 +12,12 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 import pytest
 
 from perdure.durable.records import WorkerId
-from perdure.durable.store import Store
+from perdure.durable.store import ForeignStore, Store
 from perdure.providers.memory import MemoryStore, MemoryWorld
 
 
@@ -28,7 +29,10 @@ class Setting:
     path: Path
 
 
-class World:
+AnyStore = TypeVar("AnyStore", bound=ForeignStore)
+
+
+class ForeignWorld(Generic[AnyStore]):
     """`kind` and `durability`: what `ping` must say. `name`: of the parameter; a provider may have several worlds."""
 
     name: ClassVar[str]
@@ -37,15 +41,15 @@ class World:
 
     def __init__(self, setting: Setting) -> None:
         self._setting = setting
-        self._opened: list[Store] = []
+        self._opened: list[AnyStore] = []
 
-    async def open(self, worker: WorkerId) -> Store:
+    async def open(self, worker: WorkerId) -> AnyStore:
         """Another client of the same data."""
         store = await self._open(worker)
         self._opened.append(store)
         return store
 
-    async def _open(self, worker: WorkerId) -> Store:
+    async def _open(self, worker: WorkerId) -> AnyStore:
         raise NotImplementedError
 
     async def wait(self, seconds: float) -> None:
@@ -55,6 +59,10 @@ class World:
     async def close(self) -> None:
         for store in self._opened:
             await store.close()
+
+
+World = ForeignWorld[Store]
+"""One whose stores can be homes."""
 
 
 class Memory(World):
@@ -128,8 +136,29 @@ class Postgres(World):
         return await PostgresStore.open(PostgresConfig(server.url), worker)
 
 
+class Etcd(ForeignWorld[ForeignStore]):
+    name = kind = "etcd"
+    durability = "D2"
+
+    async def _open(self, worker: WorkerId) -> ForeignStore:
+        from perdure.providers.etcd import EtcdConfig, EtcdStore
+        from support.store_servers import EtcdServer
+
+        server = self._setting.fixture("etcd")
+        assert isinstance(server, EtcdServer)
+        return await EtcdStore.open(EtcdConfig((server.url,)), worker)
+
+
 WORLDS: dict[str, type[World]] = {world.name: world for world in (Memory, Sqlite, Redis, RedisCluster, Postgres)}
+"""Providers that can be homes."""
+FOREIGN: dict[str, type[ForeignWorld[ForeignStore]]] = {world.name: world for world in (Etcd,)}
+"""Providers of buckets only."""
 
 
 def world_of(name: str, request: pytest.FixtureRequest, path: Path) -> World:
     return WORLDS[name](Setting(request.getfixturevalue, path))
+
+
+def foreign_world_of(name: str, request: pytest.FixtureRequest, path: Path) -> ForeignWorld[Any]:
+    """Of either kind, for what is asked of a foreign store."""
+    return FOREIGN[name](Setting(request.getfixturevalue, path)) if name in FOREIGN else world_of(name, request, path)

@@ -12,7 +12,7 @@ from perdure.durable.environment import EngineEnvironment
 from perdure.durable.instance import DurableInstance, Invocation, InvocationResult
 from perdure.durable.policy import BucketCatalog, BucketPolicy
 from perdure.durable.records import WorkerId
-from perdure.durable.store import Store
+from perdure.durable.store import ForeignStore
 from perdure.host.instances import InstanceTable
 
 WORKER = WorkerId("ns", "carts")
@@ -28,10 +28,10 @@ def library(present: BoundComponent, *former: BoundComponent) -> ComponentLibrar
     return ComponentLibrary(present, load)
 
 
-def environment(stores: Mapping[str, Store], *policies: BucketPolicy, **settings: object) -> EngineEnvironment:
+def environment(stores: Mapping[str, ForeignStore], *policies: BucketPolicy, **settings: object) -> EngineEnvironment:
     """`stores` with one called "home"; undeclared buckets are there."""
     catalog = BucketCatalog(policies, home="home", undeclared=True)
-    fixed = {"worker": WORKER, "host": "one", "stores": stores, "catalog": catalog}
+    fixed = {"worker": WORKER, "host": "one", "home": stores["home"], "stores": stores, "catalog": catalog}
     return EngineEnvironment(**{**fixed, **settings})  # type: ignore[arg-type]
 
 

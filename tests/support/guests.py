@@ -18,7 +18,7 @@ COMPILED = Path(os.environ.get("PERDURE_CACHE") or Path.home() / ".cache" / "per
 def guests() -> Path:
     """The directory of the built components."""
     given = os.environ.get("PERDURE_GUESTS")
-    return Path(given) if given else Path(_built("build-guests"))
+    return Path(given) if given else Path(built("build-guests"))
 
 
 def guest(name: str) -> Path:
@@ -29,16 +29,17 @@ def guest(name: str) -> Path:
 @functools.cache
 def python_example() -> Path:
     """The component of `examples/counter`."""
-    return Path(_built("build-python-example"))
+    return Path(built("build-python-example"))
 
 
 @functools.cache
 def language_guest(language: str, name: str) -> Path:
     """The guest `name` in Python, JavaScript (`js`) or Go."""
-    return Path(_built("build-language-guest", language, name))
+    return Path(built("build-language-guest", language, name))
 
 
-def _built(script: str, *args: str) -> str:
+def built(script: str, *args: str) -> str:
+    """What a script of `.ci` prints: where it has put what it built."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     environment = {**os.environ, "VENV": sys.prefix, "PATH": path}
     command = [ROOT / ".ci" / script, *args]

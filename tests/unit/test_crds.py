@@ -12,7 +12,7 @@ import yaml
 from pydantic import BaseModel
 
 from perdure.manifests.load import _model_in
-from perdure.manifests.provider import KeyValueProviderSpec, Postgres, Redis
+from perdure.manifests.provider import Etcd, KeyValueProviderSpec, Postgres, Redis
 from perdure.manifests.worker import Durability, Limits, Retry, WorkerSpec
 
 CRDS = Path(__file__).resolve().parents[2] / "crds"
@@ -97,9 +97,12 @@ def test_models_and_crds_have_the_same_defaults() -> None:
         assert model.model_validate(filled) == model(), name
     assert spec["update"]["default"] == WorkerSpec.model_fields["update"].default
     provider = schema("keyvalueproviders.yaml")["properties"]["spec"]["properties"]
-    for name, model, url in [("redis", Redis, "redis://h"), ("postgres", Postgres, "postgres://h/d")]:
-        filled = {"url": url, **defaults(provider[name])}
-        assert model.model_validate(filled) == model.model_validate({"url": url}), name
+    for name, model, given in [
+        ("redis", Redis, {"url": "redis://h"}),
+        ("postgres", Postgres, {"url": "postgres://h/d"}),
+        ("etcd", Etcd, {"endpoints": ["http://h:2379"]}),
+    ]:
+        assert model.model_validate({**given, **defaults(provider[name])}) == model.model_validate(given), name
 
 
 @pytest.mark.parametrize("name", FILES)

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from perdure.component.instance import InstanceLimits
 from perdure.durable.observer import Hooks
+from perdure.durable.records import WorkerId
 from perdure.durable.settings import CommitMode, Failure, RetryPolicy, SnapshotPolicy, UpdatePolicy
+from perdure.errors import ManifestError
 from perdure.host import stores
 from perdure.host.engine import engine_environment
+from perdure.host.stores import OpenStores
 from perdure.manifests.load import parse_provider
+from perdure.providers.memory import MemoryStore, MemoryWorld
 from support.hosts import host_config
 from support.plans import API
 
@@ -40,7 +45,8 @@ def environment(directory: Path, text: str) -> Any:
     manifest = directory / "w.yaml"
     manifest.write_text(text)
     pool: Any = Pool()
-    return engine_environment(host_config(manifest, directory), pool, {}, Hooks())
+    home = MemoryStore(MemoryWorld(), WorkerId("default", "w"))
+    return engine_environment(host_config(manifest, directory), pool, OpenStores(home, {"local": home}), Hooks())
 
 
 def test_the_engine_gets_what_the_manifest_says(tmp_path: Path) -> None:
@@ -50,6 +56,51 @@ def test_the_engine_gets_what_the_manifest_says(tmp_path: Path) -> None:
     failures = frozenset({Failure.TIMEOUT, Failure.INVALID})
     assert found.retry == RetryPolicy(3, 2000, 60_000, 1.5, failures)
     assert (found.retention_ms, found.max_results, found.timeout) == (3_600_000, 9, 7.0)
+
+
+def test_a_foreign_provider_is_no_home(tmp_path: Path) -> None:
+    far = parse_provider(
+        {"apiVersion": API, "kind": "KeyValueProvider", "metadata": {"name": "far"},
+         "spec": {"etcd": {"endpoints": ["http://h:2379"]}}}
+    )  # fmt: skip
+    manifest = tmp_path / "w.yaml"
+    manifest.write_text(WORKER)
+    with pytest.raises(ManifestError, match=r"far \(etcd\) serves buckets only"):
+        asyncio.run(stores.open_home(far, host_config(manifest, tmp_path)))
+
+
+def test_a_foreign_providers_bounds_are_its_buckets(tmp_path: Path) -> None:
+    far = """
+---
+apiVersion: perdure.dev/v1alpha1
+kind: KeyValueProvider
+metadata: {name: far}
+spec:
+  etcd:
+    endpoints: ["https://h:2379"]
+    maxRequestBytes: 128Ki
+    maxTxnOps: 20
+    credentialsSecretRef: {name: s}
+    tls: {clientCertificateSecretRef: {name: t}}
+"""
+    manifest = tmp_path / "w.yaml"
+    buckets = "  keyValue: {buckets: [{name: b, provider: far}, {name: small, provider: far, maxKeyBytes: 8, maxValueBytes: 9}]}"
+    manifest.write_text(WORKER + buckets + far)
+
+    async def limits() -> Any:
+        config = host_config(manifest, tmp_path)
+        opened = await stores.open_stores(config)
+        try:
+            return engine_environment(config, cast("Any", Pool()), opened, Hooks()).catalog
+        finally:
+            await stores.close_stores(opened)
+
+    catalog = asyncio.run(limits())
+    found, small = catalog.find("b"), catalog.find("small")
+    assert found.limits.effects == 17 and found.max_key_bytes == 1024
+    assert 64 << 10 < found.max_value_bytes < 128 << 10
+    assert (small.max_key_bytes, small.max_value_bytes) == (8, 9)
+    assert catalog.find("b").limits is small.limits
 
 
 def test_its_defaults_are_the_engines_own(tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ from perdure.durable.journal import Gate, fingerprint_of
 from perdure.durable.overlay import Overlay, place_of
 from perdure.durable.policy import BucketCatalog, BucketPolicy
 from perdure.durable.recorder import JournalRecorder
-from perdure.durable.store import Store
+from perdure.durable.store import ForeignStore
 from perdure.durable.vacancies import InstanceCache
 from perdure.errors import ProviderUnavailable
 from perdure.keyvalue.bucket import AccessDenied, BucketError, LimitExceeded, NoSuchBucket
@@ -56,7 +56,7 @@ class InstanceBuckets:
         self,
         instance: str,
         catalog: BucketCatalog,
-        stores: Mapping[str, Store],
+        stores: Mapping[str, ForeignStore],
         recorder: JournalRecorder,
         overlay: Overlay,
         gates: Gates,
@@ -162,7 +162,8 @@ class InstanceBucket:
             self.put_many(items, ttl_ms)
             return self._host.gates.after_write()
 
-        return self._host.gates.before_write(sum(len(value) for _, value in items), write)
+        size = sum(len(value) for _, value in items)
+        return self._host.gates.before_write(size, write, crowded=self._crowded(items))
 
     def put_many(self, items: Sequence[tuple[str, bytes]], ttl_ms: int | None) -> None:
         """As `set_many`, and no gate."""
@@ -186,7 +187,7 @@ class InstanceBucket:
                 self._host.overlay.put(self._place, key, None, None)
             return self._host.gates.after_write()
 
-        return self._host.gates.before_write(0, write)
+        return self._host.gates.before_write(0, write, crowded=self._crowded([(key, b"") for key in keys]))
 
     async def increment(self, key: str, delta: int) -> int:
         address = self.policy.address(self._host.instance)
@@ -232,7 +233,9 @@ class InstanceBucket:
             refused = _refusal(check)
             if refused is not None:
                 return {"refused": refused}
-            outcome = await self._host.gates.atomic(effect, gate)
+            # Its outcome, which may be a value, is kept at the provider as well.
+            crowded = self._crowded([(effect.key, bytes(self.policy.limits.value_bytes or 0))])
+            outcome = await self._host.gates.atomic(effect, gate, crowded=crowded)
             return plain_outcome(call, outcome)
 
         found = await self._host.recorder.record_async(call, args, run)
@@ -279,7 +282,7 @@ class InstanceBucket:
             self._host.on_error(self.policy.provider, error.code)
             raise
 
-    def _store(self) -> Store:
+    def _store(self) -> ForeignStore:
         store = self._host.stores.get(self.policy.provider)
         if store is None:
             raise ProviderUnavailable(f"the provider {self.policy.provider!r} is not connected")
@@ -304,6 +307,31 @@ class InstanceBucket:
                     f"a value of {len(value):,} bytes; bucket {self.name!r} allows {self.policy.max_value_bytes:,}"
                 )
         self._host.overlay.require_room(sum(len(key) + len(value) for key, value in items))
+        limits = self.policy.limits
+        if limits.together and limits.exceeded(*_load(items)):
+            effects = "any number of" if limits.effects is None else f"{limits.effects:,}"
+            size = "" if limits.bytes is None else f" of {limits.bytes:,} bytes together"
+            raise LimitExceeded(
+                f"{len(items):,} writes at once; provider {self.policy.provider!r} of bucket {self.name!r} applies "
+                f"{effects} keys{size} in one transaction"
+            )
+        if self._host.gates.running is None and self._crowded(items):
+            raise LimitExceeded(f"provider {self.policy.provider!r} cannot take so many writes before the first call")
+
+    def _crowded(self, items: Sequence[tuple[str, bytes]]) -> bool:
+        """Whether these writes and those that wait for the same provider are more than it applies together."""
+        limits = self.policy.limits
+        if not limits.together:
+            return False
+        effects, size = self._host.overlay.load(self.policy.provider)
+        more, bytes_ = _load(items)
+        return effects > 0 and limits.exceeded(effects + more, size + bytes_)
+
+
+def _load(items: Sequence[tuple[str, bytes]]) -> tuple[int, int]:
+    """The number of keys, and the bytes of keys and values."""
+    size = sum(len(key.encode("utf-8", "surrogatepass")) + len(value) for key, value in items)
+    return len({key for key, _ in items}), size
 
 
 def _refusal(check: Callable[[], object]) -> Plain:

@@ -14,7 +14,7 @@ from perdure.durable.observer import Hooks
 from perdure.durable.policy import BucketCatalog
 from perdure.durable.records import WorkerId
 from perdure.durable.settings import CommitMode, RetryPolicy, SnapshotPolicy, UpdatePolicy
-from perdure.durable.store import Store
+from perdure.durable.store import ForeignStore, Store
 from perdure.wasi.http.messages import HttpClient
 
 LogSink = Callable[[str, str, bytes], None]
@@ -23,14 +23,15 @@ LogSink = Callable[[str, str, bytes], None]
 
 @dataclass(frozen=True, slots=True)
 class EngineEnvironment:
-    """`stores`: by provider name, the home one included. `pool`: fresh instances with these `limits`, where some are
-    kept ready. `http`: for requests of guests; None: they make none. Clocks in nanoseconds; `retention_ms` of stored
-    results. Seconds: `timeout` for an invocation that goes on without its caller, `recovery` for all that an opening
-    repeats."""
+    """`stores`: by provider name, the home one included; `home`: the catalog's. `pool`: fresh instances with these
+    `limits`, where some are kept ready. `http`: for requests of guests; None: they make none. Clocks in nanoseconds;
+    `retention_ms` of stored results. Seconds: `timeout` for an invocation that goes on without its caller, `recovery`
+    for all that an opening repeats."""
 
     worker: WorkerId
     host: str
-    stores: Mapping[str, Store]
+    home: Store
+    stores: Mapping[str, ForeignStore]
     catalog: BucketCatalog
     hooks: Hooks = field(default_factory=Hooks)
     limits: InstanceLimits = field(default_factory=InstanceLimits)
@@ -55,7 +56,3 @@ class EngineEnvironment:
     def wall_ms(self) -> int:
         """Now, in milliseconds since 1970."""
         return self.wall_ns() // 1_000_000
-
-    @property
-    def home(self) -> Store:
-        return self.stores[self.catalog.home]

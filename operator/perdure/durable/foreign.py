@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from perdure.durable.effects import BucketAddress, Effect, Increment, Outcome, Put, Remove, Scope, Swap
 from perdure.durable.journal import Entry, ForeignWrite
 from perdure.durable.records import ForeignApply, WorkerId
-from perdure.durable.store import Store
+from perdure.durable.store import ForeignStore
 from perdure.errors import ProviderUnavailable
 
 
@@ -29,7 +29,7 @@ def origin_of(worker: WorkerId, instance: str, life: str) -> str:
 
 
 async def apply_entry(
-    entry: Entry, origin: str, instance: str, stores: Mapping[str, Store]
+    entry: Entry, origin: str, instance: str, stores: Mapping[str, ForeignStore]
 ) -> dict[str, list[Outcome]]:
     """Apply an entry's foreign effects; the outcomes of atomic ones by provider. Raises `ProviderUnavailable`."""
     outcomes: dict[str, list[Outcome]] = {}

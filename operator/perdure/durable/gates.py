@@ -32,10 +32,14 @@ class Gates:
         self.running: Running | None = None
         self.measure: Callable[[], int] = lambda: 0
 
-    def before_write(self, size: int, write: Callable[[], Awaitable[None] | None]) -> Awaitable[None] | None:
-        """Carry out `write` of that many bytes, behind a gate where the buffer is full."""
+    def before_write(
+        self, size: int, write: Callable[[], Awaitable[None] | None], *, crowded: bool = False
+    ) -> Awaitable[None] | None:
+        """Carry out `write` of that many bytes, behind a gate where the buffer is full, or where it would be more than
+        its provider applies together (`crowded`)."""
         held = self._overlay.size
-        if held and held + size > BUFFER and self.running is not None and not self._recorder.replaying:
+        full = crowded or (held and held + size > BUFFER)
+        if full and self.running is not None and not self._recorder.replaying:
             return self._then(write)
         return write()
 
@@ -60,8 +64,11 @@ class Gates:
         if self.running is not None and not self._overlay.empty:
             await self.passed()
 
-    async def atomic(self, effect: Increment | Swap, gate: Gate) -> Outcome:
-        """Carry out an atomic effect, with everything before it. Never on replay: its outcome is an event."""
+    async def atomic(self, effect: Increment | Swap, gate: Gate, *, crowded: bool = False) -> Outcome:
+        """Carry out an atomic effect, with everything before it, or behind a gate of its own (`crowded`). Never on
+        replay: its outcome is an event."""
+        if crowded:
+            await self.passed()
         outcome = await self._part(effect, gate)
         assert outcome is not None
         return outcome

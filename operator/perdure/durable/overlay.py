@@ -51,6 +51,12 @@ class Overlay:
         if self.size + more > MAX_BUFFERED:
             raise LimitExceeded(f"one invocation may write {MAX_BUFFERED:,} bytes at most")
 
+    def load(self, provider: str) -> tuple[int, int]:
+        """How many effects wait for a provider, and the bytes of their keys and values."""
+        found = [entries for (name, _), entries in self._values.items() if name == provider]
+        size = sum(len(key.encode()) + len(value or b"") for entries in found for key, value in entries.items())
+        return sum(map(len, found)), size
+
     def written(self, place: Place) -> dict[str, bytes | None]:
         """What this invocation wrote to a bucket so far."""
         return self._values.get(place, {})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from perdure.durable.effects import BucketAddress, Scope
 from perdure.keyvalue.bucket import NoSuchBucket
@@ -24,8 +24,31 @@ class CachePolicy:
 
 
 @dataclass(frozen=True, slots=True)
+class BucketLimits:
+    """What a provider takes at most; None: no bound of its own. `effects`, `bytes`: of all that is applied together,
+    where each effect counts its key, its value and `overhead` bytes. A bound of `bytes` comes with `value_bytes`."""
+
+    key_bytes: int | None = None
+    value_bytes: int | None = None
+    effects: int | None = None
+    bytes: int | None = None
+    overhead: int = 0
+
+    @property
+    def together(self) -> bool:
+        """Whether there is a bound on what is applied together."""
+        return self.effects is not None or self.bytes is not None
+
+    def exceeded(self, effects: int, size: int) -> bool:
+        """Whether so many effects, with so many bytes of keys and values, are too much to be applied together."""
+        total = size + effects * self.overhead
+        return (self.effects is not None and effects > self.effects) or (self.bytes is not None and total > self.bytes)
+
+
+@dataclass(frozen=True, slots=True)
 class BucketPolicy:
-    """One bucket of the manifest. `physical` is its name in the store; `ttl_ms` None: values stay."""
+    """One bucket of the manifest. `physical` is its name in the store; `ttl_ms` None: values stay. `limits`: the
+    provider's, those of single keys and values being in `max_key_bytes` and `max_value_bytes` already."""
 
     name: str
     provider: str
@@ -35,6 +58,7 @@ class BucketPolicy:
     max_key_bytes: int = DEFAULT_MAX_KEY_BYTES
     max_value_bytes: int = DEFAULT_MAX_VALUE_BYTES
     physical: str | None = None
+    limits: BucketLimits = field(default_factory=BucketLimits)
 
     def address(self, instance: str) -> BucketAddress:
         """The bucket as `instance` sees it."""

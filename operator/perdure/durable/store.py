@@ -1,5 +1,8 @@
 """The Store contract: what the durability engine asks of a provider, and what it may rely on.
 
+Two kinds of providers: a `Store` can be a Worker's home; a `ForeignStore` has the part that buckets need, and some
+providers are no more than that. Of the guarantees below it gives those about effects and reads.
+
 A Store is opened for one Worker (`WorkerId`). It keeps, for that Worker, the *instances* (owner token, sequence,
 snapshot, journal, results under idempotency keys, inbox), the *buckets*, and the *hosts* that serve it.
 
@@ -28,6 +31,7 @@ from typing import Protocol
 
 from perdure.durable.effects import BucketAddress
 from perdure.durable.inbox import Accepted, Cancelled, Due, NewCall, PendingCall, Taken
+from perdure.durable.policy import BucketLimits
 from perdure.durable.records import (
     Claim,
     Commit,
@@ -157,21 +161,29 @@ class WorkerStore(Protocol):
     async def components(self) -> dict[str, int]:
         """How many instances run on each component, by digest."""
 
-    async def purge(self, progress: Callable[[int], None]) -> int:
-        """Delete everything of this Worker (not Namespace buckets), in bounded steps; returns keys removed."""
 
-
-class Store(OwnedStore, InstanceStore, InboxStore, BucketStore, WorkerStore, Protocol):
-    """See the module docstring for guarantees. All methods are safe to call concurrently and to cancel; a
-    cancelled commit has an unknown outcome."""
+class ForeignStore(BucketStore, Protocol):
+    """What a provider of buckets only has. All methods are safe to call concurrently and to cancel."""
 
     @property
     def namespace_is_home(self) -> bool:
         """Whether a commit may have effects on Namespace buckets. Where it may not, they are applied by this very
         store's `apply_foreign`, and never together with others (a Redis Cluster keeps them in another slot)."""
 
+    @property
+    def limits(self) -> BucketLimits:
+        """What `apply_foreign` can take, known without the server: more is refused before the home commit, which would
+        otherwise carry effects that can never be applied."""
+
+    async def purge(self, progress: Callable[[int], None]) -> int:
+        """Delete everything of this Worker (not Namespace buckets), in bounded steps; returns keys removed."""
+
     async def ping(self) -> ProviderInfo:
         """One cheap round trip that proves the store can be used for writes."""
 
     async def close(self) -> None:
         """Release connections; idempotent."""
+
+
+class Store(OwnedStore, InstanceStore, InboxStore, WorkerStore, ForeignStore, Protocol):
+    """What can be a home. See the module docstring for guarantees. A cancelled commit has an unknown outcome."""

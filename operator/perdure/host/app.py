@@ -144,12 +144,12 @@ async def running_host(config: HostConfig, progress: Callable[[str], None]) -> A
         bound, about = await _load(stack, config, data, metrics, progress)
         stores = await open_stores(config)
         stack.push_async_callback(close_stores, stores)
-        watch = StoreWatch(stores, metrics)
+        watch = StoreWatch(stores.named, metrics)
         watch_holder.append(watch)
         await watch.check()
         pool = InstancePool(bound, InstanceLimits(config.worker.spec.limits.memory), size=_KEPT_READY)
         stack.callback(pool.close)
-        home = stores[config.effective.home.name]
+        home = stores.home
         library = component_library(bound, bound.component.engine, guest_interfaces(), home)
         stack.callback(library.close)
         http = OutgoingHttp(config.worker.spec.http)

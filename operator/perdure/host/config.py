@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from perdure.durable.effects import Scope
-from perdure.durable.policy import BucketCatalog, BucketPolicy, CachePolicy
+from perdure.durable.policy import BucketCatalog, BucketLimits, BucketPolicy, CachePolicy
 from perdure.durable.records import WorkerId
 from perdure.errors import ManifestError
 from perdure.manifests.base import Metadata
@@ -62,28 +62,29 @@ def namespace_apart(provider: str) -> str:
     return f"{provider}/namespace"
 
 
-def catalog_of(effective: EffectiveConfig, apart: Collection[str] = ()) -> BucketCatalog:
+def catalog_of(
+    effective: EffectiveConfig, apart: Collection[str] = (), limits: Mapping[str, BucketLimits] | None = None
+) -> BucketCatalog:
     """The engine's view of the bucket configuration. `apart`: providers whose Namespace buckets do not commit together
-    with others (`Store.namespace_is_home`)."""
+    with others (`Store.namespace_is_home`); `limits`: of the providers."""
 
-    def provider(bucket: Bucket) -> str:
+    def policy(bucket: Bucket) -> BucketPolicy:
         name = effective.bucket_provider(bucket.provider).name
-        return namespace_apart(name) if bucket.scope == "Namespace" and name in apart else name
-
-    section = effective.worker.spec.key_value
-    policies = tuple(
-        BucketPolicy(
+        bounds = (limits or {}).get(name, BucketLimits())
+        return BucketPolicy(
             name=bucket.name,
-            provider=provider(bucket),
+            provider=namespace_apart(name) if bucket.scope == "Namespace" and name in apart else name,
             scope=Scope(bucket.scope),
             read_only=bucket.access == "ReadOnly",
             ttl_ms=bucket.ttl,
-            max_key_bytes=bucket.max_key_bytes,
-            max_value_bytes=bucket.max_value_bytes,
+            max_key_bytes=min(bucket.max_key_bytes, bounds.key_bytes or bucket.max_key_bytes),
+            max_value_bytes=min(bucket.max_value_bytes, bounds.value_bytes or bucket.max_value_bytes),
             physical=bucket.physical_name,
+            limits=bounds,
         )
-        for bucket in section.buckets
-    )
+
+    section = effective.worker.spec.key_value
+    policies = tuple(policy(bucket) for bucket in section.buckets)
     return BucketCatalog(
         policies,
         home=effective.home.name,

@@ -53,6 +53,7 @@ def describe(config: HostConfig, component: dict[str, object], found: dict[str, 
                 "kind": info.kind,
                 "version": info.version,
                 "durability": info.durability,
+                "guarantee": info.guarantee,
                 "warnings": list(info.warnings),
                 "home": name == config.effective.home.name,
             }

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
 
 from perdure.component.pool import InstancePool
 from perdure.durable.environment import EngineEnvironment
 from perdure.durable.observer import Hooks
 from perdure.durable.settings import CommitMode, Failure, RetryPolicy, SnapshotPolicy, UpdatePolicy
-from perdure.durable.store import Store
 from perdure.host.config import HostConfig, catalog_of, namespace_apart
+from perdure.host.stores import OpenStores
 from perdure.manifests.worker import WorkerSpec
 from perdure.wasi.http.messages import HttpClient
 
@@ -21,18 +20,20 @@ _LONGEST_LINE = 8192
 def engine_environment(
     config: HostConfig,
     pool: InstancePool,
-    stores: Mapping[str, Store],
+    stores: OpenStores,
     hooks: Hooks,
     http: HttpClient | None = None,
 ) -> EngineEnvironment:
-    """`stores`: by provider name. `http`: for requests of guests."""
+    """`http`: for requests of guests."""
     spec = config.worker.spec
-    apart = {name: store for name, store in stores.items() if not store.namespace_is_home}
+    apart = {name: store for name, store in stores.named.items() if not store.namespace_is_home}
+    limits = {name: store.limits for name, store in stores.named.items()}
     return EngineEnvironment(
         worker=config.worker_id,
         host=config.host,
-        stores={**stores, **{namespace_apart(name): store for name, store in apart.items()}},
-        catalog=catalog_of(config.effective, apart),
+        home=stores.home,
+        stores={**stores.named, **{namespace_apart(name): store for name, store in apart.items()}},
+        catalog=catalog_of(config.effective, apart, limits),
         hooks=hooks,
         limits=pool.limits,
         timeout=spec.limits.invocation_timeout / 1000,

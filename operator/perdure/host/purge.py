@@ -13,7 +13,7 @@ async def purge_worker(config: HostConfig, progress: Callable[[str, int], None])
     stores = await open_stores(config)
     total = 0
     try:
-        for name, store in stores.items():
+        for name, store in stores.named.items():
             total += await store.purge(lambda count, name=name: progress(name, count))  # type: ignore[misc]
     finally:
         await close_stores(stores)

@@ -4,37 +4,60 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
-from perdure.durable.store import Store
+from perdure.durable.store import ForeignStore, Store
 from perdure.errors import ManifestError, ProviderUnavailable
 from perdure.host.config import HostConfig
-from perdure.manifests.provider import KeyValueProvider, Postgres, Redis, Sentinel, Server
+from perdure.manifests.effective import require_home
+from perdure.manifests.provider import Etcd, KeyValueProvider, Postgres, Redis, Sentinel, Server
+from perdure.providers.etcd import EtcdConfig, EtcdStore
 from perdure.providers.memory import MemoryStore, MemoryWorld
 from perdure.providers.redis import RedisConfig, RedisStore, Sentinels
 from perdure.providers.sqlite import SqliteStore
 
 
-async def open_stores(config: HostConfig) -> dict[str, Store]:
-    """By provider name. Raises `ProviderUnavailable` naming the provider; what was open is closed."""
-    stores: dict[str, Store] = {}
+@dataclass(frozen=True, slots=True)
+class OpenStores:
+    """`named`: by provider name, `home` included."""
+
+    home: Store
+    named: dict[str, ForeignStore]
+
+
+async def open_stores(config: HostConfig) -> OpenStores:
+    """Raises `ProviderUnavailable` naming the provider, `ManifestError`; what was open is closed."""
+    home = await open_home(config.effective.home, config)
+    stores = OpenStores(home, {config.effective.home.name: home})
     try:
         for provider in config.effective.providers:
-            stores[provider.name] = await _open(provider, config)
+            if provider.name not in stores.named:
+                stores.named[provider.name] = await open_foreign(provider, config)
     except BaseException:
         await close_stores(stores)
         raise
     return stores
 
 
-async def close_stores(stores: dict[str, Store]) -> None:
+async def close_stores(stores: OpenStores) -> None:
     """Close every store, whatever one of them says."""
-    for store in stores.values():
+    for store in stores.named.values():
         await store.close()
 
 
-async def _open(provider: KeyValueProvider, config: HostConfig) -> Store:
+async def open_foreign(provider: KeyValueProvider, config: HostConfig) -> ForeignStore:
+    """A store for buckets. Raises as `open_home`."""
     spec = provider.spec
+    if spec.etcd is not None:
+        return await EtcdStore.open(_etcd(provider.name, spec.etcd, config.secrets), config.worker_id)
+    return await open_home(provider, config)
+
+
+async def open_home(provider: KeyValueProvider, config: HostConfig) -> Store:
+    """A store for journals, results and buckets. Raises `ProviderUnavailable`, `ManifestError`."""
+    spec = provider.spec
+    require_home(provider)
     try:
         if spec.redis is not None:
             return await RedisStore.open(_redis(provider.name, spec.redis, config.secrets), config.worker_id)
@@ -82,6 +105,20 @@ def _redis(name: str, spec: Redis, secrets: Path) -> RedisConfig:
     )
 
 
+def _etcd(name: str, spec: Etcd, secrets: Path) -> EtcdConfig:
+    return EtcdConfig(
+        endpoints=spec.endpoints,
+        credentials=_credentials(name, secrets, wanted=spec.credentials_secret_ref is not None),
+        ca=_authority(name, spec, secrets),
+        certificate=_certificate(name, spec, secrets),
+        timeout=spec.timeout / 1000,
+        connections=spec.pool_size,
+        prefix=spec.key_prefix,
+        max_request_bytes=spec.max_request_bytes,
+        max_txn_ops=spec.max_txn_ops,
+    )
+
+
 def _sentinels(name: str, spec: Sentinel, secrets: Path) -> Sentinels:
     return Sentinels(
         master_name=spec.master_name,
@@ -94,6 +131,11 @@ def _authority(name: str, spec: Server, secrets: Path) -> Path | None:
     if spec.tls is None or spec.tls.ca_secret_ref is None:
         return None
     return secrets / f"{name}-ca" / spec.tls.ca_secret_ref.key
+
+
+def _certificate(name: str, spec: Server, secrets: Path) -> Path | None:
+    """The folder of the client's `tls.crt` and `tls.key`."""
+    return secrets / f"{name}-tls" if spec.client_certificate_ref is not None else None
 
 
 def _credentials(name: str, secrets: Path, *, wanted: bool) -> Callable[[], tuple[str | None, str | None]]:

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Mapping
 
 from perdure.durable.records import ProviderInfo
-from perdure.durable.store import Store
+from perdure.durable.store import ForeignStore
 from perdure.errors import PerdureError
 from perdure.host.metrics import HostMetrics
 
@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 class StoreWatch:
     """Pings every store each `interval` seconds. `problem`: why the host is not ready, or None."""
 
-    def __init__(self, stores: Mapping[str, Store], metrics: HostMetrics, *, interval: float = 2.0) -> None:
+    def __init__(self, stores: Mapping[str, ForeignStore], metrics: HostMetrics, *, interval: float = 2.0) -> None:
         self._stores = stores
         self._metrics = metrics
         self._interval = interval

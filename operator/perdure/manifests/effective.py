@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from perdure.errors import ManifestError
-from perdure.manifests.provider import KeyValueProvider
+from perdure.manifests.provider import FOREIGN_KINDS, HOME_KINDS, KeyValueProvider
 from perdure.manifests.worker import Worker
 
 
@@ -36,11 +36,17 @@ def resolve(worker: Worker, providers: Iterable[KeyValueProvider]) -> EffectiveC
     known = {provider.name: provider for provider in providers}
     wanted = worker.spec.key_value.provider
     home = _named(wanted, known, "spec.keyValue.provider") if wanted else _default(known.values())
+    require_home(home)
     used = {home.name: home}
     for index, bucket in enumerate(worker.spec.key_value.buckets):
         if bucket.provider is not None:
             field = f"spec.keyValue.buckets[{index}].provider"
-            used[bucket.provider] = _named(bucket.provider, known, field)
+            used[bucket.provider] = found = _named(bucket.provider, known, field)
+            if found.spec.kind in FOREIGN_KINDS and bucket.name == worker.spec.key_value.cache.bucket:
+                raise ProviderProblem(
+                    f"KeyValueProvider {found.name} ({found.spec.kind}) cannot have the cache's bucket: name another "
+                    f"provider in {field}, or another bucket in spec.keyValue.cache.bucket"
+                )
     for provider in used.values():
         if not provider.spec.allows(worker.namespace):
             raise ProviderProblem(
@@ -55,6 +61,16 @@ def resolve(worker: Worker, providers: Iterable[KeyValueProvider]) -> EffectiveC
             f"KeyValueProvider {home.name} is an SQLite file: one replica can use it, not {worker.spec.replicas}"
         )
     return EffectiveConfig(worker, home, tuple(used.values()))
+
+
+def require_home(provider: KeyValueProvider) -> None:
+    """Raises `ProviderProblem` for a provider that can only have buckets."""
+    if provider.spec.kind in FOREIGN_KINDS:
+        raise ProviderProblem(
+            f"KeyValueProvider {provider.name} ({provider.spec.kind}) serves buckets only, it cannot hold a Worker's "
+            f"journal and results: name one of {', '.join(HOME_KINDS)} in spec.keyValue.provider, and this one in "
+            "spec.keyValue.buckets[].provider"
+        )
 
 
 def _named(name: str, known: dict[str, KeyValueProvider], field: str) -> KeyValueProvider:

@@ -9,8 +9,13 @@ from pydantic import Field, field_validator, model_validator
 
 from perdure.manifests.base import Bytes, Metadata, Milliseconds, Model
 
-Kind = Literal["redis", "postgres", "sqlite", "memory"]
-_KINDS: tuple[Kind, ...] = get_args(Kind)
+HomeKind = Literal["redis", "postgres", "sqlite", "memory"]
+ForeignKind = Literal["etcd"]
+Kind = HomeKind | ForeignKind
+HOME_KINDS: tuple[HomeKind, ...] = get_args(HomeKind)
+FOREIGN_KINDS: tuple[ForeignKind, ...] = get_args(ForeignKind)
+"""Those that can have buckets of Workers whose home is another one, and nothing else."""
+_KINDS: tuple[Kind, ...] = (*HOME_KINDS, *FOREIGN_KINDS)
 
 
 class SecretRef(Model):
@@ -32,6 +37,18 @@ class Tls(Model):
     ca_secret_ref: CaRef | None = None
 
 
+class CertificateRef(Model):
+    """A Secret of type kubernetes.io/tls in the Worker's namespace: `tls.crt` and `tls.key` in PEM."""
+
+    name: str = Field(min_length=1)
+
+
+class MutualTls(Tls):
+    """TLS in which the client may have to show a certificate of its own."""
+
+    client_certificate_secret_ref: CertificateRef | None = None
+
+
 class Server(Model):
     """What every provider with a server of its own has. `timeout`: of one command; `poolSize`: connections of each
     host."""
@@ -40,6 +57,10 @@ class Server(Model):
     tls: Tls | None = None
     timeout: Milliseconds = 2000
     pool_size: int = Field(default=8, ge=1, le=256)
+
+    @property
+    def client_certificate_ref(self) -> CertificateRef | None:
+        return self.tls.client_certificate_secret_ref if isinstance(self.tls, MutualTls) else None
 
 
 class Sentinel(Model):
@@ -110,7 +131,8 @@ class Postgres(Server):
 
 
 def _server_url(value: str, schemes: tuple[str, ...], example: str) -> str:
-    more = " (rediss:// for TLS)" if "rediss" in schemes else ""
+    secure = next((scheme for scheme in ("rediss", "https") if scheme in schemes), None)
+    more = f" ({secure}:// for TLS)" if secure else ""
     wrong = ValueError(f"must be {example}{more}")
     try:
         parts = urlsplit(value)
@@ -128,6 +150,33 @@ def _server_url(value: str, schemes: tuple[str, ...], example: str) -> str:
     return value
 
 
+class Etcd(Server):
+    """An etcd cluster (3.5 or newer) by its JSON gateway. `maxRequestBytes`, `maxTxnOps`: the servers' own
+    `--max-request-bytes` and `--max-txn-ops`; `keyPrefix` begins every key."""
+
+    endpoints: tuple[str, ...] = Field(min_length=1, max_length=16)
+    tls: MutualTls | None = None
+    key_prefix: str = Field(default="perdure/", pattern=r"^[A-Za-z0-9._/-]{1,128}$")
+    max_request_bytes: Bytes = Field(default=1536 << 10, ge=64 << 10, le=64 << 20)
+    max_txn_ops: int = Field(default=128, ge=8, le=10_000)
+
+    @field_validator("endpoints")
+    @classmethod
+    def _check_endpoints(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        found = tuple(_server_url(url, ("http", "https"), "http://host:port") for url in value)
+        if any(urlsplit(url).path.strip("/") or urlsplit(url).port is None for url in found):
+            raise ValueError("must be http://host:port (https:// for TLS), without a path")
+        if len({urlsplit(url).scheme for url in found}) > 1:
+            raise ValueError("must be all http:// or all https://")
+        return found
+
+    @model_validator(mode="after")
+    def _tls_where_it_is_spoken(self) -> Etcd:
+        if self.tls is not None and not self.endpoints[0].startswith("https:"):
+            raise ValueError("tls needs endpoints with https://")
+        return self
+
+
 class Sqlite(Model):
     """An SQLite file on a volume of the Worker's own: one host, no server."""
 
@@ -140,7 +189,7 @@ class Memory(Model):
 
 
 class KeyValueProviderSpec(Model):
-    """Exactly one of `redis`, `postgres`, `sqlite` and `memory`."""
+    """Exactly one of `redis`, `postgres`, `sqlite`, `memory` and `etcd`."""
 
     default: bool = False
     allowed_namespaces: tuple[str, ...] = ("*",)
@@ -148,12 +197,15 @@ class KeyValueProviderSpec(Model):
     postgres: Postgres | None = None
     sqlite: Sqlite | None = None
     memory: Memory | None = None
+    etcd: Etcd | None = None
 
     @model_validator(mode="after")
     def _exactly_one(self) -> KeyValueProviderSpec:
         given = [name for name in _KINDS if getattr(self, name) is not None]
         if len(given) != 1:
             raise ValueError(f"give exactly one of {', '.join(_KINDS)} (found: {', '.join(given) or 'none'})")
+        if self.default and given[0] in FOREIGN_KINDS:
+            raise ValueError(f"{given[0]} serves buckets only: it cannot be the default provider of Workers")
         return self
 
     @property
@@ -163,7 +215,7 @@ class KeyValueProviderSpec(Model):
     @property
     def server(self) -> Server | None:
         """What it is reached with, where it is a server of its own."""
-        return self.redis or self.postgres
+        return self.redis or self.postgres or self.etcd
 
     def allows(self, namespace: str) -> bool:
         return "*" in self.allowed_namespaces or namespace in self.allowed_namespaces

@@ -142,6 +142,9 @@ def _secrets(worker: Worker, effective: EffectiveConfig | None) -> dict[str, tup
         if server.credentials_secret_ref is not None:
             why = f"credentialsSecretRef of KeyValueProvider {provider.name}"
             found.setdefault(server.credentials_secret_ref.name, (why, False))
+        if server.client_certificate_ref is not None:
+            why = f"clientCertificateSecretRef of KeyValueProvider {provider.name}"
+            found.setdefault(server.client_certificate_ref.name, (why, False))
         sentinel = provider.spec.redis.sentinel if provider.spec.redis is not None else None
         if sentinel is not None and sentinel.credentials_secret_ref is not None:
             why = f"sentinel.credentialsSecretRef of KeyValueProvider {provider.name}"

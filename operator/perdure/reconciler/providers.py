@@ -55,6 +55,7 @@ def provider_status(document: Object, defaults: list[str], workers: int, now: st
                 "redis": "Workers connect to it from their own pods",
                 "postgres": "Workers connect to it from their own pods",
                 "sqlite": "each Worker gets a volume of its own",
+                "etcd": "Workers connect to it from their own pods, for buckets that name it",
                 "memory": "nothing survives the pod: for tests only",
             }
             verdict = Verdict("Ready", "True", Reason.ACCEPTED, words[spec.kind])

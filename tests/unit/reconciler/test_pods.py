@@ -119,6 +119,27 @@ def test_secrets_of_sentinels_are_their_own() -> None:
     assert "/etc/perdure/secrets/main-sentinel" in by("mountPath", job["containers"][0]["volumeMounts"])
 
 
+def test_secrets_of_a_foreign_provider_are_mounted_with_its_client_certificate() -> None:
+    etcd = {
+        "endpoints": ["https://etcd:2379"],
+        "credentialsSecretRef": {"name": "etcd-auth"},
+        "tls": {"caSecretRef": {"name": "etcd-ca"}, "clientCertificateSecretRef": {"name": "etcd-client"}},
+    }
+    made = plan(
+        providers={"main": {"memory": {}}, "far": {"etcd": etcd}},
+        keyValue={"buckets": [{"name": "b", "provider": "far"}]},
+    )
+    spec = pod_template(made)["spec"]
+    mounted = {item["name"]: item["mountPath"] for item in spec["containers"][0]["volumeMounts"]}
+    volumes = {item["name"]: item for item in spec["volumes"]}
+    paths = {volumes[name]["secret"]["secretName"]: path for name, path in mounted.items() if "secret" in volumes[name]}
+    folder = "/etc/perdure/secrets/far"
+    assert paths == {"etcd-auth": folder, "etcd-ca": f"{folder}-ca", "etcd-client": f"{folder}-tls"}
+    job = purge_job(made, 300)["spec"]["template"]["spec"]
+    needed = {item["mountPath"] for item in job["containers"][0]["volumeMounts"]}
+    assert needed >= set(paths.values())
+
+
 def test_variables_cannot_override_the_process_environment() -> None:
     source = {"secretKeyRef": {"name": "s", "key": "k"}}
     container = host(env=[{"name": "PATH", "valueFrom": source}, {"name": "PLAIN", "value": "x"}])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 
+from perdure.durable.policy import BucketLimits
 from perdure.durable.records import (
     HostRecord,
     InstanceData,
@@ -25,6 +26,10 @@ class MemoryStore(Commits, Inboxes):
     @property
     def namespace_is_home(self) -> bool:
         return True
+
+    @property
+    def limits(self) -> BucketLimits:
+        return BucketLimits()
 
     async def ping(self) -> ProviderInfo:
         return ProviderInfo("memory", "1", "D0", ("values live as long as this process",))

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 from perdure.durable.effects import BucketAddress, decode_outcomes
 from perdure.durable.inbox import Accepted, Cancelled, Due, NewCall, PendingCall
+from perdure.durable.policy import BucketLimits
 from perdure.durable.records import (
     CommitStatus,
     Committed,
@@ -108,6 +109,10 @@ class PostgresStore(Owned):
     @property
     def namespace_is_home(self) -> bool:
         return True
+
+    @property
+    def limits(self) -> BucketLimits:
+        return BucketLimits()
 
     async def ping(self) -> ProviderInfo:
         return await look(self._client)

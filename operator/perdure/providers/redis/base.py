@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import cast
 
 from perdure.durable.effects import decode_outcomes
+from perdure.durable.policy import BucketLimits
 from perdure.durable.records import CommitStatus, Committed
 from perdure.errors import Fenced, InternalError, LostWrites
 from perdure.providers.redis.client import RedisClient
@@ -32,6 +33,10 @@ class Base:
         """Whether a commit may have effects on Namespace buckets. Otherwise they are applied as foreign ones, by this
         very store's `apply_foreign`."""
         return self._shared is self._client
+
+    @property
+    def limits(self) -> BucketLimits:
+        return BucketLimits()
 
     def _committed(self, reply: object, sequence: int, what: str) -> Committed:
         """`what`: the instance or origin that committed."""

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from perdure.durable.effects import BucketAddress
 from perdure.durable.inbox import Accepted, Cancelled, Due, NewCall, PendingCall, Taken
+from perdure.durable.policy import BucketLimits
 from perdure.durable.records import (
     Claim,
     Commit,
@@ -62,6 +63,10 @@ class SqliteStore:
     @property
     def namespace_is_home(self) -> bool:
         return True
+
+    @property
+    def limits(self) -> BucketLimits:
+        return BucketLimits()
 
     async def ping(self) -> ProviderInfo:
         # An empty transaction proves that the file takes writes.

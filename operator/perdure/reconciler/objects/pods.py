@@ -160,6 +160,9 @@ def _volumes(plan: Plan) -> tuple[list[Object], list[Object]]:
             items = [{"key": reference.key, "path": reference.key}]
             ca_source = {"secret": {"secretName": reference.name, "items": items}}
             add(f"ca-{index}", ca_source, f"/etc/perdure/secrets/{provider.name}-ca")
+        if server is not None and server.client_certificate_ref is not None:
+            secret_source = {"secret": {"secretName": server.client_certificate_ref.name}}
+            add(f"certificate-{index}", secret_source, f"/etc/perdure/secrets/{provider.name}-tls")
     if plan.effective.home.spec.sqlite is not None:
         mounts.append({"name": "data", "mountPath": "/var/lib/perdure"})
     return volumes, mounts

@@ -80,7 +80,7 @@ def purge_job(plan: Plan, seconds: int) -> Object:
 
 def _needed(volume: str) -> bool:
     """What a provider is reached with. Everything else may be gone by now, and would keep the Job from starting."""
-    return volume in ("config", "tmp") or volume.startswith(("credentials-", "ca-"))
+    return volume in ("config", "tmp") or volume.startswith(("credentials-", "ca-", "certificate-"))
 
 
 def _unowned(plan: Plan, api_version: str, kind: str) -> Object:
