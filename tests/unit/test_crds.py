@@ -45,7 +45,16 @@ def test_every_field_is_described(name: str) -> None:
 def test_schemas_hold_known_keywords_only(name: str) -> None:
     """A comma in an unquoted description would silently become a keyword."""
     known = {"type", "description", "properties", "required", "items", "enum", "default", "pattern", "format"}
-    known |= {"minimum", "maximum", "minLength", "maxLength", "minItems", "maxItems", "additionalProperties"}
+    known |= {
+        "minimum",
+        "maximum",
+        "minLength",
+        "maxLength",
+        "minItems",
+        "maxItems",
+        "additionalProperties",
+        "maxProperties",
+    }
     for path, node in nodes(schema(name), ""):
         assert {key for key in node if not key.startswith("x-kubernetes-")} <= known, path
 

@@ -9,6 +9,7 @@ from typing import Any, cast
 import pytest
 
 from perdure.component.instance import InstanceLimits
+from perdure.durable.environment import GuestLine
 from perdure.durable.observer import Hooks
 from perdure.durable.records import WorkerId
 from perdure.durable.settings import CommitMode, Failure, RetryPolicy, SnapshotPolicy, UpdatePolicy
@@ -34,6 +35,8 @@ SET = """
                maxJournalBytes: 1Mi}
   retry: {maxAttempts: 3, initialInterval: 2s, maxInterval: 1m, multiplier: "1.5", failures: [Timeout, Invalid]}
   update: Migrate
+  config: {colour: red, timeout: "7"}
+  http: {allow: [a.test], timeout: 5s, maxBodyBytes: 1Mi}
 """
 
 
@@ -55,6 +58,7 @@ def test_the_engine_gets_what_the_manifest_says(tmp_path: Path) -> None:
     assert found.snapshots == SnapshotPolicy(replay_ms=250, entries=50, bytes=1 << 20)
     failures = frozenset({Failure.TIMEOUT, Failure.INVALID})
     assert found.retry == RetryPolicy(3, 2000, 60_000, 1.5, failures)
+    assert found.settings == {"colour": "red", "timeout": "7"}
     assert (found.retention_ms, found.max_results, found.timeout) == (3_600_000, 9, 7.0)
 
 
@@ -131,3 +135,14 @@ def test_redis_behind_sentinels_has_credentials_of_two_kinds(tmp_path: Path, mon
     monkeypatch.setenv("PERDURE_P_PASSWORD", "data")
     monkeypatch.setenv("PERDURE_P_SENTINEL_PASSWORD", "watch")
     assert (found.credentials(), found.sentinels.credentials()) == ((None, "data"), (None, "watch"))
+
+
+def test_lines_of_guests_reach_the_log(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    found = environment(tmp_path, WORKER)
+    with caplog.at_level("DEBUG", "perdure.guest"):
+        found.lines(GuestLine("alice", "key", "critical", "part", "one\ntwo" + "o" * 9000))
+    assert [(record.levelname, len(record.getMessage())) for record in caplog.records] == [
+        ("CRITICAL", 3),
+        ("CRITICAL", 8192),
+    ]
+    assert caplog.records[0].fields == {"instance": "alice", "invocation": "key", "context": "part"}  # type: ignore[attr-defined]

@@ -4,7 +4,7 @@ use std::cell::Cell;
 
 wit_bindgen::generate!({
     world: "golem:examples/key-value-example",
-    path: ["../../wit/keyvalue-g1", "wit"],
+    path: ["../../wit/io-2023-11-10", "../../wit/keyvalue-g1", "wit"],
     generate_all,
 });
 

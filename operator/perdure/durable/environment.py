@@ -22,11 +22,27 @@ LogSink = Callable[[str, str, bytes], None]
 
 
 @dataclass(frozen=True, slots=True)
+class GuestLine:
+    """A line of wasi:logging. `invocation`: the call's key, or `#` and the sequence it will have; "" outside one.
+    `level`: trace, debug, info, warn, error or critical. `context` and `message` are the guest's."""
+
+    instance: str
+    invocation: str
+    level: str
+    context: str
+    message: str
+
+
+def _unheard(line: GuestLine) -> None:
+    return None
+
+
+@dataclass(frozen=True, slots=True)
 class EngineEnvironment:
     """`stores`: by provider name, the home one included; `home`: the catalog's. `pool`: fresh instances with these
-    `limits`, where some are kept ready. `http`: for requests of guests; None: they make none. Clocks in nanoseconds;
-    `retention_ms` of stored results. Seconds: `timeout` for an invocation that goes on without its caller, `recovery`
-    for all that an opening repeats."""
+    `limits`, where some are kept ready. `http`: for requests of guests; None: they make none. `settings`: for
+    wasi:config. Clocks in nanoseconds; `retention_ms` of stored results. Seconds: `timeout` for an invocation that
+    goes on without its caller, `recovery` for all that an opening repeats."""
 
     worker: WorkerId
     host: str
@@ -46,8 +62,10 @@ class EngineEnvironment:
     retention_ms: int = 24 * 3600 * 1000
     max_results: int = 10_000
     variables: tuple[tuple[str, str], ...] = ()
+    settings: Mapping[str, str] = field(default_factory=dict)
     http: HttpClient | None = None
     log: LogSink = lambda instance, stream, data: None
+    lines: Callable[[GuestLine], None] = _unheard
     wall_ns: Callable[[], int] = time.time_ns
     monotonic_ns: Callable[[], int] = time.monotonic_ns
     entropy: Callable[[int], bytes] = os.urandom

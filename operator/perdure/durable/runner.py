@@ -13,7 +13,7 @@ from perdure.component.snapshot import Snapshot
 from perdure.component.wit_json import to_json
 from perdure.durable.buckets import InstanceBuckets
 from perdure.durable.components import Code
-from perdure.durable.environment import EngineEnvironment
+from perdure.durable.environment import EngineEnvironment, GuestLine
 from perdure.durable.gates import Gates
 from perdure.durable.journal import Event
 from perdure.durable.overlay import Overlay
@@ -59,6 +59,10 @@ class Runner:
                 arguments=(name,),
                 sink=lambda stream, data: environment.log(name, stream, data),
                 gate=self.gates.before_wait,
+                settings=environment.settings,
+                log=lambda level, context, text: environment.lines(
+                    GuestLine(name, self._invocation(), level, context, text)
+                ),
             ),
             Exchanges(environment.http),
             InstanceBuckets(
@@ -199,6 +203,13 @@ class Runner:
             self.context.http.end_invocation()
         running.guest_us = self._guest_us()
         return body
+
+    def _invocation(self) -> str:
+        """What is said of the call under way in lines of the log."""
+        running = self.gates.running
+        if running is None:
+            return ""
+        return running.key or f"#{self._writer.sequence + 1}"
 
     def _guest_us(self) -> int:
         """The guest's own time since the last gate, in microseconds: the clock's, without what it waited for."""

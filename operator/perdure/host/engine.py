@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 
 from perdure.component.pool import InstancePool
-from perdure.durable.environment import EngineEnvironment
+from perdure.durable.environment import EngineEnvironment, GuestLine
 from perdure.durable.observer import Hooks
 from perdure.durable.settings import CommitMode, Failure, RetryPolicy, SnapshotPolicy, UpdatePolicy
 from perdure.host.config import HostConfig, catalog_of, namespace_apart
@@ -15,6 +15,14 @@ from perdure.wasi.http.messages import HttpClient
 
 guest_log = logging.getLogger("perdure.guest")
 _LONGEST_LINE = 8192
+_LEVELS = {
+    "trace": logging.DEBUG,
+    "debug": logging.DEBUG,
+    "info": logging.INFO,
+    "warn": logging.WARNING,
+    "error": logging.ERROR,
+    "critical": logging.CRITICAL,
+}
 
 
 def engine_environment(
@@ -46,7 +54,9 @@ def engine_environment(
         max_results=spec.durability.max_results,
         variables=config.variables,
         http=http,
+        settings=spec.config,
         log=_log_guest,
+        lines=_log_line,
     )
 
 
@@ -73,3 +83,9 @@ def retry_policy(spec: WorkerSpec) -> RetryPolicy:
 def _log_guest(instance: str, stream: str, data: bytes) -> None:
     for line in data.decode("utf-8", "replace").splitlines():
         guest_log.info(line[:_LONGEST_LINE], extra={"fields": {"instance": instance, "stream": stream}})
+
+
+def _log_line(line: GuestLine) -> None:
+    fields = {"instance": line.instance, "invocation": line.invocation, "context": line.context[:_LONGEST_LINE]}
+    for text in line.message.splitlines():
+        guest_log.log(_LEVELS[line.level], text[:_LONGEST_LINE], extra={"fields": fields})

@@ -255,6 +255,7 @@ class WorkerSpec(Model):
     update: Literal["Restart", "Pin", "Migrate"] = "Restart"
     limits: Limits = Limits()
     env: tuple[EnvVar, ...] = ()
+    config: Annotated[dict[str, str], Field(max_length=1000)] = {}
     http: Http = Http()
     service: ServiceSpec = ServiceSpec()
     pod_template: PodTemplate = PodTemplate()

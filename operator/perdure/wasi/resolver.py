@@ -13,11 +13,13 @@ import re
 from perdure.component.host import HostFunction, HostResource, RefusedFunction
 from perdure.component.traps import HostTrap
 from perdure.component.types import FuncType, Ok
-from perdure.wasi import clocks, polling, streams
+from perdure.wasi import clocks, polling, settings, streams
 from perdure.wasi.http import table
 from perdure.wasi.state import WasiContext
 
 _INTERFACE = re.compile(r"(wasi:[a-z-]+/[a-z0-9-]+)@0\.2\.\d+(?:-.*)?")
+_DRAFT = re.compile(r"(wasi:(?:config/(?:store|runtime)|logging/logging))(?:@0\.\d+\.\d+(?:-.*)?)?")
+"""What never had a version 0.2.0, under whatever version a guest was built with."""
 _REFUSED = ("wasi:sockets/", "wasi:http/", "wasi:filesystem/types")
 _KNOWN = ("wasi:cli/", "wasi:clocks/", "wasi:filesystem/", "wasi:http/", "wasi:io/", "wasi:random/", "wasi:sockets/")
 
@@ -76,6 +78,11 @@ _FUNCTIONS: dict[tuple[str, str], HostFunction] = {
     ("wasi:io/streams", "[method]input-stream.subscribe"): streams.subscribe_input,
     ("wasi:filesystem/preopens", "get-directories"): lambda ctx: [],
     ("wasi:filesystem/types", "filesystem-error-code"): _nothing,
+    ("wasi:config/store", "get"): settings.get,
+    ("wasi:config/store", "get-all"): settings.get_all,
+    ("wasi:config/runtime", "get"): settings.get,
+    ("wasi:config/runtime", "get-all"): settings.get_all,
+    ("wasi:logging/logging", "log"): settings.log,
     **table.FUNCTIONS,
 }
 
@@ -113,5 +120,5 @@ def _agrees(function: HostFunction, kind: FuncType) -> bool:
 
 
 def _base(interface: str) -> str | None:
-    match = _INTERFACE.fullmatch(interface)
+    match = _INTERFACE.fullmatch(interface) or _DRAFT.fullmatch(interface)
     return match.group(1) if match else None

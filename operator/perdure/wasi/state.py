@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -23,7 +23,8 @@ class WasiContext(Protocol):
 @dataclass(slots=True)
 class WasiState:
     """`wall_ns` and `monotonic_ns`: nanoseconds. `sink(stream, data)`: what the guest prints, not on replay. `gate`:
-    awaited before a long wait, so that what came before it is durable meanwhile."""
+    awaited before a long wait, so that what came before it is durable meanwhile. `settings`: for wasi:config.
+    `log(level, context, message)`: a line of wasi:logging."""
 
     recorder: Recorder
     wall_ns: Callable[[], int]
@@ -33,6 +34,8 @@ class WasiState:
     arguments: tuple[str, ...] = ()
     sink: Callable[[str, bytes], None] = lambda stream, data: None
     gate: Callable[[], Awaitable[None]] | None = None
+    settings: Mapping[str, str] = field(default_factory=dict)
+    log: Callable[[str, str, str], None] = lambda level, context, message: None
     latest_ns: int = 0
     _tail: deque[bytes] = field(default_factory=deque)
     _tail_size: int = 0
