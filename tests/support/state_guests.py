@@ -71,6 +71,9 @@ class World:
     def replaying(self) -> bool:
         return False
 
+    def expects(self, call: str) -> bool:
+        return False
+
     def record(self, call: str, args: object, produce: object) -> object:
         assert callable(produce)
         return produce()

@@ -15,10 +15,12 @@ from perdure.durable.records import WorkerId
 from perdure.durable.settings import CommitMode, Failure, RetryPolicy, SnapshotPolicy, UpdatePolicy
 from perdure.errors import ManifestError
 from perdure.host import stores
+from perdure.host.config import mounts_of
 from perdure.host.engine import engine_environment
 from perdure.host.stores import OpenStores
 from perdure.manifests.load import parse_provider
 from perdure.providers.memory import MemoryStore, MemoryWorld
+from perdure.wasi.files.tree import Mount
 from support.hosts import host_config
 from support.plans import API
 
@@ -146,3 +148,32 @@ def test_lines_of_guests_reach_the_log(tmp_path: Path, caplog: pytest.LogCapture
         ("CRITICAL", 8192),
     ]
     assert caplog.records[0].fields == {"instance": "alice", "invocation": "key", "context": "part"}  # type: ignore[attr-defined]
+
+
+def test_files_are_where_the_manifest_says(tmp_path: Path) -> None:
+    (tmp_path / "static").mkdir()
+    (tmp_path / "pod" / "1").mkdir(parents=True)
+    manifest = tmp_path / "w.yaml"
+    both = "[{mountPath: /etc/app, directory: static}, {mountPath: /more, configMap: {name: c}}]"
+    manifest.write_text(WORKER + f"  files: {both}\n")
+    found = mounts_of(host_config(manifest, tmp_path), tmp_path / "pod")
+    assert found == (Mount("/etc/app", tmp_path / "static"), Mount("/more", tmp_path / "pod" / "1"))
+    with pytest.raises(ManifestError, match=r"spec\.files\[1\]: .*on a laptop give directory"):
+        mounts_of(host_config(manifest, tmp_path), tmp_path / "none")
+    (tmp_path / "static").rmdir()
+    with pytest.raises(ManifestError, match=r"spec\.files\[0\]: there is no directory"):
+        environment(tmp_path, WORKER + f"  files: {both}\n")
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        "{mountPath: /a}", "{mountPath: /a, directory: x, configMap: {name: c}}", "{mountPath: a, directory: x}",
+        "{mountPath: /, directory: x}", "{mountPath: /a/../b, directory: x}", "{mountPath: /a/, directory: x}",
+        "{mountPath: /a, persistentVolumeClaim: {claimName: c, path: ../x}}",
+        "{mountPath: /a, directory: x}, {mountPath: /a, directory: y}",
+    ],
+)  # fmt: skip
+def test_files_that_are_none(tmp_path: Path, files: str) -> None:
+    with pytest.raises(ManifestError, match=r"spec\.files"):
+        environment(tmp_path, WORKER + f"  files: [{files}]\n")

@@ -15,6 +15,7 @@ from perdure.durable.policy import BucketCatalog
 from perdure.durable.records import WorkerId
 from perdure.durable.settings import CommitMode, RetryPolicy, SnapshotPolicy, UpdatePolicy
 from perdure.durable.store import ForeignStore, Store
+from perdure.wasi.files.tree import Mount
 from perdure.wasi.http.messages import HttpClient
 
 LogSink = Callable[[str, str, bytes], None]
@@ -41,8 +42,8 @@ def _unheard(line: GuestLine) -> None:
 class EngineEnvironment:
     """`stores`: by provider name, the home one included; `home`: the catalog's. `pool`: fresh instances with these
     `limits`, where some are kept ready. `http`: for requests of guests; None: they make none. `settings`: for
-    wasi:config. Clocks in nanoseconds; `retention_ms` of stored results. Seconds: `timeout` for an invocation that
-    goes on without its caller, `recovery` for all that an opening repeats."""
+    wasi:config; `mounts`: for wasi:filesystem. Clocks in nanoseconds; `retention_ms` of stored results. Seconds:
+    `timeout` for an invocation that goes on without its caller, `recovery` for all that an opening repeats."""
 
     worker: WorkerId
     host: str
@@ -63,6 +64,7 @@ class EngineEnvironment:
     max_results: int = 10_000
     variables: tuple[tuple[str, str], ...] = ()
     settings: Mapping[str, str] = field(default_factory=dict)
+    mounts: tuple[Mount, ...] = ()
     http: HttpClient | None = None
     log: LogSink = lambda instance, stream, data: None
     lines: Callable[[GuestLine], None] = _unheard

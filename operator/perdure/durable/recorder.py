@@ -102,6 +102,11 @@ class JournalRecorder:
         else:
             self.live()
 
+    def expects(self, call: str) -> bool:
+        """See `Recorder.expects`."""
+        recorded = self._recorded
+        return recorded is not None and self._position < len(recorded) and recorded[self._position].call == call
+
     def record(self, call: str, args: tuple[Plain, ...], produce: Callable[[], Plain]) -> Plain:
         """See `Recorder.record`."""
         fingerprint = fingerprint_of(call, args)

@@ -60,6 +60,7 @@ class Runner:
                 sink=lambda stream, data: environment.log(name, stream, data),
                 gate=self.gates.before_wait,
                 settings=environment.settings,
+                mounts=environment.mounts,
                 log=lambda level, context, text: environment.lines(
                     GuestLine(name, self._invocation(), level, context, text)
                 ),

@@ -15,6 +15,7 @@ from perdure.manifests.effective import EffectiveConfig, resolve
 from perdure.manifests.load import load_manifests
 from perdure.manifests.provider import KeyValueProvider, KeyValueProviderSpec, Sqlite
 from perdure.manifests.worker import Bucket, ComponentSource, KeyValue, Worker, WorkerSpec
+from perdure.wasi.files.tree import Mount
 
 LOCAL_PROVIDER = "local"
 
@@ -47,6 +48,19 @@ class HostConfig:
     @property
     def worker_id(self) -> WorkerId:
         return WorkerId(self.worker.namespace, self.worker.name)
+
+
+def mounts_of(config: HostConfig, root: Path = Path("/etc/perdure/files")) -> tuple[Mount, ...]:
+    """Where the directories of `spec.files` are. `root`: where the operator mounts them, by their number. Raises
+    `ManifestError` for one that is not there."""
+    found: list[Mount] = []
+    for index, files in enumerate(config.worker.spec.files):
+        directory = root / str(index) if files.directory is None else config.base / files.directory
+        if not directory.is_dir():
+            hint = "" if files.directory is not None else "; on a laptop give directory: in its place"
+            raise ManifestError(f"there is no directory {directory}{hint}", field=f"spec.files[{index}]")
+        found.append(Mount(files.mount_path, directory))
+    return tuple(found)
 
 
 def parse_address(text: str, *, option: str) -> tuple[str, int]:

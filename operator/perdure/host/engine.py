@@ -8,7 +8,7 @@ from perdure.component.pool import InstancePool
 from perdure.durable.environment import EngineEnvironment, GuestLine
 from perdure.durable.observer import Hooks
 from perdure.durable.settings import CommitMode, Failure, RetryPolicy, SnapshotPolicy, UpdatePolicy
-from perdure.host.config import HostConfig, catalog_of, namespace_apart
+from perdure.host.config import HostConfig, catalog_of, mounts_of, namespace_apart
 from perdure.host.stores import OpenStores
 from perdure.manifests.worker import WorkerSpec
 from perdure.wasi.http.messages import HttpClient
@@ -55,6 +55,7 @@ def engine_environment(
         variables=config.variables,
         http=http,
         settings=spec.config,
+        mounts=mounts_of(config),
         log=_log_guest,
         lines=_log_line,
     )

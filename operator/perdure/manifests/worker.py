@@ -237,6 +237,39 @@ class Http(Model):
         return value
 
 
+class FilesVolume(Model):
+    """A directory of a PersistentVolumeClaim, which is mounted read-only."""
+
+    claim_name: str = Field(min_length=1)
+    path: str = ""
+
+    @field_validator("path")
+    @classmethod
+    def _relative(cls, value: str) -> str:
+        if value.startswith("/") or ".." in value.split("/"):
+            raise ValueError("must be a path within the volume, without / in front and without ..")
+        return value
+
+
+class Files(Model):
+    """Files that guests may read under `mountPath`: exactly one of the three. `directory`: for `perdure run`, relative
+    to the manifest."""
+
+    mount_path: str = Field(min_length=2, max_length=255, pattern=r"^(/[^/]+)+$")
+    config_map: LocalReference | None = None
+    persistent_volume_claim: FilesVolume | None = None
+    directory: str | None = Field(default=None, min_length=1)
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> Files:
+        given = (self.config_map, self.persistent_volume_claim, self.directory)
+        if sum(source is not None for source in given) != 1:
+            raise ValueError("give exactly one of configMap, persistentVolumeClaim and directory")
+        if any(part in (".", "..") for part in self.mount_path.split("/")):
+            raise ValueError("mountPath must not have . or .. in it")
+        return self
+
+
 class ServiceSpec(Model):
     """The Worker's Service."""
 
@@ -257,9 +290,19 @@ class WorkerSpec(Model):
     env: tuple[EnvVar, ...] = ()
     config: Annotated[dict[str, str], Field(max_length=1000)] = {}
     http: Http = Http()
+    files: Annotated[tuple[Files, ...], Field(max_length=16)] = ()
     service: ServiceSpec = ServiceSpec()
     pod_template: PodTemplate = PodTemplate()
     deletion_policy: Literal["Retain", "Delete"] = "Retain"
+
+    @field_validator("files")
+    @classmethod
+    def _distinct_mounts(cls, value: tuple[Files, ...]) -> tuple[Files, ...]:
+        paths = [files.mount_path for files in value]
+        twice = next((path for path in paths if paths.count(path) > 1), None)
+        if twice is not None:
+            raise ValueError(f"mountPath {twice} is given twice")
+        return value
 
 
 class Worker(Model):

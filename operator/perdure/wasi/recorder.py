@@ -20,6 +20,9 @@ class Recorder(Protocol):
     def replaying(self) -> bool:
         """True while results come from the journal: outside effects such as log lines are then left out."""
 
+    def expects(self, call: str) -> bool:
+        """On replay: whether the journal goes on with this call."""
+
     def record(self, call: str, args: tuple[Plain, ...], produce: Callable[[], Plain]) -> Plain:
         """`call` names the interface function without its version; it and `args` make the fingerprint."""
 

@@ -1,7 +1,7 @@
 """Resolving imports of WASI 0.2: one table, any 0.2.x version (component-model: compatible by semantic version).
 
-What wasi:io had before 0.2.0 (`0.2.0-rc-2023-11-10`, of the first generations of wasi:keyvalue) is the same where the
-signatures are. Interfaces that Perdure refuses (sockets, file descriptors) resolve to functions that
+What there was before 0.2.0 (wasi:io `0.2.0-rc-2023-11-10`, of the first generations of wasi:keyvalue) is the same where
+the signatures are. Interfaces that Perdure refuses (sockets) resolve to functions that
 trap by name when they are called: many toolchains import them without ever calling them.
 """
 
@@ -14,7 +14,8 @@ from perdure.component.host import HostFunction, HostResource, RefusedFunction
 from perdure.component.traps import HostTrap
 from perdure.component.types import FuncType, Ok
 from perdure.wasi import clocks, polling, settings, streams
-from perdure.wasi.http import table
+from perdure.wasi.files import table as files
+from perdure.wasi.http import table as http
 from perdure.wasi.state import WasiContext
 
 _INTERFACE = re.compile(r"(wasi:[a-z-]+/[a-z0-9-]+)@0\.2\.\d+(?:-.*)?")
@@ -76,21 +77,21 @@ _FUNCTIONS: dict[tuple[str, str], HostFunction] = {
     ("wasi:io/streams", "[method]input-stream.skip"): streams.skip,
     ("wasi:io/streams", "[method]input-stream.blocking-skip"): streams.blocking_skip,
     ("wasi:io/streams", "[method]input-stream.subscribe"): streams.subscribe_input,
-    ("wasi:filesystem/preopens", "get-directories"): lambda ctx: [],
-    ("wasi:filesystem/types", "filesystem-error-code"): _nothing,
     ("wasi:config/store", "get"): settings.get,
     ("wasi:config/store", "get-all"): settings.get_all,
     ("wasi:config/runtime", "get"): settings.get,
     ("wasi:config/runtime", "get-all"): settings.get_all,
     ("wasi:logging/logging", "log"): settings.log,
-    **table.FUNCTIONS,
+    **http.FUNCTIONS,
+    **files.FUNCTIONS,
 }
 
 
 _DROPS: dict[tuple[str, str], HostFunction] = {
     ("wasi:io/streams", "input-stream"): streams.drop,
     ("wasi:io/streams", "output-stream"): streams.drop,
-    **table.DROPS,
+    **http.DROPS,
+    **files.DROPS,
 }
 
 
@@ -103,8 +104,10 @@ class WasiResolver:
             return None
         found = _FUNCTIONS.get((base, name))
         early = "-" in interface.partition("@")[2]
-        if early and base.startswith("wasi:io/") and not (found is not None and _agrees(found, type)):
-            return RefusedFunction(f"{interface}.{name}")
+        if early and _INTERFACE.fullmatch(interface):
+            known = found is not None or base.startswith("wasi:io/")
+            if known and (found is None or not _agrees(found, type)):
+                return RefusedFunction(f"{interface}.{name}")
         if found is None and base.startswith(_REFUSED):
             return RefusedFunction(f"{interface}.{name}")
         return found
@@ -116,7 +119,9 @@ class WasiResolver:
 
 def _agrees(function: HostFunction, kind: FuncType) -> bool:
     """Whether an interface of before 0.2.0 has this function with as many parameters as it has now."""
-    return len(inspect.signature(function).parameters) == 1 + len(kind.params)
+    parameters = inspect.signature(function).parameters.values()
+    any_number = any(parameter.kind is parameter.VAR_POSITIONAL for parameter in parameters)
+    return any_number or len(parameters) == 1 + len(kind.params)
 
 
 def _base(interface: str) -> str | None:

@@ -1,15 +1,19 @@
 """Saving the resources of WASI that a guest holds between calls, for snapshots.
 
-Standard streams are their names, streams over bytes what is left of them, errors their words, pollables the instants
-they are ready at. What belongs to something that is under way (a source, a buffer, an HTTP exchange) cannot be saved:
-the capture is refused by its name, and the journal is kept instead. All else that an instance's WASI state consists of
-is in `WasiState`, and is its host's to keep.
+Standard streams are their names, files that were not read from (mounts, above all) their paths, streams over bytes
+what is left of them, errors their words, pollables the instants they are ready at. What belongs to something that is
+under way (a source, a buffer, a file that is read, an HTTP exchange) cannot be saved: the capture is refused by its
+name, and the journal is kept instead. All else that an instance's WASI state consists of is in `WasiState`, and is its
+host's to keep.
 """
 
 from __future__ import annotations
 
+import msgspec
+
 from perdure.component.types import ResourceType
 from perdure.errors import SnapshotError
+from perdure.wasi.files.descriptors import Descriptor
 from perdure.wasi.polling import Pollable
 from perdure.wasi.streams import InputStream, IoError, OutputStream, SourceStream, Standard
 
@@ -30,6 +34,10 @@ class WasiResources:
                 return b"input " + representation.left if representation.left else b"input"
             case Pollable(ready_at, None):
                 return b"pollable %d" % ready_at
+            case Descriptor(content=None):
+                return b"file " + msgspec.msgpack.encode(
+                    (representation.mount, representation.path, representation.kind)
+                )
             case IoError(text, None):
                 return b"error " + text.encode()
             case _:
@@ -43,6 +51,8 @@ class WasiResources:
             return InputStream(rest)
         if kind == b"pollable" and rest.isdigit():
             return Pollable(int(rest))
+        if kind == b"file":
+            return Descriptor(*msgspec.msgpack.decode(rest, type=tuple[str, str, str]))
         if kind == b"error":
             return IoError(rest.decode())
         raise SnapshotError(f"a saved {resource.name} that is not known here", reason="host-resource")

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from perdure.wasi.files.tree import Mount
 from perdure.wasi.recorder import Recorder
 
 _TAIL_BYTES = 4096
@@ -36,7 +37,9 @@ class WasiState:
     gate: Callable[[], Awaitable[None]] | None = None
     settings: Mapping[str, str] = field(default_factory=dict)
     log: Callable[[str, str, str], None] = lambda level, context, message: None
+    mounts: Sequence[Mount] = ()
     latest_ns: int = 0
+    files_held: int = 0
     _tail: deque[bytes] = field(default_factory=deque)
     _tail_size: int = 0
 

@@ -261,3 +261,18 @@ def test_the_checksum_changes_with_what_a_running_host_would_not_notice(change: 
 def test_a_larger_volume_restarts_no_host() -> None:
     larger = {"sqlite": {"size": "9Gi", "storageClassName": "slow"}}
     assert checksum(plan(providers={"main": SQLITE})) == checksum(plan(providers={"main": larger}))
+
+
+def test_files_of_guests_are_mounted_read_only_by_their_number() -> None:
+    files = [
+        {"mountPath": "/etc/app", "configMap": {"name": "app"}},
+        {"mountPath": "/models", "persistentVolumeClaim": {"claimName": "models", "path": "v1/small"}},
+    ]
+    spec = pod_template(plan(files=files))["spec"]
+    volumes = by("name", spec["volumes"])
+    assert volumes["files-0"] == {"name": "files-0", "configMap": {"name": "app"}}
+    assert volumes["files-1"]["persistentVolumeClaim"] == {"claimName": "models", "readOnly": True}
+    mounts = by("mountPath", spec["containers"][0]["volumeMounts"])
+    assert mounts["/etc/perdure/files/0"] == {"name": "files-0", "mountPath": "/etc/perdure/files/0", "readOnly": True}
+    assert mounts["/etc/perdure/files/1"]["subPath"] == "v1/small" and mounts["/etc/perdure/files/1"]["readOnly"]
+    assert checksum(plan(files=files)) != checksum(plan(files=files[:1]))

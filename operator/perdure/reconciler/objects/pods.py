@@ -144,6 +144,14 @@ def _volumes(plan: Plan) -> tuple[list[Object], list[Object]]:
     elif component.persistent_volume_claim is not None:
         claim = {"claimName": component.persistent_volume_claim.claim_name, "readOnly": True}
         add("component", {"persistentVolumeClaim": claim}, "/etc/perdure/component")
+    for index, files in enumerate(plan.effective.worker.spec.files):
+        if files.config_map is not None:
+            add(f"files-{index}", {"configMap": {"name": files.config_map.name}}, f"/etc/perdure/files/{index}")
+        elif files.persistent_volume_claim is not None:
+            claim = {"claimName": files.persistent_volume_claim.claim_name, "readOnly": True}
+            add(f"files-{index}", {"persistentVolumeClaim": claim}, f"/etc/perdure/files/{index}")
+            if files.persistent_volume_claim.path:
+                mounts[-1]["subPath"] = files.persistent_volume_claim.path
     for index, secret in enumerate(component.pull_secrets):
         add(f"pull-{index}", {"secret": {"secretName": secret.name}}, f"/etc/perdure/secrets/pull-{index}")
     for index, provider in enumerate(plan.effective.providers):
