@@ -13,6 +13,7 @@ import pytest
 
 from faults.model import Model, Step, encoded
 from perdure.component.component import BoundComponent
+from perdure.durable import recorder
 from perdure.durable.effects import BucketAddress, Scope
 from perdure.durable.instance import DurableInstance
 from perdure.durable.policy import BucketPolicy
@@ -103,10 +104,8 @@ def _fresh() -> dict[str, Store]:
     return {name: MemoryStore(MemoryWorld(), WORKER) for name in ("home", "away")}
 
 
-@pytest.mark.parametrize("mode", list(CommitMode))
-@pytest.mark.parametrize("applied", [False, True], ids=["before", "after"])
-async def test_a_crash_at_every_operation(ledger: BoundComponent, mode: CommitMode, applied: bool) -> None:
-    seeds = random.sample(range(1 << 30), 6)
+async def _sweep(ledger: BoundComponent, mode: CommitMode, *, applied: bool, scenarios: int) -> None:
+    seeds = random.sample(range(1 << 30), scenarios)
     boundaries: dict[str, int] = {}
     for seed in seeds:
         operations = 0
@@ -125,3 +124,18 @@ async def test_a_crash_at_every_operation(ledger: BoundComponent, mode: CommitMo
                 break
             boundaries[fuse.burnt or ""] = boundaries.get(fuse.burnt or "", 0) + 1
     assert boundaries.keys() >= {"claim", "commit", "apply_foreign", "applied", "snapshot", "get_many"}
+
+
+@pytest.mark.parametrize("mode", list(CommitMode))
+@pytest.mark.parametrize("applied", [False, True], ids=["before", "after"])
+async def test_a_crash_at_every_operation(ledger: BoundComponent, mode: CommitMode, applied: bool) -> None:
+    await _sweep(ledger, mode, applied=applied, scenarios=6)
+
+
+@pytest.mark.parametrize("applied", [False, True], ids=["before", "after"])
+async def test_a_crash_where_each_read_is_a_gate(
+    ledger: BoundComponent, applied: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As it is where a call reads much."""
+    monkeypatch.setattr(recorder, "UNSAVED", 0)
+    await _sweep(ledger, CommitMode.INVOCATION, applied=applied, scenarios=6)

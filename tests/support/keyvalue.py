@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -33,12 +33,11 @@ def provider_of(kind: str, request: pytest.FixtureRequest, monkeypatch: pytest.M
     return {kind: {}}
 
 
-@asynccontextmanager
-async def hosted(
-    name: str, component: str, provider: dict[str, object], directory: Path, **spec: object
-) -> AsyncIterator[Client]:
-    """A host in this process of the Worker `name`, which runs the guest `component`, in Rust or, as `kv-g4.python`, in
-    another language; `spec`: more of its manifest."""
+def manifest_of(
+    name: str, component: str, provider: dict[str, object], directory: Path, spec: Mapping[str, object]
+) -> Path:
+    """The file of a Worker `name`, which runs the guest `component`, in Rust or, as `kv-g4.python`, in another
+    language; with its provider. `spec`: more of the Worker's manifest."""
     stem, _, language = component.partition(".")
     path = language_guest(language, stem) if language else guest(stem)
     kinds = {"apiVersion": "perdure.dev/v1alpha1"}
@@ -56,6 +55,15 @@ async def hosted(
     }
     manifest = directory / "worker.yaml"
     manifest.write_text(json.dumps(home) + "\n---\n" + json.dumps(worker))
+    return manifest
+
+
+@asynccontextmanager
+async def hosted(
+    name: str, component: str, provider: dict[str, object], directory: Path, **spec: object
+) -> AsyncIterator[Client]:
+    """A host in this process, of the Worker that `manifest_of` writes."""
+    manifest = manifest_of(name, component, provider, directory, spec)
     async with local_host(manifest, directory / "data", base=Path("/"), cache=COMPILED) as (_, client):
         yield client
 

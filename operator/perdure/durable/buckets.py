@@ -137,10 +137,12 @@ class InstanceBucket:
             _raise(found["refused"])
         assert isinstance(found, list)
         written = self._host.overlay.written(self._place)
-        return [
+        values = [
             written.get(key) if value is _OWN_WRITE else cast("bytes | None", value)
             for key, value in zip(keys, found, strict=True)
         ]
+        await self._host.gates.after_read()
+        return values
 
     async def exists(self, key: str) -> bool:
         async def look() -> Plain:
@@ -253,6 +255,7 @@ class InstanceBucket:
 
         result = await self._host.recorder.record_async("keyvalue.keys", (self.name, cursor, limit), page)
         assert isinstance(result, list)
+        await self._host.gates.after_read()
         names, following = result
         return cast("list[str]", names), cast("str | None", following)
 

@@ -49,6 +49,11 @@ class Gates:
             return self.passed()
         return None
 
+    async def after_read(self) -> None:
+        """Something was read and recorded."""
+        if self._recorder.full and self.running is not None:
+            await self.passed()
+
     async def passed(self) -> None:
         """Make everything so far durable. Raises what `InstanceWriter.part` raises."""
         if not self._recorder.replaying and not self._recorder.caught_up():

@@ -12,6 +12,10 @@ from perdure.errors import ReplayDiverged
 from perdure.wasi.recorder import Plain
 
 MAX_EVENTS = 1_000_000
+MAX_RECORDED = 256 << 20
+"""Bytes that the calls of one invocation may have given: each replay holds them all."""
+UNSAVED = 8 << 20
+"""Bytes that it may hold which are in no commit yet: beyond, reading is a gate."""
 
 
 def _nothing() -> None:
@@ -36,6 +40,13 @@ class JournalRecorder:
         self._carried: list[Event] = []
         self.events: list[Event] = []
         self.waited = 0.0
+        self._unsaved = 0
+        self._given = 0
+
+    @property
+    def full(self) -> bool:
+        """So much was recorded since the last gate that another one is due."""
+        return self._unsaved > UNSAVED
 
     @property
     def replaying(self) -> bool:
@@ -48,10 +59,12 @@ class JournalRecorder:
         self._recorded = None
         self.events = []
         self.waited = 0.0
+        self._unsaved = self._given = 0
 
     def take(self) -> list[Event]:
         """What was recorded since the last gate; the next recording begins."""
         taken, self.events = self.events, []
+        self._unsaved = 0
         return taken
 
     def replay(
@@ -145,6 +158,11 @@ class JournalRecorder:
     def _keep(self, call: str, fingerprint: bytes, result: Plain) -> Plain:
         if len(self.events) >= MAX_EVENTS:
             raise HostTrap(f"one invocation made more than {MAX_EVENTS:,} recorded calls")
+        size = _size(result)
+        self._unsaved += size
+        self._given += size
+        if self._given > MAX_RECORDED:
+            raise HostTrap(f"one invocation was given more than {MAX_RECORDED:,} bytes by its host")
         self.events.append(Event(call, fingerprint, result))
         return result
 
@@ -162,3 +180,12 @@ class JournalRecorder:
         self._position += 1
         result: Plain = event.result
         return result
+
+
+def _size(result: Plain) -> int:
+    """About what it takes."""
+    if isinstance(result, (bytes, str)):
+        return len(result)
+    if isinstance(result, list):
+        return sum(map(_size, result))
+    return sum(map(_size, result.values())) if isinstance(result, dict) else 8

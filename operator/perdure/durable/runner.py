@@ -21,7 +21,7 @@ from perdure.durable.recorder import JournalRecorder
 from perdure.durable.replay import Recorded, decode_arguments
 from perdure.durable.snapshots import Taken
 from perdure.durable.writer import InstanceWriter, Running
-from perdure.errors import GuestTrapped, NoSuchFunction, PerdureError, Quarantined
+from perdure.errors import GuestTrapped, NoSuchFunction, PerdureError, Quarantined, SnapshotRefused
 from perdure.wasi.http.exchanges import Exchanges
 from perdure.wasi.http.serving import is_handler, serve
 from perdure.wasi.state import WasiState
@@ -95,8 +95,9 @@ class Runner:
     async def restore(self, parts: list[bytes]) -> Snapshot:
         """A guest as its snapshot says. Raises `Quarantined`."""
         support = await self.code.support()
-        self._guest, snapshot, latest = await support.restore(parts, self.context, self._environment.limits)
-        self.context.wasi.latest_ns = latest
+        self._guest, snapshot, last = await support.restore(parts, self.context, self._environment.limits)
+        self.context.wasi.latest_ns = last.latest_ns
+        self.context.keyvalue.shared.latest = max(self.context.keyvalue.shared.latest, last.numbers)
         return snapshot
 
     async def replay(self, call: Recorded, deadline: float) -> None:
@@ -170,8 +171,11 @@ class Runner:
     async def capture(self, parent: Snapshot | None, follows: int | None) -> Taken:
         """The guest's state between two calls. Raises `SnapshotRefused`."""
         assert self._guest is not None
+        shared = self.context.keyvalue.shared
+        if shared.numbered:
+            raise SnapshotRefused("the guest holds futures of a cache as mere numbers", reason="host-resource")
         support = await self.code.support()
-        return support.capture(self._guest, self.context.wasi.latest_ns, parent, follows)
+        return support.capture(self._guest, self.context.wasi.latest_ns, shared.latest, parent, follows)
 
     def close(self) -> None:
         """Free the guest's memory; idempotent."""

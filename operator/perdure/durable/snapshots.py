@@ -30,11 +30,13 @@ WHOLE_UP_TO = 256 << 10
 
 
 class Part(msgspec.Struct, frozen=True, array_like=True):
-    """One part of a chain. `latest_ns`: what the instance's monotonic clock showed last."""
+    """One part of a chain. `latest_ns`: what the instance's monotonic clock showed last. `numbers`: how many host
+    resources were numbered (`perdure.keyvalue.shared`)."""
 
     component: str
     latest_ns: int
     guest: bytes
+    numbers: int = 0
 
 
 def encode_part(part: Part) -> bytes:
@@ -102,19 +104,21 @@ class SnapshotSupport:
         except SnapshotRefused as error:
             return cls(bound, None, error.detail)
 
-    def capture(self, guest: Instance, latest_ns: int, parent: Snapshot | None, follows: int | None) -> Taken:
+    def capture(
+        self, guest: Instance, latest_ns: int, numbers: int, parent: Snapshot | None, follows: int | None
+    ) -> Taken:
         """Raises `SnapshotRefused`. Holds up the loop for milliseconds."""
         if self._snapshots is None:
             raise SnapshotRefused(self.refusal or "", reason="component")
         above = parent if follows is not None else None
         snapshot = self._snapshots.capture(guest, codec=self._codec, parent=above)
-        data = encode_part(Part(self._digest, latest_ns, snapshot.data))
+        data = encode_part(Part(self._digest, latest_ns, snapshot.data, numbers))
         return Taken(data, snapshot, follows if above is not None else None)
 
     async def restore(
         self, parts: Sequence[bytes], context: object, limits: InstanceLimits
-    ) -> tuple[Instance, Snapshot, int]:
-        """The instance, its snapshot and the clock it saw last. Raises `Quarantined` in words that say what to do."""
+    ) -> tuple[Instance, Snapshot, Part]:
+        """The instance, its snapshot and the last part. Raises `Quarantined` in words that say what to do."""
         decoded = [decode_part(data) for data in parts]
         if self._snapshots is None:
             raise Quarantined(f"the instance has a snapshot, and this host cannot restore it: {self.refusal}")
@@ -126,7 +130,7 @@ class SnapshotSupport:
                 f"the instance's snapshot cannot be restored ({error.reason}): {error.detail}. "
                 "Run the host version that took it, or reset the instance"
             ) from error
-        return guest, snapshot, decoded[-1].latest_ns
+        return guest, snapshot, decoded[-1]
 
     def close(self) -> None:
         """Free the initial image; idempotent."""

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from perdure.component.host import HostFunction, HostResource, RefusedFunction
 from perdure.component.types import FuncType, PrimType
-from perdure.keyvalue import atomics, cache, legacy, store, values
+from perdure.keyvalue import atomics, cache, legacy, numbered, store, values
 from perdure.keyvalue.generations import generation, split
 
 _Maker = Callable[[FuncType], HostFunction]
@@ -106,11 +106,12 @@ class KeyValueResolver:
         made, found = generation(interface), split(interface)
         if made is None or found is None:
             return None
-        table = _LEGACY | _CACHE if made in ("G1", "G2") else _STORE
+        table = _LEGACY if made in ("G1", "G2") else _STORE
         maker = table.get((found[0], name))
-        if found[0] == "cache" and isinstance(type.result, PrimType):
-            # The proposal's first texts, from before there were resources: a future is a number.
-            maker = None
+        if found[0] == "cache" and made in ("G1", "G2"):
+            maker = _CACHE.get((found[0], name))
+            if maker is None or isinstance(type.result, PrimType):
+                return numbered.function(name, type) or RefusedFunction(f"{interface}.{name}")
         return RefusedFunction(f"{interface}.{name}") if maker is None else maker(type)
 
     def resource(self, interface: str, name: str) -> HostResource | None:

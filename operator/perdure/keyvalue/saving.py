@@ -46,8 +46,8 @@ class KeyValueResources:
 
     def encode(self, resource: ResourceType, representation: object) -> bytes | None:
         match representation:
-            case OpenBucket(bucket, cursors):
-                saved: list[object] = ["store", bucket.name, cursors]
+            case OpenBucket(bucket, cursors, forgotten):
+                saved: list[object] = ["store", bucket.name, cursors, forgotten]
             case Cas(bucket, key, current):
                 saved = ["cas", bucket.name, key, current]
             case OutgoingValue():
@@ -81,8 +81,10 @@ class KeyValueResources:
         try:
             saved = msgspec.msgpack.decode(data)
             match saved:
-                case ["store", str(name), list(cursors)]:
-                    return OpenBucket(host.reopen(name), [str(cursor) for cursor in cursors])
+                case ["store", str(name), list(cursors), *rest]:
+                    # Earlier snapshots have all cursors.
+                    forgotten = rest[0] if rest and isinstance(rest[0], int) else 0
+                    return OpenBucket(host.reopen(name), [str(cursor) for cursor in cursors], forgotten)
                 case ["cas", str(name), str(key), bytes() | None as current]:
                     return Cas(host.reopen(name), key, current)
                 case ["bucket", str(name)]:

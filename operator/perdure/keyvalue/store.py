@@ -11,15 +11,35 @@ from perdure.keyvalue.bucket import AccessDenied, Bucket, BucketError, KeyValueC
 from perdure.keyvalue.writes import Written, count, written
 
 _PAGE = 1000
-_MAX_CURSORS = 10_000
+_KEPT_CURSORS = 64
 
 
 @dataclass(slots=True)
 class OpenBucket:
-    """The resource `bucket`. `cursors`: G3's numeric cursors, each the key it stands for."""
+    """The resource `bucket`. `cursors`: the keys that G3's latest numeric cursors stand for; `forgotten`: how many came
+    before them. Each may be a long key, and a bucket has any number of pages."""
 
     bucket: Bucket
     cursors: list[str] = field(default_factory=list)
+    forgotten: int = 0
+
+    def number(self, key: str) -> int:
+        """A new cursor."""
+        self.cursors.append(key)
+        more = len(self.cursors) - _KEPT_CURSORS
+        if more > 0:
+            del self.cursors[:more]
+            self.forgotten += more
+        return self.forgotten + len(self.cursors)
+
+    def key(self, number: int) -> str:
+        """What a cursor stands for. Raises BucketError."""
+        at = number - self.forgotten - 1
+        if at >= len(self.cursors):
+            raise BucketError(f"{number} is not a cursor that this bucket handle gave")
+        if at < 0:
+            raise BucketError(f"{number} is a cursor from more than {_KEPT_CURSORS} pages ago: list from the beginning")
+        return self.cursors[at]
 
 
 def open_store(ctx: KeyValueContext, name: str) -> Ok | Err:
@@ -66,10 +86,7 @@ def list_keys_function(kind: FuncType) -> HostFunction:
             return failed(error)
         token: object = following
         if numeric and following is not None:
-            if len(opened.cursors) >= _MAX_CURSORS:
-                return Err(Variant("other", "too many pages were listed through one bucket handle"))
-            opened.cursors.append(following)
-            token = len(opened.cursors)
+            token = opened.number(following)
         return Ok({"keys": keys, "cursor": token})
 
     return list_keys
@@ -79,9 +96,7 @@ def _text_cursor(opened: OpenBucket, cursor: object) -> str | None:
     if cursor is None or cursor == 0:
         return None
     assert isinstance(cursor, int)
-    if cursor > len(opened.cursors):
-        raise BucketError(f"{cursor} is not a cursor that this bucket handle gave")
-    return opened.cursors[cursor - 1]
+    return opened.key(cursor)
 
 
 async def get_many(ctx: KeyValueContext, opened: OpenBucket, keys: list[str]) -> Ok | Err:
