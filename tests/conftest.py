@@ -14,7 +14,7 @@ from perdure.component.engine import Engine, EngineConfig
 from support.guests import COMPILED, python_example
 from support.postgres import PostgresServer, postgres_server
 from support.servers import RedisServer, redis_cluster, redis_server
-from support.store_servers import EtcdServer, etcd_server
+from support.store_servers import EtcdServer, NatsServer, etcd_server, nats_server
 
 
 @pytest.fixture(scope="session")
@@ -35,6 +35,13 @@ def postgres() -> Iterator[PostgresServer]:
 def etcd() -> Iterator[EtcdServer]:
     """One real etcd for the whole run, without fsync; tests use Workers of their own names."""
     with etcd_server("--unsafe-no-fsync") as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def nats() -> Iterator[NatsServer]:
+    """One real NATS with JetStream for the whole run; tests use Workers of their own names."""
+    with nats_server() as server:
         yield server
 
 

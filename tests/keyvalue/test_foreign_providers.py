@@ -50,7 +50,7 @@ async def kv(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Ke
     manifest = tmp_path / "worker.yaml"
     manifest.write_text("\n---\n".join(map(json.dumps, documents)))
     async with local_host(manifest, tmp_path / "data", base=Path("/"), cache=COMPILED) as (_, client):
-        yield KeyValue(client, modern=generation == "g4")
+        yield KeyValue(client, modern=generation == "g4", odd=ODD)
 
 
 async def test_as_any_bucket(kv: KeyValue) -> None:

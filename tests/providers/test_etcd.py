@@ -10,12 +10,14 @@ import urllib.request
 from base64 import b64encode
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from perdure.durable.effects import Counted, Increment, Put
+from perdure.durable.overtaking import Write
 from perdure.durable.records import CommitStatus, ForeignApply, WorkerId
 from perdure.errors import ProviderUnavailable
 from perdure.providers.etcd import EtcdConfig, EtcdStore
@@ -219,31 +221,22 @@ def make_certificates(folder: Path) -> None:
 class Forgetful(EtcdStore):
     """Writes without the dedup record: at least once, as a store with keys of its own alone would be."""
 
-    async def _write(self, apply: Any, seen: Any, planned: Any, spots: Any) -> Any:
-        self._marks.clear()
-        client, call = self._client, self._client.call
-
-        async def without(path: str, body: Any) -> Any:
-            mark = revision_is(self._keys.mark(apply.origin), 0)["key"]
-            compare = [one for one in body["compare"] if one["key"] != mark]
-            success = [one for one in body["success"] if one.get("requestPut", {}).get("key") != mark]
-            return await call(path, {**body, "compare": compare, "success": success})
-
-        client.call = without  # type: ignore[method-assign]
-        try:
-            return await super()._write(apply, seen, planned, spots)
-        finally:
-            client.call = call  # type: ignore[method-assign]
+    async def _transaction(self, write: Write) -> Any:
+        self._overtaking.forget()
+        body = await super()._transaction(write)
+        mark = revision_is(self._keys.mark(write.origin), 0)["key"]
+        body["compare"] = [one for one in body["compare"] if one["key"] != mark]
+        body["success"] = [one for one in body["success"] if one.get("requestPut", {}).get("key") != mark]
+        return body
 
 
 class Unguarded(EtcdStore):
     """Computes from what it read, and does not mind who wrote meanwhile."""
 
-    async def _write(self, apply: Any, seen: Any, planned: Any, spots: Any) -> Any:
+    async def _transaction(self, write: Write) -> Any:
         await asyncio.sleep(0.01)
-        fresh = await self._read(apply.origin, spots)
-        fresh.mark = seen.mark
-        return await super()._write(apply, fresh, planned, spots)
+        fresh = await self._read(write.origin, write.spots)
+        return await super()._transaction(replace(write, seen=replace(fresh, mark=write.seen.mark)))
 
 
 async def test_a_weaker_store_is_found(server: EtcdServer) -> None:

@@ -149,9 +149,22 @@ class Etcd(ForeignWorld[ForeignStore]):
         return await EtcdStore.open(EtcdConfig((server.url,)), worker)
 
 
+class Nats(ForeignWorld[ForeignStore]):
+    name = kind = "nats"
+    durability = "D1"
+
+    async def _open(self, worker: WorkerId) -> ForeignStore:
+        from perdure.providers.nats import NatsConfig, NatsStore
+        from support.store_servers import NatsServer
+
+        server = self._setting.fixture("nats")
+        assert isinstance(server, NatsServer)
+        return await NatsStore.open(NatsConfig((server.url,)), worker)
+
+
 WORLDS: dict[str, type[World]] = {world.name: world for world in (Memory, Sqlite, Redis, RedisCluster, Postgres)}
 """Providers that can be homes."""
-FOREIGN: dict[str, type[ForeignWorld[ForeignStore]]] = {world.name: world for world in (Etcd,)}
+FOREIGN: dict[str, type[ForeignWorld[ForeignStore]]] = {world.name: world for world in (Etcd, Nats)}
 """Providers of buckets only."""
 
 

@@ -108,3 +108,37 @@ def etcd_server(*options: str, scheme: str = "http") -> Iterator[EtcdServer]:
             yield server
         finally:
             server.stop()
+
+
+@dataclass
+class NatsServer(ServerProcess):
+    scheme: str = "nats"
+
+    @property
+    def url(self) -> str:
+        return f"{self.scheme}://127.0.0.1:{self.port}"
+
+    def command(self) -> list[str]:
+        return [
+            str(store_servers() / "nats-server"), "-a", "127.0.0.1", "-p", str(self.port), "-js",
+            "-sd", str(self.directory / "data"), *self.options,
+        ]  # fmt: skip
+
+    def answers(self) -> bool:
+        with socket.create_connection(("127.0.0.1", self.port), 0.5) as probe:
+            return probe.recv(64).startswith(b"INFO")
+
+
+@contextlib.contextmanager
+def nats_server(*options: str, config: str = "", scheme: str = "nats") -> Iterator[NatsServer]:
+    """`config`: of a configuration file."""
+    with tempfile.TemporaryDirectory() as directory:
+        if config:
+            (Path(directory) / "nats.conf").write_text(config)
+            options = ("-c", "nats.conf", *options)
+        server = NatsServer(free_port(), Path(directory), options, scheme=scheme)
+        try:
+            server.start()
+            yield server
+        finally:
+            server.stop()

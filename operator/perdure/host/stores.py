@@ -11,7 +11,7 @@ from perdure.durable.store import ForeignStore, Store
 from perdure.errors import ManifestError, ProviderUnavailable
 from perdure.host.config import HostConfig
 from perdure.manifests.effective import require_home
-from perdure.manifests.provider import Etcd, KeyValueProvider, Postgres, Redis, Sentinel, Server
+from perdure.manifests.provider import Etcd, KeyValueProvider, Nats, Postgres, Redis, Sentinel, Server
 from perdure.providers.etcd import EtcdConfig, EtcdStore
 from perdure.providers.memory import MemoryStore, MemoryWorld
 from perdure.providers.redis import RedisConfig, RedisStore, Sentinels
@@ -51,6 +51,8 @@ async def open_foreign(provider: KeyValueProvider, config: HostConfig) -> Foreig
     spec = provider.spec
     if spec.etcd is not None:
         return await EtcdStore.open(_etcd(provider.name, spec.etcd, config.secrets), config.worker_id)
+    if spec.nats is not None:
+        return await _open_nats(provider.name, spec.nats, config)
     return await open_home(provider, config)
 
 
@@ -68,6 +70,29 @@ async def open_home(provider: KeyValueProvider, config: HostConfig) -> Store:
         return MemoryStore(MemoryWorld(), config.worker_id)
     except ProviderUnavailable as error:
         raise ProviderUnavailable(f"KeyValueProvider {provider.name}: {error.detail}") from error
+
+
+async def _open_nats(name: str, spec: Nats, config: HostConfig) -> ForeignStore:
+    try:
+        # Its client is an extra of its own: a host without NATS needs none.
+        from perdure.providers.nats import NatsConfig, NatsStore
+    except ModuleNotFoundError as error:
+        raise ManifestError(
+            f"KeyValueProvider {name} needs {error.name}: pip install 'perdure[nats]'", field="spec.nats"
+        ) from error
+    found = NatsConfig(
+        servers=spec.servers,
+        credentials=_credentials(name, config.secrets, wanted=spec.credentials_secret_ref is not None),
+        ca=_authority(name, spec, config.secrets),
+        certificate=_certificate(name, spec, config.secrets),
+        timeout=spec.timeout / 1000,
+        concurrency=spec.pool_size,
+        bucket=spec.bucket,
+        replicas=spec.replicas,
+        max_payload=spec.max_payload,
+        max_batch=spec.max_batch,
+    )
+    return await NatsStore.open(found, config.worker_id)
 
 
 async def _open_postgres(name: str, spec: Postgres, config: HostConfig) -> Store:

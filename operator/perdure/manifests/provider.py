@@ -10,7 +10,7 @@ from pydantic import Field, field_validator, model_validator
 from perdure.manifests.base import Bytes, Metadata, Milliseconds, Model
 
 HomeKind = Literal["redis", "postgres", "sqlite", "memory"]
-ForeignKind = Literal["etcd"]
+ForeignKind = Literal["etcd", "nats"]
 Kind = HomeKind | ForeignKind
 HOME_KINDS: tuple[HomeKind, ...] = get_args(HomeKind)
 FOREIGN_KINDS: tuple[ForeignKind, ...] = get_args(ForeignKind)
@@ -130,8 +130,19 @@ class Postgres(Server):
         return value
 
 
+def _members(value: tuple[str, ...], schemes: tuple[str, str], example: str) -> tuple[str, ...]:
+    """URLs of one cluster: with ports, without paths, all of the same scheme."""
+    found = tuple(_server_url(url, schemes, example).rstrip("/") for url in value)
+    parts = [urlsplit(url) for url in found]
+    if any(part.path or part.port is None for part in parts):
+        raise ValueError(f"must be {example} ({schemes[1]}:// for TLS), without a path")
+    if len({part.scheme for part in parts}) > 1:
+        raise ValueError(f"must be all {schemes[0]}:// or all {schemes[1]}://")
+    return found
+
+
 def _server_url(value: str, schemes: tuple[str, ...], example: str) -> str:
-    secure = next((scheme for scheme in ("rediss", "https") if scheme in schemes), None)
+    secure = next((scheme for scheme in ("rediss", "https", "tls") if scheme in schemes), None)
     more = f" ({secure}:// for TLS)" if secure else ""
     wrong = ValueError(f"must be {example}{more}")
     try:
@@ -163,17 +174,36 @@ class Etcd(Server):
     @field_validator("endpoints")
     @classmethod
     def _check_endpoints(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        found = tuple(_server_url(url, ("http", "https"), "http://host:port") for url in value)
-        if any(urlsplit(url).path.strip("/") or urlsplit(url).port is None for url in found):
-            raise ValueError("must be http://host:port (https:// for TLS), without a path")
-        if len({urlsplit(url).scheme for url in found}) > 1:
-            raise ValueError("must be all http:// or all https://")
-        return found
+        return _members(value, ("http", "https"), "http://host:port")
 
     @model_validator(mode="after")
     def _tls_where_it_is_spoken(self) -> Etcd:
         if self.tls is not None and not self.endpoints[0].startswith("https:"):
             raise ValueError("tls needs endpoints with https://")
+        return self
+
+
+class Nats(Server):
+    """A NATS cluster (2.12 or newer) with JetStream: one key-value stream, `bucket`, made with `replicas` where it is
+    missing. `maxPayload`, `maxBatch`: the servers' own `max_payload` and `jetstream.limits.batch.max_msgs`. Without a
+    user name the Secret's password is a token. `poolSize`: operations of a host under way, over one connection."""
+
+    servers: tuple[str, ...] = Field(min_length=1, max_length=16)
+    tls: MutualTls | None = None
+    bucket: str = Field(default="perdure", pattern=r"^[A-Za-z0-9_-]{1,64}$")
+    replicas: int = Field(default=1, ge=1, le=5)
+    max_payload: Bytes = Field(default=1 << 20, ge=16 << 10, le=64 << 20)
+    max_batch: int = Field(default=1000, ge=8, le=10_000)
+
+    @field_validator("servers")
+    @classmethod
+    def _check_servers(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return _members(value, ("nats", "tls"), "nats://host:port")
+
+    @model_validator(mode="after")
+    def _tls_where_it_is_spoken(self) -> Nats:
+        if self.tls is not None and not self.servers[0].startswith("tls:"):
+            raise ValueError("tls needs servers with tls://")
         return self
 
 
@@ -189,7 +219,7 @@ class Memory(Model):
 
 
 class KeyValueProviderSpec(Model):
-    """Exactly one of `redis`, `postgres`, `sqlite`, `memory` and `etcd`."""
+    """Exactly one of `redis`, `postgres`, `sqlite`, `memory`, `etcd` and `nats`."""
 
     default: bool = False
     allowed_namespaces: tuple[str, ...] = ("*",)
@@ -198,6 +228,7 @@ class KeyValueProviderSpec(Model):
     sqlite: Sqlite | None = None
     memory: Memory | None = None
     etcd: Etcd | None = None
+    nats: Nats | None = None
 
     @model_validator(mode="after")
     def _exactly_one(self) -> KeyValueProviderSpec:
@@ -215,7 +246,7 @@ class KeyValueProviderSpec(Model):
     @property
     def server(self) -> Server | None:
         """What it is reached with, where it is a server of its own."""
-        return self.redis or self.postgres or self.etcd
+        return self.redis or self.postgres or self.etcd or self.nats
 
     def allows(self, namespace: str) -> bool:
         return "*" in self.allowed_namespaces or namespace in self.allowed_namespaces

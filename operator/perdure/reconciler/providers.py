@@ -56,6 +56,7 @@ def provider_status(document: Object, defaults: list[str], workers: int, now: st
                 "postgres": "Workers connect to it from their own pods",
                 "sqlite": "each Worker gets a volume of its own",
                 "etcd": "Workers connect to it from their own pods, for buckets that name it",
+                "nats": "Workers connect to it from their own pods, for buckets that name it",
                 "memory": "nothing survives the pod: for tests only",
             }
             verdict = Verdict("Ready", "True", Reason.ACCEPTED, words[spec.kind])

@@ -18,7 +18,7 @@ import aiohttp
 from perdure.errors import InternalError, Overloaded, PerdureError, ProviderUnavailable
 from perdure.providers.etcd.config import EtcdConfig
 from perdure.providers.etcd.failures import Refusal, translate
-from perdure.providers.etcd.line import Line, seen
+from perdure.providers.line import Line, seen
 
 Json = dict[str, Any]
 """A message of etcd's API: 64-bit numbers are texts, bytes are base64, what is empty may be left out."""
@@ -31,7 +31,8 @@ class EtcdClient:
 
     def __init__(self, config: EtcdConfig) -> None:
         self._config = config
-        self._line = Line(config.endpoints, config.tls, self._look, self._explain, (*_UNREACHED, PerdureError))
+        catch = (*_UNREACHED, PerdureError)
+        self._line: Line[None] = Line(config.endpoints, config.tls, self._look, self._explain, catch)
         self._slots = asyncio.Semaphore(config.connections)
         self._waiting = 0
         self._session: aiohttp.ClientSession | None = None
@@ -73,7 +74,7 @@ class EtcdClient:
             if attempts:
                 await asyncio.sleep(random.uniform(0, min(0.02 * attempts, 0.5)))  # noqa: S311 - jitter
             attempts += 1
-            endpoint = await self._line.take()
+            endpoint, _ = await self._line.take()
             try:
                 return await self._send(endpoint, path, body, await self._authority(endpoint))
             except Refusal as refusal:

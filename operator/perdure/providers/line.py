@@ -1,5 +1,5 @@
-"""Which member is spoken to. After a failure all callers share one attempt to find one that answers, which waits a
-random while that grows, so that a cluster that comes up again is not rushed at."""
+"""Which server of several is spoken to. After a failure all callers share one attempt to find one that answers, which
+waits a random while that grows, so that servers that come up again are not rushed at."""
 
 from __future__ import annotations
 
@@ -7,31 +7,34 @@ import asyncio
 import random
 import ssl
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from perdure.errors import ProviderUnavailable
 
 _FIRST_PAUSE = 0.025
 _LONGEST_PAUSE = 2.0
+Found = TypeVar("Found")
 
 
-class Line:
-    """`look(endpoint, tls)` raises unless the member answers; `secure()` gives what TLS needs."""
+class Line(Generic[Found]):
+    """`look(server, tls)` gives what calls need (a connection), or raises one of `catch`; `secure()` gives what TLS
+    needs, anew each time, since certificates are rotated."""
 
     def __init__(
         self,
-        endpoints: tuple[str, ...],
+        servers: tuple[str, ...],
         secure: Callable[[], ssl.SSLContext | None],
-        look: Callable[[str, ssl.SSLContext | None], Awaitable[None]],
+        look: Callable[[str, ssl.SSLContext | None], Awaitable[Found]],
         explain: Callable[[Exception], ProviderUnavailable],
         catch: tuple[type[Exception], ...],
     ) -> None:
-        self._endpoints = endpoints
+        self._servers = servers
         self._secure = secure
         self._look = look
         self._explain = explain
         self._catch = catch
-        self._number = random.randrange(len(endpoints))  # noqa: S311 - hosts begin at different members
+        self._number = random.randrange(len(servers))  # noqa: S311 - hosts begin at different members
+        self._found: Found | None = None
         self._usable = False
         self._failures = 0
         self._attempt: asyncio.Task[None] | None = None
@@ -39,37 +42,44 @@ class Line:
 
     @property
     def where(self) -> str:
-        """The present member."""
-        return self._endpoints[self._number].partition("://")[2]
+        """The present server, without its scheme."""
+        return self._servers[self._number].partition("://")[2]
 
-    async def take(self) -> str:
-        """A member's address. Raises `ProviderUnavailable` after one shared attempt that failed."""
+    @property
+    def found(self) -> Found | None:
+        """What the last look gave."""
+        return self._found
+
+    async def take(self) -> tuple[str, Found]:
+        """A server's address, and what the look at it gave. Raises `ProviderUnavailable` after one shared attempt that
+        failed."""
         if not self._usable:
             if self._attempt is None or self._attempt.done():
-                self._attempt = asyncio.create_task(self._find(), name="etcd-find-member")
+                self._attempt = asyncio.create_task(self._find(), name="find-server")
                 self._attempt.add_done_callback(seen)
             await asyncio.shield(self._attempt)
-        return self._endpoints[self._number]
+        # Some `Found` is None.
+        return self._servers[self._number], self._found  # type: ignore[return-value]
 
-    def broken(self, endpoint: str) -> None:
-        """That member did not answer."""
-        if self._usable and endpoint == self._endpoints[self._number]:
+    def broken(self, server: str) -> None:
+        """That server did not answer."""
+        if self._usable and server == self._servers[self._number]:
             self._usable = False
-            self._number = (self._number + 1) % len(self._endpoints)
+            self._number = (self._number + 1) % len(self._servers)
 
     async def _find(self) -> None:
         if self._failures:
             longest = min(_FIRST_PAUSE * 2**self._failures, _LONGEST_PAUSE)
             await asyncio.sleep(random.uniform(longest / 2, longest))  # noqa: S311 - jitter
         failure: Exception | None = None
-        for _ in self._endpoints:
+        for _ in self._servers:
             try:
                 # Reading files of certificates may take a moment.
                 self.tls = await asyncio.to_thread(self._secure)
-                await self._look(self._endpoints[self._number], self.tls)
+                self._found = await self._look(self._servers[self._number], self.tls)
             except self._catch as error:
                 failure = failure or error
-                self._number = (self._number + 1) % len(self._endpoints)
+                self._number = (self._number + 1) % len(self._servers)
             else:
                 self._usable = True
                 self._failures = 0
@@ -79,6 +89,7 @@ class Line:
         raise self._explain(failure)
 
     async def close(self) -> None:
+        """End an attempt that is under way."""
         if self._attempt is not None and not self._attempt.done():
             self._attempt.cancel()
             await asyncio.wait({self._attempt})
