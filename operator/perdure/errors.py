@@ -5,6 +5,9 @@ PerdureError
 │   └── TypeMismatch               422 type-mismatch
 ├── NoSuchFunction                 404 no-such-function
 ├── NoSuchInstance                 404 no-such-instance
+├── NoSuchPromise                  404 no-such-promise
+├── PromiseCompleted               409 promise-completed
+├── Suspended                      503 waiting
 ├── IdempotencyConflict            409 idempotency-conflict
 ├── TooLarge                       413 too-large
 ├── Overloaded                     429 overloaded
@@ -82,6 +85,32 @@ class NoSuchInstance(PerdureError):
 
     code = "no-such-instance"
     http_status = 404
+
+
+class NoSuchPromise(PerdureError):
+    """No guest made this promise, its instance was deleted, or its completion is past `durability.resultRetention`."""
+
+    code = "no-such-promise"
+    http_status = 404
+
+
+class PromiseCompleted(PerdureError):
+    """The promise was completed before, with something else."""
+
+    code = "promise-completed"
+    http_status = 409
+
+
+class Suspended(PerdureError):
+    """The instance is in the middle of an asynchronous call that waits for `promise`; it takes no other call."""
+
+    code = "waiting"
+    http_status = 503
+    retryable = True
+
+    def __init__(self, detail: str, *, promise: str) -> None:
+        super().__init__(detail)
+        self.promise = promise
 
 
 class IdempotencyConflict(PerdureError):

@@ -58,6 +58,17 @@ async def test_an_apply_of_nothing_is_remembered(away: ForeignStore) -> None:
     assert (await away.apply_foreign(ForeignApply(ORIGIN, 2, []))).status is CommitStatus.DUPLICATE
 
 
+async def test_sequence_0_is_applied_each_time_and_leaves_no_record(store: Store, other: Store) -> None:
+    apply = ForeignApply("", 0, [Increment(SHOP, "n", 5), Swap(SHOP, "s", None, b"first")])
+    first = await store.apply_foreign(apply)
+    assert (first.status, first.outcomes) == (CommitStatus.APPLIED, [Counted(5), Swapped()])
+    second = await other.apply_foreign(apply)
+    assert (second.status, second.outcomes) == (CommitStatus.APPLIED, [Counted(10), Conflict(b"first")])
+    # Nothing that could be taken for an instance's record: its first sequence is applied.
+    own_first = await store.apply_foreign(ForeignApply("", 1, [Increment(SHOP, "n", 1)]))
+    assert (own_first.status, own_first.outcomes) == (CommitStatus.APPLIED, [Counted(11)])
+
+
 async def test_refused_effects_are_outcomes_here_too(away: ForeignStore) -> None:
     apply = ForeignApply(ORIGIN, 1, [Put(SHOP, "t", b"text"), Increment(SHOP, "t", 1), Put(SHOP, "u", b"1")])
     for status in (CommitStatus.APPLIED, CommitStatus.DUPLICATE):

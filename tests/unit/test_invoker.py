@@ -38,6 +38,9 @@ class Parts:
         parts: Any = self
         self.invoker = Invoker(parts, parts, parts, parts, self.ownership, self.metrics, timeout=timeout)
 
+    def resume(self, instance: str) -> None:
+        """As `Inbox.resume`."""
+
     def holds(self, name: str) -> bool:
         return self.held
 

@@ -17,11 +17,12 @@ from perdure.host.http.instances import InstanceRoutes
 from perdure.host.http.invocations import InvocationRoutes
 from perdure.host.http.journal import JournalRoutes
 from perdure.host.http.openapi import openapi
+from perdure.host.http.promises import PromiseRoutes
 from perdure.host.http.worker import WorkerRoutes
 from support.hosts import EXAMPLE
 
 RICH = Path(__file__).parents[1] / "component" / "worlds" / "rich.wasm"
-SUBJECTS = (CallRoutes, InstanceRoutes, InvocationRoutes, JournalRoutes, WorkerRoutes)
+SUBJECTS = (CallRoutes, InstanceRoutes, InvocationRoutes, JournalRoutes, PromiseRoutes, WorkerRoutes)
 PREFIX = "/v1/instances/{instance}/functions/"
 
 
@@ -86,7 +87,7 @@ def test_every_error_of_a_call_is_there() -> None:
     told = " ".join(response["description"] for response in made["components"]["responses"].values())
     elsewhere = {
         "no-such-instance", "bad-manifest", "component-invalid", "component-unsupported", "snapshot-refused",
-        "snapshot-unusable", "cancelled", "not-cancellable", "no-such-invocation",
+        "snapshot-unusable", "cancelled", "not-cancellable", "no-such-invocation", "no-such-promise", "promise-completed",
     }  # fmt: skip
 
     def codes(error: type[PerdureError]) -> set[str]:

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 
 from perdure import __version__
-from perdure.cli import client, control, fsck, instances, invocation, invoke, journal, update
+from perdure.cli import client, control, fsck, instances, invocation, invoke, journal, promise, update
 from perdure.errors import PerdureError
 
 _DESCRIPTION = """\
@@ -55,7 +55,7 @@ def _parser(given: list[str]) -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"perdure {__version__}")
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for module in (invoke, invocation, instances, journal, control, fsck, update):
+    for module in (invoke, invocation, instances, journal, promise, control, fsck, update):
         module.add_parser(subparsers)
     command = next((word for word in given if not word.startswith("-")), None)
     for name, extra in _EXTRAS.items():

@@ -33,6 +33,7 @@ class Point(enum.StrEnum):
     POSTPONED = "postponed"
     HALTED = "halted"
     REPLYING = "replying"
+    PROMISE_AFTER = "promise.after"
 
 
 _SIGNALS = {"": signal.SIGKILL, "kill": signal.SIGKILL, "stop": signal.SIGSTOP}

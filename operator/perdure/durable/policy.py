@@ -14,6 +14,9 @@ DEFAULT_MAX_VALUE_BYTES = 16 << 20
 CLAIMS = "\x1fvacancies"
 """Ends the name of the bucket that holds the claims of a cache's vacancies; no guest opens one of such a name."""
 
+PROMISES = "\x1fpromises"
+"""The private bucket, at the home store, that holds an instance's promises; no guest opens one of this name."""
+
 
 @dataclass(frozen=True, slots=True)
 class CachePolicy:
@@ -102,6 +105,8 @@ class BucketCatalog:
             raise NoSuchBucket(f"a bucket's name must have 1 to {DEFAULT_MAX_KEY_BYTES} bytes")
         if name.endswith(CLAIMS):
             raise NoSuchBucket(f"bucket {name!r} is where a cache keeps its vacancies")
+        if name == PROMISES:
+            raise NoSuchBucket(f"bucket {name!r} is where promises are kept")
         return BucketPolicy(name, self.home)
 
     def providers(self) -> set[str]:

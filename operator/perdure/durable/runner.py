@@ -15,8 +15,10 @@ from perdure.durable.buckets import InstanceBuckets
 from perdure.durable.components import Code
 from perdure.durable.environment import EngineEnvironment, GuestLine
 from perdure.durable.gates import Gates
+from perdure.durable.interface import DurableState
 from perdure.durable.journal import Event
 from perdure.durable.overlay import Overlay
+from perdure.durable.promises import InstancePromises
 from perdure.durable.recorder import JournalRecorder
 from perdure.durable.replay import Recorded, decode_arguments
 from perdure.durable.snapshots import Taken
@@ -29,11 +31,12 @@ from perdure.wasi.state import WasiState
 
 @dataclass(frozen=True, slots=True)
 class GuestContext:
-    """What host functions get: `ctx.wasi`, `ctx.http` and `ctx.keyvalue`."""
+    """What host functions get: `ctx.wasi`, `ctx.http`, `ctx.keyvalue` and `ctx.durable`."""
 
     wasi: WasiState
     http: Exchanges
     keyvalue: InstanceBuckets
+    durable: DurableState
 
 
 class Runner:
@@ -76,6 +79,11 @@ class Runner:
                 environment.hooks.provider_error,
                 environment.entropy,
             ),
+            DurableState(
+                name,
+                environment.worker,
+                InstancePromises(name, environment, self.recorder, self.overlay, self.gates),
+            ),
         )
 
     async def instantiate(self, start: list[Event] | None, deadline: float) -> list[Event] | None:
@@ -108,6 +116,7 @@ class Runner:
         values, result = self._prepared(func, call.arguments)
         self.recorder.replay(call.events, call.what, gates=call.gates, passed=self.overlay.clear)
         self.context.http.begin_invocation(call.what)
+        self.context.durable.key = call.key
         try:
             result(await self._guest.call(func, values, deadline=deadline))
         except GuestTrapped as error:
@@ -154,6 +163,7 @@ class Runner:
         """A call outside any invocation: its writes are dropped, its events are left to `recorder.take`."""
         assert self._guest is not None
         self.recorder.live()
+        self.context.durable.key = None
         try:
             return await self._guest.call(func, arguments, deadline=deadline)
         finally:
@@ -162,6 +172,7 @@ class Runner:
     async def again(self, func: ExportedFunc, *arguments: object, deadline: float) -> None:
         """Replay of a call made `aside`, after `recorder.replay`."""
         assert self._guest is not None
+        self.context.durable.key = None
         try:
             await self._guest.call(func, arguments, deadline=deadline)
             self.recorder.finish_replay()
@@ -197,6 +208,7 @@ class Runner:
         assert self._guest is not None
         self.overlay.clear()
         self.gates.running = running
+        self.context.durable.key = running.key
         # Its first entry's sequence, whichever of its parts are durable by now, tells a call without a key.
         first = self._writer.sequence - running.part + 1
         self.context.http.begin_invocation(f"{self._writer.origin}/{running.key or ''}/{'' if running.key else first}")

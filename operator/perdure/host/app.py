@@ -24,6 +24,7 @@ from perdure.component.instance import InstanceLimits
 from perdure.component.pool import InstancePool
 from perdure.component.types import FuncType
 from perdure.durable.homewatch import HomeWatch
+from perdure.durable.interface import DurableResolver
 from perdure.durable.records import HostRecord
 from perdure.durable.settings import UpdatePolicy
 from perdure.durable.store import Store
@@ -42,6 +43,7 @@ from perdure.host.http.instances import InstanceRoutes
 from perdure.host.http.invocations import InvocationRoutes
 from perdure.host.http.journal import JournalRoutes
 from perdure.host.http.openapi import openapi
+from perdure.host.http.promises import PromiseRoutes
 from perdure.host.http.waiting import Waiting
 from perdure.host.http.worker import WorkerRoutes
 from perdure.host.inbox import Inbox
@@ -80,8 +82,8 @@ class Interfaces:
 
 
 def guest_interfaces() -> Interfaces:
-    """WASI and wasi:keyvalue."""
-    return Interfaces(KeyValueResolver(), WasiResolver())
+    """WASI, wasi:keyvalue and Perdure's own."""
+    return Interfaces(KeyValueResolver(), WasiResolver(), DurableResolver())
 
 
 @dataclass(slots=True)
@@ -175,7 +177,7 @@ async def running_host(config: HostConfig, progress: Callable[[str], None]) -> A
         inbox = Inbox(home, dispatcher, metrics, max_pending=limits.max_pending_per_instance, wall_ms=_wall_ms)
         invoker = Invoker(table, inbox, members, peers, ownership, metrics, timeout=limits.invocation_timeout / 1000)
         waiting = Waiting()
-        api = _api(config, about, bound.component, watch, table, inbox, invoker, ownership, waiting, home)
+        api = _api(config, about, bound.component, watch, table, inbox, invoker, ownership, waiting, home, dispatcher)
         url = await _listen(stack, api.application(), config.listen, config.grace)
         members.me = HostRecord(config.host, config.advertise or url)
         await _announce_once(members)
@@ -234,6 +236,7 @@ def _api(
     ownership: Ownership,
     waiting: Waiting,
     home: Store,
+    dispatcher: Dispatcher,
 ) -> Api:
     spec = config.worker.spec
     described = describe_component(component, about)
@@ -256,6 +259,12 @@ def _api(
             InvocationRoutes(inbox=inbox, waiting=waiting),
             InstanceRoutes(host=config.host, store=home, table=table, invoker=invoker, ownership=ownership),
             JournalRoutes(store=home, waiting=waiting),
+            PromiseRoutes(
+                store=home,
+                wakes=dispatcher,
+                max_body=spec.limits.max_body_bytes,
+                retention_ms=spec.durability.result_retention,
+            ),
             WorkerRoutes(
                 store=home,
                 describe=lambda: describe(config, described, watch.found),

@@ -18,9 +18,11 @@ from typing import Protocol
 
 from perdure.durable.inbox import Due
 from perdure.durable.records import HostRecord
-from perdure.errors import Fenced, InternalError, Overloaded, PerdureError, ProviderUnavailable
+from perdure.durable.store import BucketStore
+from perdure.errors import Fenced, InternalError, Overloaded, PerdureError, ProviderUnavailable, Suspended
 from perdure.host.metrics import HostMetrics
 from perdure.host.ownership import Ownership
+from perdure.host.parking import Parking
 from perdure.host.routing import preferred_host
 
 log = logging.getLogger(__name__)
@@ -51,8 +53,8 @@ class Members(Protocol):
     def hosts(self) -> tuple[HostRecord, ...]: ...
 
 
-class DueSource(Protocol):
-    """As `InboxStore`."""
+class DueSource(BucketStore, Protocol):
+    """As `InboxStore`, with the promises that calls wait for."""
 
     async def due(self, limit: int) -> Due: ...
 
@@ -105,6 +107,7 @@ class Dispatcher:
         self._running: dict[str, bool] = {}  # True: once more when it has ended
         self._queue: OrderedDict[str, None] = OrderedDict()
         self._failures = _Failures()
+        self._parking = Parking(store)
         self._busy: OrderedDict[str, float] = OrderedDict()
         self._woken = asyncio.Event()
         self._look_at = 0.0
@@ -132,6 +135,11 @@ class Dispatcher:
             # In line with whoever runs it now.
             self._offer(instance, patiently=True)
 
+    def resume(self, instance: str) -> None:
+        """See `Wakes`."""
+        self._parking.leave(instance)
+        self.wake(instance, None)
+
     async def run(self) -> None:
         """Look and run for ever."""
         async with asyncio.TaskGroup() as self._tasks:
@@ -142,6 +150,7 @@ class Dispatcher:
 
     async def _look(self) -> None:
         try:
+            await self._parking.look()
             due = await self._store.due(self._limit)
         except PerdureError as error:
             self._unanswered += 1
@@ -157,7 +166,7 @@ class Dispatcher:
             wait = (due.next_ms - due.now_ms) / 1000 + random.uniform(0, _SHORTEST)  # noqa: S311 - jitter
             self._sooner(now + max(_SHORTEST, wait))
         self._metrics.due_instances.set(len(due.instances))
-        mine = [name for name in due.instances if self._mine(name)]
+        mine = [name for name in due.instances if self._mine(name) and not self._parking.holds(name)]
         # Behind a full page of other hosts' instances there may be some of ours.
         full = len(due.instances) >= self._limit and len(mine) < self._concurrency
         self._limit = min(self._limit * 2, _MOST) if full else _BATCH
@@ -194,7 +203,7 @@ class Dispatcher:
 
     def _may_run(self, name: str, patiently: bool) -> bool:
         now = self._now()
-        if self._failures.delay(name, now) > 0 or self._ownership.delay(name) > 0:
+        if self._failures.delay(name, now) > 0 or self._ownership.delay(name) > 0 or self._parking.holds(name):
             return False
         if patiently or not self._table.busy(name):
             self._busy.pop(name, None)
@@ -217,6 +226,9 @@ class Dispatcher:
         except asyncio.CancelledError:
             self.stop()
             raise
+        except Suspended as error:
+            self._failures.clear(name)
+            self._parking.park(name, error.promise)
         except PerdureError as error:
             self._failed(name, error)
         except Exception:

@@ -57,6 +57,9 @@ class Wakes(Protocol):
     def wake(self, instance: str, due_ms: int | None) -> None:
         """Something waits for the instance, from `due_ms` on (None: now)."""
 
+    def resume(self, instance: str) -> None:
+        """What its call waited for has come, or the call was given up."""
+
 
 class Inbox:
     """`max_pending`: calls that may wait for one instance. `wall_ms`: the clock."""
@@ -90,6 +93,10 @@ class Inbox:
         if accepted is not Accepted.FINISHED:
             self._wakes.wake(instance, call.due_ms)
         return accepted
+
+    def resume(self, instance: str) -> None:
+        """See `Wakes`."""
+        self._wakes.resume(instance)
 
     async def cancel(self, instance: str, key: str) -> Cancelled:
         """Withdraw a call that has not begun."""

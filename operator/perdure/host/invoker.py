@@ -93,6 +93,7 @@ class Invoker:
                 raise InvocationTimeout(
                     f"{verb.value} was not carried out in time; whether it will be is unknown: look at the instance"
                 ) from error
+            self._inbox.resume(target.instance)
 
         return await self._routed(target, here)
 

@@ -32,6 +32,7 @@ _ERRORS: tuple[type[errors.PerdureError], ...] = (
     errors.ProviderUnavailable,
     errors.LostWrites,
     errors.Fenced,
+    errors.Suspended,
     errors.InvocationTimeout,
 )
 """What a call can end with."""

@@ -79,6 +79,13 @@ PARAMETERS: dict[str, Json] = {
         "description": "the idempotency key of the call",
         "schema": {"type": "string", "minLength": 1, "maxLength": MAX_KEY},
     },
+    "promise": {
+        "name": "promise",
+        "in": "path",
+        "required": True,
+        "description": "what `perdure:durable/promises.create` gave to a guest",
+        "schema": {"type": "string", "minLength": 1},
+    },
     "idempotencyKey": {
         "name": "Idempotency-Key",
         "in": "header",
@@ -162,6 +169,19 @@ SCHEMAS: dict[str, Json] = {
             "result": {"description": "what the function gave, of a call that succeeded"},
         },
         "required": ["key", "state"],
+    },
+    "Promise": {
+        "title": "Promise",
+        "description": "Something that a guest waits for until somebody completes it.",
+        "type": "object",
+        "properties": {
+            "promise": text("its id"),
+            "instance": text("whose guest made it"),
+            "state": {"enum": ["pending", "completed", "failed"]},
+            "bytes": count("of what it was completed with"),
+            "failure": text("why it failed"),
+        },
+        "required": ["promise", "instance", "state"],
     },
     "Instance": {
         "title": "Instance",

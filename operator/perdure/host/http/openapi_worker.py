@@ -62,6 +62,8 @@ def worker_paths() -> dict[str, Json]:
             "instance",
             get=_operation("checkInstance", "what is wrong with it", reference("Checked"), errors.NoSuchInstance),
         ),
+        "/v1/promises/{promise}": _path("promise", get=_promise(), post=_completion("completePromise")),
+        "/v1/promises/{promise}/failure": _path("promise", post=_completion("failPromise")),
         "/v1/check": _path(get=_check()),
         "/v1/update": _path(get=_update()),
         **{f"{one}/{verb.value}": _path("instance", post=_control(verb)) for verb in Verb},
@@ -141,6 +143,20 @@ def _journal() -> Json:
     after = query("after", "entries after this one", whole(0, 2**53, 0))
     wait = query("wait", "seconds to wait for an entry where there is none yet", whole(0, MAX_WAIT, 0))
     return {**found, "parameters": [after, _LIMIT, wait]}
+
+
+def _promise() -> Json:
+    return _operation("showPromise", "a promise of a guest", reference("Promise"), errors.NoSuchPromise)
+
+
+def _completion(name: str) -> Json:
+    """With what, is the body as it comes: bytes, or the text of a failure."""
+    more = (errors.NoSuchPromise, errors.PromiseCompleted, errors.TooLarge)
+    fails = name == "failPromise"
+    summary = "let a promise fail; the body says why" if fails else "complete a promise with the body's bytes"
+    kind = "text/plain" if fails else "application/octet-stream"
+    body: Json = {"content": {kind: {"schema": {"type": "string"}}}} if fails else {"content": {kind: {}}}
+    return {**_operation(name, summary, reference("Promise"), *more), "requestBody": body}
 
 
 def _check() -> Json:

@@ -27,6 +27,8 @@ class Buckets(Base):
     """Implements `BucketStore`."""
 
     async def apply_foreign(self, apply: ForeignApply) -> Committed:
+        if apply.sequence == 0:
+            return Committed(CommitStatus.APPLIED, self._apply_all(apply.effects))
         mark = self._data.marks.get(apply.origin)
         if mark is not None and apply.sequence <= mark.sequence:
             return Committed(CommitStatus.DUPLICATE, list(mark.outcomes) if apply.sequence == mark.sequence else [])

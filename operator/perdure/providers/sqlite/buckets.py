@@ -43,6 +43,8 @@ def apply_effects(db: sqlite3.Connection, owner: Owner, effects: Iterable[Effect
 
 
 def apply_foreign(db: sqlite3.Connection, owner: Owner, apply: ForeignApply, now_ms: int) -> Committed:
+    if apply.sequence == 0:
+        return Committed(CommitStatus.APPLIED, apply_effects(db, owner, apply.effects, now_ms))
     origin = apply.origin.encode()
     row = db.execute(
         "SELECT sequence, outcomes FROM foreign_marks WHERE worker=? AND origin=?", (owner.worker, origin)

@@ -133,12 +133,13 @@ CREATE FUNCTION SCHEMA.foreign_VERSION(
 DECLARE
   v_mark SCHEMA.marks;
 BEGIN
-  LOOP
+  -- Sequence 0 is no instance's and leaves no mark.
+  WHILE p_sequence > 0 LOOP
     SELECT * INTO v_mark FROM SCHEMA.marks m WHERE m.worker = p_worker AND m.origin = p_origin FOR UPDATE;
     EXIT WHEN FOUND;
     INSERT INTO SCHEMA.marks VALUES (p_worker, p_origin, 0, '') ON CONFLICT DO NOTHING;
   END LOOP;
-  IF p_sequence <= v_mark.sequence THEN
+  IF p_sequence > 0 AND p_sequence <= v_mark.sequence THEN
     o_status := 'DUPLICATE';
     o_outcomes := CASE WHEN p_sequence = v_mark.sequence THEN v_mark.outcomes ELSE '' END;
     RETURN;
@@ -146,7 +147,9 @@ BEGIN
   o_outcomes := SCHEMA.apply_VERSION(
     SCHEMA.now_ms_VERSION(), p_known, p_owners, p_privates, p_names,
     p_kinds, p_places, p_buckets, p_keys, p_values, p_ttls, p_deltas, p_expected);
-  UPDATE SCHEMA.marks m SET sequence = p_sequence, outcomes = o_outcomes
-    WHERE m.worker = p_worker AND m.origin = p_origin;
+  IF p_sequence > 0 THEN
+    UPDATE SCHEMA.marks m SET sequence = p_sequence, outcomes = o_outcomes
+      WHERE m.worker = p_worker AND m.origin = p_origin;
+  END IF;
   o_status := 'APPLIED';
 END $$;

@@ -156,18 +156,21 @@ local function note_private(keys, positions)
 end
 
 -- keys: marks, then buckets, then sets of private buckets; args: origin, sequence, number of the buckets, private
--- buckets, effects… A mark is the sequence, or the sequence, a space and the outcomes.
+-- buckets, effects… A mark is the sequence, or the sequence, a space and the outcomes. Sequence 0 has none.
 local function foreign(keys, args)
-  local mark = redis.call('HGET', keys[1], args[1]) or '0'
-  local space = string.find(mark, ' ', 1, true) or #mark + 1
-  local sequence, highest = tonumber(args[2]), tonumber(string.sub(mark, 1, space - 1))
-  if sequence == highest then return 'DUPLICATE ' .. string.sub(mark, space + 1) end
-  if sequence < highest then return 'DUPLICATE ' end
+  local sequence = tonumber(args[2])
+  if sequence > 0 then
+    local mark = redis.call('HGET', keys[1], args[1]) or '0'
+    local space = string.find(mark, ' ', 1, true) or #mark + 1
+    local highest = tonumber(string.sub(mark, 1, space - 1))
+    if sequence == highest then return 'DUPLICATE ' .. string.sub(mark, space + 1) end
+    if sequence < highest then return 'DUPLICATE ' end
+  end
   local wrong = check_buckets(keys, 2, 3 * tonumber(args[3]) + 1)
   if wrong then return 'WRONG ' .. wrong end
   note_private(keys, args[4])
   local outcomes = apply_effects(keys, 1, args, 5)
-  redis.call('HSET', keys[1], args[1], args[2] .. ' ' .. outcomes)
+  if sequence > 0 then redis.call('HSET', keys[1], args[1], args[2] .. ' ' .. outcomes) end
   return 'APPLIED ' .. outcomes
 end
 
