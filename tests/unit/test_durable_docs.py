@@ -20,4 +20,4 @@ def bare(code: str) -> str:
 def test_what_the_page_shows_is_run(block: str) -> None:
     assert bare(block) in bare(GUEST)
     # Negative control.
-    assert bare(block.replace("promises", "promise")) not in bare(GUEST)
+    assert bare(block.replace("let ", "let mut ")) not in bare(GUEST)

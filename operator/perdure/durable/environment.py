@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from perdure.component.instance import InstanceLimits
 from perdure.component.pool import InstancePool
+from perdure.durable.caller import Caller
 from perdure.durable.homewatch import HomeWatch
 from perdure.durable.observer import Hooks
 from perdure.durable.policy import BucketCatalog
@@ -66,6 +67,7 @@ class EngineEnvironment:
     settings: Mapping[str, str] = field(default_factory=dict)
     mounts: tuple[Mount, ...] = ()
     http: HttpClient | None = None
+    caller: Caller | None = None
     log: LogSink = lambda instance, stream, data: None
     lines: Callable[[GuestLine], None] = _unheard
     wall_ns: Callable[[], int] = time.time_ns

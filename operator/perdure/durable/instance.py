@@ -48,12 +48,14 @@ ENDS_THE_CALL = (GuestTrapped, InvocationTimeout, TypeMismatch, NoSuchFunction)
 
 @dataclass(frozen=True, slots=True)
 class Invocation:
-    """`arguments`: the canonical JSON array. `deadline`: loop time in seconds."""
+    """`arguments`: the canonical JSON array. `deadline`: loop time in seconds. `callers`: digests of the instances that
+    wait for it."""
 
     function: ExportedFunc
     arguments: bytes
     key: str | None
     deadline: float
+    callers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +146,13 @@ class DurableInstance:
         Raises `IdempotencyConflict`, `TypeMismatch`, `GuestTrapped`, `InvocationTimeout`, `Fenced`,
         `ProviderUnavailable`. After an error of the last four the object is unusable.
         """
-        running = Running(invocation.function.path, invocation.arguments, invocation.key, invocation.deadline)
+        running = Running(
+            invocation.function.path,
+            invocation.arguments,
+            invocation.key,
+            invocation.deadline,
+            callers=invocation.callers,
+        )
         begun = time.perf_counter()
         outcome = "error"
         try:
@@ -257,7 +265,14 @@ class DurableInstance:
     async def _finish(self, unfinished: Recorded, deadline: float) -> None:
         """Run an invocation that had not ended from its last gate on. Its caller is gone: a failure ends it."""
         self.usable = False
-        running = Running(unfinished.function, unfinished.arguments, unfinished.key, deadline, part=unfinished.parts)
+        running = Running(
+            unfinished.function,
+            unfinished.arguments,
+            unfinished.key,
+            deadline,
+            part=unfinished.parts,
+            callers=unfinished.callers,
+        )
         try:
             body = await self._runner.go_on(running, unfinished)
             owned = await self._end(running, body)

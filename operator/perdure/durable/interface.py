@@ -9,6 +9,7 @@ from typing import Protocol
 
 from perdure.component.host import HostFunction, HostResource
 from perdure.component.types import Err, FuncType, Ok, Variant
+from perdure.durable.calling import InstanceCalls
 from perdure.durable.promises import FAILED, InstancePromises
 from perdure.durable.records import WorkerId
 
@@ -23,6 +24,7 @@ class DurableState:
     instance: str
     worker: WorkerId
     promises: InstancePromises
+    calls: InstanceCalls
     key: str | None = None
 
 
@@ -58,12 +60,23 @@ async def wait(ctx: DurableContext, promise: str) -> Ok | Err:
     return Ok(found[1:])
 
 
+async def call(ctx: DurableContext, instance: str, function: str, arguments: str) -> Ok | Err:
+    case, text = await ctx.durable.calls.call(instance, function, arguments)
+    if case is None:
+        return Ok(text)
+    if case != "failed":
+        return Err(Variant(case, text))
+    code, _, detail = text.partition(": ")
+    return Err(Variant(case, {"code": code, "detail": detail}))
+
+
 _FUNCTIONS: dict[tuple[str, str], HostFunction] = {
     ("context", "instance"): instance,
     ("context", "worker"): worker,
     ("context", "idempotency-key"): idempotency_key,
     ("promises", "create"): create,
     ("promises", "wait"): wait,
+    ("calls", "call"): call,
 }
 
 

@@ -80,7 +80,8 @@ class Entry(msgspec.Struct, frozen=True, array_like=True):
     `arguments`: the canonical JSON array, in an invocation's first entry only. `start`: the events of instantiation,
     in the first entry after it. `foreign`: effects by provider. `time_ms`: when, for people. `part`: how many entries
     of the same invocation come before. `guest_us`: how long the guest ran for this entry. `reason`: in words, for
-    ABANDONED and FRESH. `state`: what MIGRATED hands over.
+    ABANDONED and FRESH. `state`: what MIGRATED hands over. `callers`: digests of the instances that wait for the call,
+    in an invocation's first entry only.
     """
 
     sequence: int
@@ -98,6 +99,7 @@ class Entry(msgspec.Struct, frozen=True, array_like=True):
     gate: Gate | None = None
     reason: str = ""
     state: bytes | None = None
+    callers: tuple[str, ...] = ()
 
 
 _encoder = msgspec.msgpack.Encoder()

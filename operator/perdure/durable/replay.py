@@ -30,6 +30,7 @@ class Recorded:
     gates: frozenset[int]
     parts: int
     carried: int = 0
+    callers: tuple[str, ...] = ()
 
     @property
     def what(self) -> str:
@@ -84,7 +85,17 @@ def recorded(group: Sequence[Entry], outcome: Outcome | None = None) -> Recorded
         gates.add(len(events))
         events.append(Event(last.gate.call, last.gate.fingerprint, plain_outcome(last.gate.call, outcome)))
     parts = sum(1 for entry in group if entry.kind is Kind.PART)
-    return Recorded(last.sequence, first.function, first.arguments, first.key, events, frozenset(gates), parts, carried)
+    return Recorded(
+        last.sequence,
+        first.function,
+        first.arguments,
+        first.key,
+        events,
+        frozenset(gates),
+        parts,
+        carried,
+        first.callers,
+    )
 
 
 def decode_arguments(func: ExportedFunc, arguments: bytes) -> list[object]:

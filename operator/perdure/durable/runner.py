@@ -12,6 +12,7 @@ from perdure.component.plan import ExportedFunc
 from perdure.component.snapshot import Snapshot
 from perdure.component.wit_json import to_json
 from perdure.durable.buckets import InstanceBuckets
+from perdure.durable.calling import InstanceCalls
 from perdure.durable.components import Code
 from perdure.durable.environment import EngineEnvironment, GuestLine
 from perdure.durable.gates import Gates
@@ -83,6 +84,7 @@ class Runner:
                 name,
                 environment.worker,
                 InstancePromises(name, environment, self.recorder, self.overlay, self.gates),
+                InstanceCalls(name, environment.caller, self.recorder, self.gates, writer),
             ),
         )
 

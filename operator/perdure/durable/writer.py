@@ -29,7 +29,8 @@ class KeyUsed(IdempotencyConflict):
 
 @dataclass(slots=True)
 class Running:
-    """An invocation under way. `pending`: it was taken from the inbox. `part`: entries of it so far."""
+    """An invocation under way. `pending`: it was taken from the inbox. `part`: entries of it so far. `callers`: digests
+    of the instances that wait for it."""
 
     function: str
     arguments: bytes
@@ -38,6 +39,7 @@ class Running:
     pending: bool = False
     part: int = 0
     guest_us: int = 0
+    callers: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
@@ -163,6 +165,7 @@ class InstanceWriter:
             gate=gate,
             reason=reason,
             state=state,
+            callers=running.callers if running.part == 0 else (),
         )
 
     async def _send(

@@ -29,6 +29,7 @@ from perdure.durable.records import HostRecord
 from perdure.durable.settings import UpdatePolicy
 from perdure.durable.store import Store
 from perdure.errors import PerdureError
+from perdure.host.calling import InstanceCaller
 from perdure.host.components import fetch_component
 from perdure.host.config import HostConfig
 from perdure.host.description import describe, describe_component
@@ -156,7 +157,8 @@ async def running_host(config: HostConfig, progress: Callable[[str], None]) -> A
         stack.callback(library.close)
         http = OutgoingHttp(config.worker.spec.http)
         stack.push_async_callback(http.close)
-        environment = engine_environment(config, pool, stores, metrics, http)
+        caller = InstanceCaller(FunctionIndex(bound.component.exports))
+        environment = engine_environment(config, pool, stores, metrics, http, caller)
         home_holder.append(environment.watch)
         await keep_component(environment.update, about.digest, data, home)
         table = InstanceTable(
@@ -176,6 +178,7 @@ async def running_host(config: HostConfig, progress: Callable[[str], None]) -> A
         limits = config.worker.spec.limits
         inbox = Inbox(home, dispatcher, metrics, max_pending=limits.max_pending_per_instance, wall_ms=_wall_ms)
         invoker = Invoker(table, inbox, members, peers, ownership, metrics, timeout=limits.invocation_timeout / 1000)
+        caller.connect(invoker)
         waiting = Waiting()
         api = _api(config, about, bound.component, watch, table, inbox, invoker, ownership, waiting, home, dispatcher)
         url = await _listen(stack, api.application(), config.listen, config.grace)

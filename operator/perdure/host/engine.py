@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 
 from perdure.component.pool import InstancePool
+from perdure.durable.caller import Caller
 from perdure.durable.environment import EngineEnvironment, GuestLine
 from perdure.durable.observer import Hooks
 from perdure.durable.settings import CommitMode, Failure, RetryPolicy, SnapshotPolicy, UpdatePolicy
@@ -31,8 +32,9 @@ def engine_environment(
     stores: OpenStores,
     hooks: Hooks,
     http: HttpClient | None = None,
+    caller: Caller | None = None,
 ) -> EngineEnvironment:
-    """`http`: for requests of guests."""
+    """`http`: for requests of guests. `caller`: for calls they make to other instances."""
     spec = config.worker.spec
     apart = {name: store for name, store in stores.named.items() if not store.namespace_is_home}
     limits = {name: store.limits for name, store in stores.named.items()}
@@ -54,6 +56,7 @@ def engine_environment(
         max_results=spec.durability.max_results,
         variables=config.variables,
         http=http,
+        caller=caller,
         settings=spec.config,
         mounts=mounts_of(config),
         log=_log_guest,

@@ -42,11 +42,12 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A synchronous call of a function."""
+    """A synchronous call of a function. `callers`: digests of the instances that wait for it."""
 
     function: ExportedFunc
     arguments: bytes
     key: str | None
+    callers: tuple[str, ...] = ()
 
 
 class Invoker:
@@ -77,7 +78,7 @@ class Invoker:
 
         async def here(deadline: float) -> InvocationResult:
             return await self._table.invoke(
-                target.instance, Invocation(call.function, call.arguments, call.key, deadline)
+                target.instance, Invocation(call.function, call.arguments, call.key, deadline, call.callers)
             )
 
         return await self._routed(target, here)

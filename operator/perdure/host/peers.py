@@ -19,6 +19,8 @@ from perdure.durable.records import HostRecord
 from perdure.errors import InvocationTimeout, ProviderUnavailable, TooLarge
 
 FORWARDED = "Perdure-Forwarded"
+CALLERS = "Perdure-Callers"
+"""Digests of the instances that wait for the call, with commas between them."""
 LEAVING = "Perdure-Leaving"
 """On the refusal of a host that is ending. It has run nothing."""
 _MAX_REPLY = 64 * 1024 * 1024

@@ -15,10 +15,10 @@ from perdure.host.functions import FunctionIndex
 from perdure.host.http.guests import call_size
 from perdure.host.http.preferences import SCHEDULE_AT, preferences, scheduled_ms
 from perdure.host.http.replies import call_document, invocation_path, json_reply, relayed
-from perdure.host.http.requests import canonical_arguments, idempotency_key, instance_name, read_body
+from perdure.host.http.requests import callers, canonical_arguments, idempotency_key, instance_name, read_body
 from perdure.host.inbox import CallStatus, Inbox, State
 from perdure.host.invoker import Call, Invoker, Target
-from perdure.host.peers import FORWARDED, ForwardedReply, PeerRequest
+from perdure.host.peers import CALLERS, FORWARDED, ForwardedReply, PeerRequest
 from perdure.wasi.http.serving import is_handler
 
 RESPOND_ASYNC = "respond-async"
@@ -51,7 +51,7 @@ class CallRoutes:
         instance = instance_name(request)
         function = self._functions.find(request.match_info["function"])
         body = await read_body(request, call_size(self._max_body) if is_handler(function) else self._max_body)
-        call = Call(function, canonical_arguments(function, body), idempotency_key(request))
+        call = Call(function, canonical_arguments(function, body), idempotency_key(request), callers(request))
         due_ms = scheduled_ms(request)
         if due_ms is not None or preferences(request).respond_async:
             return await self._accept(request, instance, call, body, due_ms)
@@ -96,6 +96,8 @@ def _target(request: web.Request, instance: str, body: bytes, key: str | None) -
         headers["Idempotency-Key"] = key
     if preferences(request).respond_async:
         headers["Prefer"] = RESPOND_ASYNC
+    if CALLERS in request.headers:
+        headers[CALLERS] = request.headers[CALLERS]
     if SCHEDULE_AT in request.headers:
         headers[SCHEDULE_AT] = request.headers[SCHEDULE_AT]
     forwarded = FORWARDED in request.headers

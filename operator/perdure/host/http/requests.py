@@ -8,7 +8,9 @@ from aiohttp import web
 
 from perdure.component.plan import ExportedFunc
 from perdure.component.wit_json import args_from_json, to_json
+from perdure.durable.calling import MAX_CHAIN
 from perdure.errors import BadRequest, TooLarge, TypeMismatch
+from perdure.host.peers import CALLERS
 from perdure.wasi.http.serving import canonical_request, is_handler, parse_request
 
 MAX_NAME = 256
@@ -17,7 +19,11 @@ MAX_KEY = 256
 
 def instance_name(request: web.Request) -> str:
     """The `{instance}` of the path. Raises `BadRequest`."""
-    name = request.match_info["instance"]
+    return checked_name(request.match_info["instance"])
+
+
+def checked_name(name: str) -> str:
+    """An instance's name. Raises `BadRequest`."""
     if not 0 < len(name.encode("utf-8", "replace")) <= MAX_NAME or not name.isprintable():
         raise BadRequest(f"the instance's name must have 1 to {MAX_NAME} bytes of printable characters")
     return name
@@ -27,6 +33,14 @@ def idempotency_key(request: web.Request) -> str | None:
     """The `Idempotency-Key` header, if any. Raises `BadRequest`."""
     key = request.headers.get("Idempotency-Key")
     return None if key is None else _checked_key(key, "Idempotency-Key")
+
+
+def callers(request: web.Request) -> tuple[str, ...]:
+    """Of a call that another instance makes. Raises `BadRequest`."""
+    found = tuple(filter(None, request.headers.get(CALLERS, "").split(",")))
+    if len(found) > MAX_CHAIN or not all(len(one) == 16 and one.isascii() and one.isalnum() for one in found):
+        raise BadRequest(f"{CALLERS} must be at most {MAX_CHAIN} digests of 16 hexadecimal digits")
+    return found
 
 
 def invocation_key(request: web.Request) -> str:

@@ -9,7 +9,7 @@ wit_bindgen::generate!({
 });
 
 use exports::perdure::errand::errand::Guest;
-use perdure::durable::{context, promises};
+use perdure::durable::{calls, context, promises};
 use wasi::keyvalue::{atomics, store};
 
 thread_local! {
@@ -43,6 +43,28 @@ impl Guest for Component {
         atomics::increment(&bucket, "answered", 1).unwrap();
         ANSWERED.set(ANSWERED.get() + 1);
         Ok(answer)
+    }
+
+    fn add(bucket: String, delta: i64) -> i64 {
+        atomics::increment(&store::open(&bucket).unwrap(), "n", delta).unwrap()
+    }
+
+    fn delegate(bucket: String, instance: String, function: String, arguments: String) -> Result<String, String> {
+        let bucket = store::open(&bucket).unwrap();
+        atomics::increment(&bucket, "asked", 1).unwrap();
+        let answer = calls::call(&instance, &function, &arguments).map_err(|error| match error {
+            calls::Error::NoSuchFunction(why) => format!("no such function: {why}"),
+            calls::Error::BadArguments(why) => format!("bad arguments: {why}"),
+            calls::Error::Refused(why) => format!("refused: {why}"),
+            calls::Error::Failed(failure) => format!("{}: {}", failure.code, failure.detail),
+        })?;
+        atomics::increment(&bucket, "answered", 1).unwrap();
+        ANSWERED.set(ANSWERED.get() + 1);
+        Ok(answer)
+    }
+
+    fn trap() {
+        panic!("as told")
     }
 
     fn answered() -> u64 {
