@@ -9,11 +9,16 @@ host's to keep.
 
 from __future__ import annotations
 
+from typing import cast
+
 import msgspec
 
 from perdure.component.types import ResourceType
 from perdure.errors import SnapshotError
 from perdure.wasi.files.descriptors import Descriptor
+from perdure.wasi.http import saving as http
+from perdure.wasi.http.context import HttpContext
+from perdure.wasi.http.exchanges import Exchange
 from perdure.wasi.polling import Pollable
 from perdure.wasi.streams import InputStream, IoError, OutputStream, SourceStream, Standard
 
@@ -38,10 +43,13 @@ class WasiResources:
                 return b"file " + msgspec.msgpack.encode(
                     (representation.mount, representation.path, representation.kind)
                 )
+            case Pollable(ready_at=0, source=Exchange(settled=True)):
+                return b"pollable 0"
             case IoError(text, None):
                 return b"error " + text.encode()
             case _:
-                return None
+                saved = http.encode(representation)
+                return None if saved is None else b"http " + saved
 
     def decode(self, context: object, resource: ResourceType, data: bytes) -> object:
         kind, _, rest = data.partition(b" ")
@@ -51,6 +59,8 @@ class WasiResources:
             return InputStream(rest)
         if kind == b"pollable" and rest.isdigit():
             return Pollable(int(rest))
+        if kind == b"http":
+            return http.decode(cast("HttpContext", context), rest)
         if kind == b"file":
             return Descriptor(*msgspec.msgpack.decode(rest, type=tuple[str, str, str]))
         if kind == b"error":

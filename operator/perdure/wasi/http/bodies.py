@@ -75,13 +75,40 @@ class OutgoingBody:
         self.sink.release()
 
 
+class BodyStream(InputStream):
+    """Over a body that came. What was read to its end, or dropped, is not held any more."""
+
+    def __init__(self, body: IncomingBody) -> None:
+        super().__init__(body.data, owned=True)
+        self._body = body
+
+    def take(self, ctx: WasiContext, limit: int, *, waits: bool) -> object:
+        found = super().take(ctx, limit, waits=waits)
+        if self._at >= len(self._data):
+            self._let_go()
+        return found
+
+    def close(self) -> None:
+        super().close()
+        self._let_go()
+
+    def _let_go(self) -> None:
+        self._data, self._at = b"", 0
+        self._body.release()
+
+
 class IncomingBody:
-    """`data` is held until the body is dropped."""
+    """`data` is held until it was read, or the body is dropped."""
 
     def __init__(self, data: bytes, held: Held) -> None:
         self.data = data
         self.stream: InputStream | None = None
         self._held = held
+
+    @property
+    def spent(self) -> bool:
+        """Nothing can be read of it any more."""
+        return self.stream is not None and not self.data
 
     def release(self) -> None:
         self._held.bytes -= len(self.data)
@@ -122,7 +149,7 @@ def drop_outgoing(ctx: WasiContext, body: OutgoingBody) -> None:
 def stream(ctx: WasiContext, body: IncomingBody) -> Ok | Err:
     if body.stream is not None:
         return Err()
-    body.stream = InputStream(body.data, owned=True)
+    body.stream = BodyStream(body)
     return Ok(body.stream)
 
 

@@ -57,6 +57,13 @@ class Exchange:
             else:
                 self._ended(request.body.finished)
 
+    @classmethod
+    def spent(cls, exchanges: Exchanges) -> Exchange:
+        """One whose answer the guest has got."""
+        made = cls(exchanges, 0, OutgoingRequest(Fields()), RequestOptions())
+        made.answer, made.taken = _GIVEN_UP, True
+        return made
+
     @property
     def name(self) -> str:
         return f"http.{self.ordinal}"
@@ -101,6 +108,7 @@ class Exchange:
 
     def settle(self, answer: Plain) -> None:
         self.answer = answer
+        self.task = None
         self._body = b""
         self._exchanges.forget(self)
 
