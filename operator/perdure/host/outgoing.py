@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Callable
+from types import SimpleNamespace
 
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
@@ -22,6 +23,8 @@ from perdure.wasi.recorder import Plain
 
 _CONNECTIONS = 256
 _PER_HOST = 64
+_STALE = 3
+"""Connections of the pool that a request may find closed before it gets one of its own or fails."""
 _OWN_FIELDS = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")
 """Fields that the client would add; the guest's request is sent as it is."""
 
@@ -77,7 +80,7 @@ class OutgoingHttp:
         stage = _Stage()
         try:
             async with asyncio.timeout(self._timeout):
-                return await self._exchange(url, request, stage)
+                return await self._sent(url, request, stage)
         except TimeoutError as error:
             return _timed_out(error, stage)
         except (aiohttp.ClientError, OSError, ValueError) as error:
@@ -88,6 +91,17 @@ class OutgoingHttp:
         if self._session is not None:
             await self._session.close()
             self._session = None
+
+    async def _sent(self, url: URL, request: HttpRequest, stage: _Stage) -> Plain:
+        """On another connection where one of the pool turns out to be closed: the server ended it while it was idle."""
+        for _ in range(_STALE):
+            try:
+                return await self._exchange(url, request, stage)
+            except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
+                if not stage.reused or stage.answered:
+                    raise
+                stage.reused = False
+        return await self._exchange(url, request, stage)
 
     async def _exchange(self, url: URL, request: HttpRequest, stage: _Stage) -> Plain:
         headers = [(name, value.decode()) for name, value in request.headers]
@@ -102,6 +116,7 @@ class OutgoingHttp:
             timeout=timeout,
             allow_redirects=False,
             skip_auto_headers=_OWN_FIELDS,
+            trace_request_ctx=stage,
         )
         async with asyncio.timeout(_seconds(request.first_byte_ns)):
             reply = await sending
@@ -122,8 +137,11 @@ class OutgoingHttp:
             connector = aiohttp.TCPConnector(
                 limit=_CONNECTIONS, limit_per_host=_PER_HOST, resolver=_Resolver(self._egress), ttl_dns_cache=10
             )
+            trace = aiohttp.TraceConfig()
+            trace.on_connection_reuseconn.append(_reused)
             self._session = aiohttp.ClientSession(
                 connector=connector,
+                trace_configs=[trace],
                 auto_decompress=False,
                 cookie_jar=aiohttp.DummyCookieJar(),
                 trust_env=False,
@@ -132,9 +150,16 @@ class OutgoingHttp:
 
 
 class _Stage:
-    """How far a request came."""
+    """How far a request came. `reused`: on a connection that was there."""
 
     answered = False
+    reused = False
+
+
+async def _reused(
+    session: aiohttp.ClientSession, context: SimpleNamespace, params: aiohttp.TraceConnectionReuseconnParams
+) -> None:
+    context.trace_request_ctx.reused = True
 
 
 def _target(path: str) -> str:
