@@ -77,9 +77,6 @@ class InstanceBuckets:
     def largest_value(self) -> int:
         return self.catalog.largest_value
 
-    def after_write(self) -> Awaitable[None] | None:
-        return self.gates.after_write()
-
     def open(self, name: str) -> InstanceBucket:
         _raise(self.recorder.record("keyvalue.open", (name,), lambda: _refusal(lambda: self.catalog.find(name))))
         return self.reopen(name)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Awaitable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -67,15 +68,25 @@ class InstanceCache:
         value = await self._value(key)
         if value is None:
             return Claim(marker)
-        self._end(key, marker)
+        gate = self.give_up(key, Claim(marker))
+        if gate is not None:
+            await gate
         return value
 
-    def fill(self, key: str, claim: Claim, value: bytes, ttl_ms: int | None) -> None:
-        self.bucket.put_many([(key, value)], ttl_ms)
-        self._end(key, claim.marker)
+    def fill(self, key: str, claim: Claim, value: bytes, ttl_ms: int | None) -> Awaitable[None] | None:
+        def write() -> Awaitable[None] | None:
+            self.bucket.put_many([(key, value)], ttl_ms)
+            self._end(key, claim.marker)
+            return self._host.gates.after_write()
 
-    def give_up(self, key: str, claim: Claim) -> None:
-        self._end(key, claim.marker)
+        return self._host.gates.before_write(len(value), write)
+
+    def give_up(self, key: str, claim: Claim) -> Awaitable[None] | None:
+        def write() -> Awaitable[None] | None:
+            self._end(key, claim.marker)
+            return self._host.gates.after_write()
+
+        return self._host.gates.before_write(0, write)
 
     async def before_wait(self) -> None:
         await self._host.gates.before_rendezvous()

@@ -86,11 +86,12 @@ class Cache(Protocol):
         """The value; or its vacancy, claimed at once and exactly once; or None: the vacancy is another's. Raises
         BucketError."""
 
-    def fill(self, key: str, claim: Claim, value: bytes, ttl_ms: int | None) -> None:
-        """Buffer the value and the end of the claim. Raises BucketError."""
+    def fill(self, key: str, claim: Claim, value: bytes, ttl_ms: int | None) -> Awaitable[None] | None:
+        """Buffer the value and the end of the claim. What is given must be awaited: a gate is here. Raises
+        BucketError."""
 
-    def give_up(self, key: str, claim: Claim) -> None:
-        """Buffer the end of the claim."""
+    def give_up(self, key: str, claim: Claim) -> Awaitable[None] | None:
+        """Buffer the end of the claim. As `fill`."""
 
     async def before_wait(self) -> None:
         """A gate, if something is buffered that another may wait for."""
@@ -118,9 +119,6 @@ class KeyValueHost(Protocol):
 
     def cache(self) -> Cache:
         """Raises NoSuchBucket."""
-
-    def after_write(self) -> Awaitable[None] | None:
-        """Something was buffered. What is given must be awaited: a gate is here."""
 
 
 class KeyValueContext(Protocol):

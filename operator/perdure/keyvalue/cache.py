@@ -55,14 +55,13 @@ class VacancyFill:
     claim: Claim
     ttl_ms: int | None
 
-    def fill(self, data: bytes) -> None:
+    def fill(self, data: bytes) -> Awaitable[None] | None:
         if self.ttl_ms == 0:
-            self.give_up()
-        else:
-            self.cache.fill(self.key, self.claim, data, self.ttl_ms)
+            return self.give_up()
+        return self.cache.fill(self.key, self.claim, data, self.ttl_ms)
 
-    def give_up(self) -> None:
-        self.cache.give_up(self.key, self.claim)
+    def give_up(self) -> Awaitable[None] | None:
+        return self.cache.give_up(self.key, self.claim)
 
 
 Found: TypeAlias = bytes | Claim | str
@@ -205,15 +204,13 @@ def drop_vacancy(ctx: KeyValueContext, vacancy: Vacancy) -> object:
     """Another may have it at once."""
     if vacancy.used:
         return None
-    vacancy.cache.give_up(vacancy.key, vacancy.claim)
-    return ctx.keyvalue.after_write()
+    return vacancy.cache.give_up(vacancy.key, vacancy.claim)
 
 
 def drop_future(ctx: KeyValueContext, future: Future | Rendezvous) -> object:
     if not isinstance(future, Rendezvous) or not isinstance(future.found, Claim):
         return None
-    future.cache.give_up(future.key, future.found)
-    return ctx.keyvalue.after_write()
+    return future.cache.give_up(future.key, future.found)
 
 
 def _delete(bucket: Bucket, key: str) -> Awaitable[None] | None:

@@ -7,7 +7,7 @@ outgoing values of an instance hold is bounded, since it is the host's memory.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Coroutine
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -45,11 +45,11 @@ class IncomingValue:
 class Fill(Protocol):
     """The vacancy that an outgoing value is for."""
 
-    def fill(self, data: bytes) -> None:
-        """The body is whole: buffer it. Raises BucketError."""
+    def fill(self, data: bytes) -> Awaitable[None] | None:
+        """The body is whole: buffer it. What is given must be awaited: a gate is here. Raises BucketError."""
 
-    def give_up(self) -> None:
-        """There will be no body."""
+    def give_up(self) -> Awaitable[None] | None:
+        """There will be no body. As `fill`."""
 
 
 class OutgoingValue:
@@ -85,17 +85,17 @@ class OutgoingValue:
             raise StreamFailed(IoError(_TOO_MUCH))
         self._hold(data)
 
-    def write(self, data: bytes) -> None:
-        """The whole body at once. Raises BucketError."""
+    def write(self, data: bytes) -> Awaitable[None] | None:
+        """The whole body at once. Gives and raises what `Fill.fill` does."""
         self._clear()
         self.begun = False
         if self._shared.held + len(data) > MAX_HELD:
             raise BucketError(_TOO_MUCH)
-        if self.fill is not None:
-            self.fill.fill(data)
-            self.fill = None
+        gate = None if self.fill is None else self.fill.fill(data)
+        self.fill = None
         self._hold(data)
         self.begun = True
+        return gate
 
     def stream(self) -> BodyStream:
         """A stream for the body, from its beginning."""
@@ -103,16 +103,15 @@ class OutgoingValue:
         self.begun = True
         return BodyStream(self)
 
-    def ended(self) -> None:
-        """The guest let go of it, or of a stream; after the last of them the body is whole. Raises BucketError."""
+    def ended(self) -> Awaitable[None] | None:
+        """The guest let go of it, or of a stream; after the last of them the body is whole. As `Fill.fill`."""
         if not self.dropped or self.streams:
-            return
+            return None
         fill, self.fill, data = self.fill, None, self.data
         self._clear()
-        if fill is not None and self.begun:
-            fill.fill(data)
-        elif fill is not None:
-            fill.give_up()
+        if fill is None:
+            return None
+        return fill.fill(data) if self.begun else fill.give_up()
 
     def _hold(self, data: bytes) -> None:
         self._data += data
@@ -139,11 +138,12 @@ class BodyStream(OutputStream):
             self.closed = True
         return super().put(state, data)
 
-    def close(self) -> None:
-        if self.live:
-            super().close()
-            self.value.streams -= 1
-            _ended(self.value)
+    def close(self) -> Coroutine[object, object, None] | None:
+        if not self.live:
+            return None
+        super().close()
+        self.value.streams -= 1
+        return _ended(self.value)
 
 
 def trace(ctx: KeyValueContext, error: ErrorValue) -> str:
@@ -157,12 +157,7 @@ def new_outgoing_value(ctx: KeyValueContext, *former: object) -> OutgoingValue:
 
 
 def write_body(ctx: KeyValueContext, outgoing: OutgoingValue, data: bytes) -> Written:
-    def write() -> Awaitable[None] | None:
-        fills = outgoing.fill is not None
-        outgoing.write(data)
-        return ctx.keyvalue.after_write() if fills else None
-
-    return written(write, failed)
+    return written(lambda: outgoing.write(data), failed)
 
 
 def write_body_async(ctx: KeyValueContext, outgoing: OutgoingValue) -> Ok:
@@ -179,23 +174,35 @@ def consume_body_async(ctx: KeyValueContext, incoming: IncomingValue) -> Ok:
 
 def drop_outgoing(ctx: KeyValueContext, outgoing: OutgoingValue) -> object:
     outgoing.dropped = True
-    fills = outgoing.fill is not None
-    _ended(outgoing)
-    return ctx.keyvalue.after_write() if fills and outgoing.fill is None else None
+    return _ended(outgoing)
 
 
 def taken(outgoing: OutgoingValue, *, given: bool) -> bytes:
     """The bytes to be set. `given`: the handle came as an `own`, and nobody else drops it."""
-    data = outgoing.data
-    if given:
-        outgoing.dropped = True
-        _ended(outgoing)
+    if not given:
+        return outgoing.data
+    if outgoing.fill is not None:
+        raise HostTrap("an outgoing-value that fills a cache's vacancy was given to set")
+    data, outgoing.dropped = outgoing.data, True
+    outgoing.ended()
     return data
 
 
-def _ended(outgoing: OutgoingValue) -> None:
+def _ended(outgoing: OutgoingValue) -> Coroutine[object, object, None] | None:
     """A drop has no way to answer with an error."""
     try:
-        outgoing.ended()
+        gate = outgoing.ended()
     except BucketError as error:
-        raise HostTrap(f"a cache's vacancy could not be filled: {error}") from error
+        raise _unfilled(error) from error
+    return None if gate is None else _passed(gate)
+
+
+async def _passed(gate: Awaitable[None]) -> None:
+    try:
+        await gate
+    except BucketError as error:
+        raise _unfilled(error) from error
+
+
+def _unfilled(error: BucketError) -> HostTrap:
+    return HostTrap(f"a cache's vacancy could not be filled: {error}")

@@ -13,6 +13,7 @@ traps, as the interface says.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Coroutine
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -240,17 +241,19 @@ class OutputStream:
             return _failed(failed)
         return Ok()
 
-    def close(self) -> None:
-        """The guest has dropped it, or its owner ended it."""
+    def close(self) -> Coroutine[object, object, None] | None:
+        """The guest has dropped it, or its owner ended it. What is given must be awaited: its sink has something to
+        do."""
         self.live = False
+        return None
 
 
 def _failed(failed: StreamFailed) -> Err:
     return Err(Variant("last-operation-failed", failed.error))
 
 
-def drop(ctx: WasiContext, stream: InputStream | OutputStream) -> None:
-    stream.close()
+def drop(ctx: WasiContext, stream: InputStream | OutputStream) -> object:
+    return stream.close()
 
 
 def check_write(ctx: WasiContext, stream: OutputStream) -> Ok | Err:
