@@ -48,7 +48,7 @@ def test_durations(text: str, ms: int) -> None:
     assert parse_milliseconds(text) == ms
 
 
-@pytest.mark.parametrize("text", ["", "1x", "-1s", "s", "1", None, True, [1], "0s"])
+@pytest.mark.parametrize("text", ["", "1x", "-1s", "s", "1", 5, None, True, [1], "0s"])
 def test_bad_durations(text: object) -> None:
     with pytest.raises(ValueError):
         parse_milliseconds(text)
@@ -66,7 +66,14 @@ def test_bad_durations(text: object) -> None:
         ),
         (worker("url: 'file:x', sha256: abc"), "spec.component.sha256", "64"),
         (worker(key_value="bucket: []"), "spec.keyValue.bucket", "did you mean buckets"),
-        (worker(key_value="buckets: [{name: a, ttl: 5}, {name: a}]"), "spec.keyValue.buckets", "twice"),
+        (worker(key_value="buckets: [{name: a, ttl: 5s}, {name: a}]"), "spec.keyValue.buckets", "twice"),
+        (worker(key_value="buckets: [{name: a, ttl: 5}]"), "spec.keyValue.buckets[0].ttl", "such as 5s or 5ms"),
+        (worker(key_value='buckets: [{name: "a\\x1fb"}]'), "spec.keyValue.buckets[0].name", "U+001F"),
+        (
+            worker(key_value='buckets: [{name: a, physicalName: "\\x1fpromises"}]'),
+            "spec.keyValue.buckets[0].physicalName",
+            "U+001F",
+        ),
         (worker(key_value="buckets: [{name: a, scope: Global}]"), "spec.keyValue.buckets[0].scope", "Worker"),
         (
             worker(key_value="buckets: [{name: a, maxValueBytes: 1Zi}]"),

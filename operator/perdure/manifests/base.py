@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict
+from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainSerializer
 from pydantic.alias_generators import to_camel
 
 from perdure.manifests.units import parse_bytes, parse_factor, parse_milliseconds
@@ -23,8 +23,10 @@ class Model(BaseModel):
 Bytes = Annotated[int, BeforeValidator(parse_bytes)]
 """A Kubernetes quantity (`64Ki`) as bytes."""
 
-Milliseconds = Annotated[int, BeforeValidator(parse_milliseconds)]
-"""A duration (`30s`) as milliseconds."""
+Milliseconds = Annotated[
+    int, BeforeValidator(parse_milliseconds), PlainSerializer(lambda value: f"{value}ms", return_type=str)
+]
+"""A duration (`30s`) as milliseconds. It is written with its unit again."""
 
 Factor = Annotated[float, BeforeValidator(parse_factor)]
 """A factor from 1 to 10; as text (`"1.5"`) where it is no whole number, since the API has no fractions."""

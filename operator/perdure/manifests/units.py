@@ -42,8 +42,9 @@ def parse_bytes(value: object) -> int:
 def parse_milliseconds(value: object) -> int:
     """`100ms`, `30s`, `1h30m` → milliseconds. Raises `ValueError` in words."""
     if isinstance(value, int) and not isinstance(value, bool):
-        # What has been through validation once is in milliseconds already.
-        return value
+        raise ValueError(
+            f"must be a duration with a unit, such as {value}s or {value}ms; {value} alone could be either"
+        )
     parts = _PART.findall(value) if isinstance(value, str) else []
     if not parts or "".join(number + unit for number, unit in parts) != value:
         raise ValueError("must be a duration with a unit, such as 100ms, 30s or 24h")

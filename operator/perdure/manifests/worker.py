@@ -98,6 +98,13 @@ class Bucket(Model):
     max_key_bytes: Bytes = 1024
     physical_name: str | None = Field(default=None, min_length=1, max_length=1024)
 
+    @field_validator("name", "physical_name")
+    @classmethod
+    def _not_reserved(cls, value: str | None) -> str | None:
+        if value is not None and "\x1f" in value:
+            raise ValueError("must not contain the character U+001F: Perdure keeps buckets of its own under such names")
+        return value
+
 
 class CacheSettings(Model):
     """The first generations' `cache`: which bucket it is, and how long a vacancy is one caller's to fill."""

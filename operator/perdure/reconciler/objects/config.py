@@ -34,7 +34,7 @@ _NOT_FOR_HOSTS = frozenset({"pod_template", "replicas", "service", "deletion_pol
 def _worker(plan: Plan, leave_out: frozenset[str]) -> dict[str, Any]:
     worker = plan.effective.worker
     spec = worker.spec.model_dump(by_alias=True, exclude=set(leave_out), exclude_none=True)
-    spec = _with_units(spec)
+    spec = _listed(spec)
     if plan.image_ref is not None:
         spec["component"]["image"] = plan.image_ref
     if worker.spec.component.url is None and worker.spec.component.persistent_volume_claim is None:
@@ -55,7 +55,7 @@ def provider_document(provider: KeyValueProvider) -> Object:
         "apiVersion": provider.api_version,
         "kind": provider.kind,
         "metadata": {"name": provider.name},
-        "spec": _with_units(spec),
+        "spec": _listed(spec),
     }
 
 
@@ -69,16 +69,8 @@ def _provider(provider: KeyValueProvider) -> Object:
     return found
 
 
-_MILLISECONDS = frozenset(
-    {"ttl", "resultRetention", "replayBudget", "initialInterval", "maxInterval", "invocationTimeout", "timeout"}
-)
-
-
-def _with_units(node: Any) -> Any:
-    """Durations back to text with a unit, tuples to lists: what YAML and the models read."""
+def _listed(node: Any) -> Any:
+    """Tuples to lists: what YAML and the models read."""
     if isinstance(node, dict):
-        return {
-            name: f"{value}ms" if name in _MILLISECONDS and isinstance(value, int) else _with_units(value)
-            for name, value in node.items()
-        }
-    return [_with_units(item) for item in node] if isinstance(node, (list, tuple)) else node
+        return {name: _listed(value) for name, value in node.items()}
+    return [_listed(item) for item in node] if isinstance(node, (list, tuple)) else node
