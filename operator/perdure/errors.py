@@ -5,6 +5,8 @@ PerdureError
 │   └── TypeMismatch               422 type-mismatch
 ├── NoSuchFunction                 404 no-such-function
 ├── NoSuchInstance                 404 no-such-instance
+├── NoSuchBucket                   404 no-such-bucket
+├── NoSuchKey                      404 no-such-key
 ├── NoSuchPromise                  404 no-such-promise
 ├── PromiseCompleted               409 promise-completed
 ├── Suspended                      503 waiting
@@ -84,6 +86,20 @@ class NoSuchInstance(PerdureError):
     """No invocation has created this instance."""
 
     code = "no-such-instance"
+    http_status = 404
+
+
+class NoSuchBucket(PerdureError):
+    """The Worker has no such bucket: it is not declared, and `undeclaredBuckets` is Deny."""
+
+    code = "no-such-bucket"
+    http_status = 404
+
+
+class NoSuchKey(PerdureError):
+    """The bucket has no such key, or its time to live is over."""
+
+    code = "no-such-key"
     http_status = 404
 
 

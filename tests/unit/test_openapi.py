@@ -12,6 +12,7 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 from perdure.component.about import about_component
 from perdure.durable.control import Verb
 from perdure.errors import PerdureError
+from perdure.host.http.buckets import BucketRoutes
 from perdure.host.http.calls import CallRoutes
 from perdure.host.http.instances import InstanceRoutes
 from perdure.host.http.invocations import InvocationRoutes
@@ -22,7 +23,7 @@ from perdure.host.http.worker import WorkerRoutes
 from support.hosts import EXAMPLE
 
 RICH = Path(__file__).parents[1] / "component" / "worlds" / "rich.wasm"
-SUBJECTS = (CallRoutes, InstanceRoutes, InvocationRoutes, JournalRoutes, PromiseRoutes, WorkerRoutes)
+SUBJECTS = (BucketRoutes, CallRoutes, InstanceRoutes, InvocationRoutes, JournalRoutes, PromiseRoutes, WorkerRoutes)
 PREFIX = "/v1/instances/{instance}/functions/"
 
 
@@ -88,6 +89,7 @@ def test_every_error_of_a_call_is_there() -> None:
     elsewhere = {
         "no-such-instance", "bad-manifest", "component-invalid", "component-unsupported", "snapshot-refused",
         "snapshot-unusable", "cancelled", "not-cancellable", "no-such-invocation", "no-such-promise", "promise-completed",
+        "no-such-bucket", "no-such-key",
     }  # fmt: skip
 
     def codes(error: type[PerdureError]) -> set[str]:
@@ -113,7 +115,8 @@ def test_what_every_worker_has_is_there() -> None:
     for subject in SUBJECTS:
         for route in subject.routes(subject.__new__(subject)):  # type: ignore[arg-type]
             for verb in Verb if "{verb:" in route.path else [""]:
-                served.add((route.method, re.sub(r"\{verb:[^}]*\}", verb, route.path)))
+                path = re.sub(r"\{verb:[^}]*\}", verb, route.path)
+                served.add((route.method, re.sub(r"\{key:[^}]*\}", "{key}", path)))
     served -= {("GET", "/openapi.json"), ("POST", PREFIX + "{function:.+}")}
     assert found == served
     told = str(made["paths"]["/v1/instances/{instance}/invocations/{key}"])

@@ -37,6 +37,7 @@ from perdure.host.dispatcher import Dispatcher
 from perdure.host.engine import engine_environment
 from perdure.host.functions import FunctionIndex
 from perdure.host.http.api import Api
+from perdure.host.http.buckets import BucketRoutes
 from perdure.host.http.calls import CallRoutes
 from perdure.host.http.guests import GuestRoutes
 from perdure.host.http.health import health_application
@@ -180,7 +181,10 @@ async def running_host(config: HostConfig, progress: Callable[[str], None]) -> A
         invoker = Invoker(table, inbox, members, peers, ownership, metrics, timeout=limits.invocation_timeout / 1000)
         caller.connect(invoker)
         waiting = Waiting()
-        api = _api(config, about, bound.component, watch, table, inbox, invoker, ownership, waiting, home, dispatcher)
+        buckets = BucketRoutes(catalog=environment.catalog, stores=environment.stores)
+        api = _api(
+            config, about, bound.component, watch, table, inbox, invoker, ownership, waiting, home, dispatcher, buckets
+        )
         url = await _listen(stack, api.application(), config.listen, config.grace)
         members.me = HostRecord(config.host, config.advertise or url)
         await _announce_once(members)
@@ -240,6 +244,7 @@ def _api(
     waiting: Waiting,
     home: Store,
     dispatcher: Dispatcher,
+    buckets: BucketRoutes,
 ) -> Api:
     spec = config.worker.spec
     described = describe_component(component, about)
@@ -262,6 +267,7 @@ def _api(
             InvocationRoutes(inbox=inbox, waiting=waiting),
             InstanceRoutes(host=config.host, store=home, table=table, invoker=invoker, ownership=ownership),
             JournalRoutes(store=home, waiting=waiting),
+            buckets,
             PromiseRoutes(
                 store=home,
                 wakes=dispatcher,

@@ -79,6 +79,20 @@ PARAMETERS: dict[str, Json] = {
         "description": "the idempotency key of the call",
         "schema": {"type": "string", "minLength": 1, "maxLength": MAX_KEY},
     },
+    "bucket": {
+        "name": "bucket",
+        "in": "path",
+        "required": True,
+        "description": "its name, as guests open it",
+        "schema": {"type": "string", "minLength": 1},
+    },
+    "bucketKey": {
+        "name": "key",
+        "in": "path",
+        "required": True,
+        "description": "a key of the bucket",
+        "schema": {"type": "string"},
+    },
     "promise": {
         "name": "promise",
         "in": "path",

@@ -64,6 +64,8 @@ def worker_paths() -> dict[str, Json]:
         ),
         "/v1/promises/{promise}": _path("promise", get=_promise(), post=_completion("completePromise")),
         "/v1/promises/{promise}/failure": _path("promise", post=_completion("failPromise")),
+        "/v1/buckets/{bucket}/keys": _path("bucket", get=_keys()),
+        "/v1/buckets/{bucket}/keys/{key}": _path("bucket", "bucketKey", get=_value()),
         "/v1/check": _path(get=_check()),
         "/v1/update": _path(get=_update()),
         **{f"{one}/{verb.value}": _path("instance", post=_control(verb)) for verb in Verb},
@@ -157,6 +159,29 @@ def _completion(name: str) -> Json:
     kind = "text/plain" if fails else "application/octet-stream"
     body: Json = {"content": {kind: {"schema": {"type": "string"}}}} if fails else {"content": {kind: {}}}
     return {**_operation(name, summary, reference("Promise"), *more), "requestBody": body}
+
+
+_OWNER = query("instance", "whose bucket, of one that is private to instances", {"type": "string"})
+
+
+def _keys() -> Json:
+    page = _page({"keys": listed({"type": "string"}, "in byte order")})
+    prefix = query("prefix", "only keys that begin so", {"type": "string"})
+    found = _operation("listKeys", "keys of a bucket", page, errors.NoSuchBucket)
+    return {**found, "parameters": [_OWNER, prefix, _CURSOR, _LIMIT]}
+
+
+def _value() -> Json:
+    return {
+        "operationId": "readValue",
+        "tags": ["worker"],
+        "summary": "a value of a bucket, as its bytes",
+        "parameters": [_OWNER],
+        "responses": {
+            "200": {"description": "the value", "content": {"application/octet-stream": {}}},
+            **_problems((*_STORE, errors.NoSuchBucket, errors.NoSuchKey)),
+        },
+    }
 
 
 def _check() -> Json:
