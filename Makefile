@@ -8,15 +8,18 @@ export PATH := $(abspath $(BIN)):$(PATH)
 export PERDURE_CACHE ?= $(HOME)/.cache/perdure
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test unit lint e2e kind-e2e chart examples lock image bench fuzz faults soak clean
+.PHONY: help demo test pure unit lint e2e kind-e2e chart examples lock image bench fuzz faults soak clean
 
 help:  ## list the targets
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-$(VENV)/.installed: pyproject.toml requirements-dev.lock
+NATIVE := $(wildcard operator/perdure/component/native/*)
+
+$(VENV)/.installed: pyproject.toml setup.py requirements-dev.lock $(NATIVE)
 	@echo "== setting up $(VENV)"
 	@$(PYTHON) -m venv $(VENV) || { echo "install python3-venv (Debian: apt-get install python3-venv)"; exit 1; }
 	@$(BIN)/python -m pip install --quiet --require-hashes -r requirements-dev.lock
+	@.ci/install-compiler $(BIN)/python
 	@$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
 	@touch $@
 
@@ -28,14 +31,22 @@ test: $(VENV)/.installed  ## every test that needs no cluster; brings the server
 	@$(MAKE) --no-print-directory lint
 	@echo "== building the tests' guests" && .ci/build-guests >/dev/null && VENV=$(VENV) .ci/build-python-example >/dev/null
 	@$(BIN)/python -m pytest tests --ignore=tests/e2e
+	@$(MAKE) --no-print-directory pure
+
+# What depends on how guest and host meet; the rest of the tests knows nothing of it.
+PURE := composition interleaving native python_guest resources runtime safety trampolines values waiting
+pure: $(VENV)/.installed  ## the component runtime's tests without the extension
+	@PERDURE_PURE=1 $(BIN)/python -m pytest -q $(PURE:%=tests/component/test_%.py)
 
 unit: $(VENV)/.installed  ## the tests that take seconds
 	@$(BIN)/python -m pytest -q tests/unit
 
-lint: $(VENV)/.installed  ## ruff, mypy --strict, import contracts
+lint: $(VENV)/.installed  ## ruff, mypy --strict, import contracts, the extension's warnings
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-cache
+	@$${CC:-cc} -fsyntax-only -std=c11 -Wall -Wextra -Wpedantic -Wshadow -Werror $(filter %.c,$(NATIVE)) \
+	  -isystem "$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("include"))')"
 
 e2e: $(VENV)/.installed  ## the product on a real cluster ($$KUBECONFIG, or one of its own)
 	@VENV=$(VENV) scripts/e2e
@@ -94,4 +105,5 @@ lock: $(VENV)/.installed  ## pin every dependency, with hashes
 	  --python-version 3.11 --universal --custom-compile-command "make lock" -c requirements-dev.lock -o requirements.lock
 
 clean:  ## remove what the targets made in the checkout
-	@rm -rf $(VENV) .perdure .mypy_cache .ruff_cache .pytest_cache build dist examples/counter/counter.wasm
+	@rm -rf $(VENV) .perdure .mypy_cache .ruff_cache .pytest_cache build dist examples/counter/counter.wasm \
+	  operator/perdure.egg-info operator/perdure/component/*.so

@@ -121,7 +121,7 @@ async def test_a_call_may_be_cancelled_at_any_moment(engine: Engine) -> None:
         except asyncio.CancelledError:
             assert not running.instance.usable
             assert not running.instance.suspended
-            assert running.instance.pending is None
+            assert running.instance.coroutine is None
             running.instance.close()
             return True
         return False

@@ -109,7 +109,7 @@ async def test_a_coroutine_that_waits_sees_how_the_call_ends(engine: Engine, ste
         await task
     assert seen == ["cancelled"] * 2
     for one in (running.instance, again.instance):
-        assert one.pending is None and not one.usable and one.depth == 0
+        assert one.coroutine is None and not one.usable and one.depth == 0
 
 
 @pytest.mark.parametrize("later", [False, True])

@@ -48,12 +48,29 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
 
 
+class _Version(argparse.Action):
+    """The runtime is imported only when it is asked for."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str, help: str | None = None) -> None:  # noqa: A002
+        super().__init__(option_strings, dest, nargs=0, help=help)
+
+    def __call__(
+        self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: object, option: str | None = None
+    ) -> None:
+        try:
+            runtime = importlib.import_module("perdure.component.boundary").DESCRIPTION
+        except ModuleNotFoundError as error:
+            runtime = f"none, {error.name} is missing"
+        print(f"perdure {__version__} (component runtime: {runtime})")
+        parser.exit()
+
+
 def _parser(given: list[str]) -> argparse.ArgumentParser:
     """Knows all commands, or just the one that is given: importing the others' libraries would take a second."""
     parser = argparse.ArgumentParser(
         prog="perdure", description=_DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--version", action="version", version=f"perdure {__version__}")
+    parser.add_argument("--version", action=_Version, help="show the version, and which component runtime is at work")
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for module in (invoke, invocation, instances, journal, promise, control, fsck, update):
         module.add_parser(subparsers)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from perdure.component import capi, fiber
+from perdure.component import capi
 from perdure.component.entry import Arrays
 from perdure.component.steps import Steps
 from perdure.component.traps import AbiTrap
@@ -28,9 +28,9 @@ class Allocator:
 
     __slots__ = ("_arrays", "_instance", "_pointer")
 
-    def __init__(self, instance: Instance) -> None:
+    def __init__(self, instance: Instance, arrays: Arrays) -> None:
         self._instance = instance
-        self._arrays = Arrays()
+        self._arrays = arrays
         self._pointer = 0
 
     def lower(self, core: int, lowering: Lowering) -> Steps[None] | None:
@@ -41,6 +41,11 @@ class Allocator:
         except StopIteration:
             return None
         return None if left is None else self._rest(core, lowering, left)
+
+    def go_on(self, core: int, lowering: Lowering, left: int) -> Steps[None]:
+        """What is left of a `lower` that `State.call_at_once` has begun: first of all the future `left`, or a turn."""
+        self._pointer = self._arrays.read_i32()
+        return self._rest(core, lowering, left)
 
     def _advance(self, core: int, lowering: Lowering, request: tuple[int, int, int, int]) -> int | None:
         """As far as the guest answers within its slice. None: to the end; else what is waited for."""
@@ -67,12 +72,12 @@ class Allocator:
             return None
 
     def _prompt(self, future: int) -> bool:
-        return fiber.poll(self._instance.engine, self._instance, future)
+        return self._instance.poll(future)
 
     def _rest(self, core: int, lowering: Lowering, left: int | None) -> Steps[None]:
         while left is not None:
             if left == _A_TURN:
-                yield
+                yield None
             else:
                 yield from self._instance.finish(left, self._arrays)
                 self._instance.may_leave = True

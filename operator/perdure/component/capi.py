@@ -66,12 +66,12 @@ epoch_yield = _function("wasmtime_context_epoch_deadline_async_yield_and_update"
 
 UncheckedCallback = ctypes.CFUNCTYPE(P, P, P, P, c_size_t)
 linker_define_unchecked = _function(
-    "wasmtime_linker_define_func_unchecked", P, P, c_char_p, c_size_t, c_char_p, c_size_t, P, UncheckedCallback, P, P
+    "wasmtime_linker_define_func_unchecked", P, P, c_char_p, c_size_t, c_char_p, c_size_t, P, P, P, P
 )
 AsyncCallback = ctypes.CFUNCTYPE(None, P, P, P, c_size_t, P, c_size_t, P, P)
 Continuation = ctypes.CFUNCTYPE(c_bool, P)
 linker_define_async = _function(
-    "wasmtime_linker_define_async_func", P, P, c_char_p, c_size_t, c_char_p, c_size_t, P, AsyncCallback, P, P
+    "wasmtime_linker_define_async_func", P, P, c_char_p, c_size_t, c_char_p, c_size_t, P, P, P, P
 )
 
 

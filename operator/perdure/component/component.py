@@ -123,6 +123,7 @@ class BoundComponent:
         self.callees = binding.callees
         self.exports = binding.exports
         self.imports = binding.imports
+        self.begins = tuple(one.begin for one in binding.imports)
         self.reexported = binding.reexported
         self.entering = binding.entering
         engine = component.engine.wasmtime

@@ -1,10 +1,12 @@
 """Calls out of the guest, as a trampoline makes them on the guest's own fiber (`trampolines.py`).
 
-`begin` has the arguments, `next_` a pointer that the guest's `realloc` gave, or nothing after a wait. Both leave an
+`begin` has the arguments, `next` a pointer that the guest's `realloc` gave, or nothing after a wait. Both leave an
 *outcome* in the same array: FINISHED and the flat result, if there is one; ALLOCATE and the arguments for `realloc`;
 or WAIT, upon which the trampoline calls `wait`, the one import that can suspend a fiber.
 
 Between ALLOCATE and the pointer the guest may not leave, so an instance has one lowering under way at most.
+
+Here is what both implementations of these callbacks do alike (`boundary.py`).
 """
 
 from __future__ import annotations
@@ -13,7 +15,6 @@ import struct
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, TypeAlias
 
-from perdure.component import capi, fiber
 from perdure.component.capi import RAW, RAW_SIZE
 from perdure.component.steps import Steps
 from perdure.component.traps import AbiTrap
@@ -27,6 +28,11 @@ FINISHED, ALLOCATE, WAIT = 0, 1, 2
 
 Finish: TypeAlias = "Callable[[int], Lowering | Placement | None]"
 """What is left of a call when it has waited; it does as `CoreImport.begin` does."""
+EndCall: TypeAlias = "Callable[[object, int, int, object], Lowering | Placement | None]"
+"""`(context, values, return pointer, value)`: as `ImportCode.lower_result`."""
+Waiting: TypeAlias = "tuple[Coroutine[object, object, object], EndCall, object, int]"
+"""`(coroutine, end, context, return pointer)`: what `begin` gives for a call of a coroutine, which has not begun. Its
+first step is taken at once; when it is done the call goes on with `end`."""
 
 _i32 = struct.Struct("<I").unpack_from
 _outcome = struct.Struct("<I").pack_into
@@ -45,69 +51,18 @@ def waiting(instance: Instance, values: int, steps: Steps[Finish]) -> None:
     _outcome(RAW, values, WAIT)
 
 
-def suspended(
-    instance: Instance,
-    values: int,
-    coroutine: Coroutine[object, object, object],
-    wanted: object,
-    finish: fiber.EndCall,
-    cx: object = None,
-    pointer: int = 0,
-) -> None:
-    """The call goes on with `finish` when `coroutine` is done, which has begun and gave `wanted` to the event loop."""
-    instance.pending = fiber.Pending(coroutine, wanted, finish, cx, pointer)
-    # Now, not when the trampoline calls `wait`: a slice may end before that, and the coroutine meanwhile.
-    RAW[instance.flag.address] = 0
+def must_wait(values: int) -> None:
+    """The call waits for the host (`Waiting`)."""
     _outcome(RAW, values, WAIT)
 
 
-def _begin(number: int | None, _caller: int, values: int, _count: int) -> int | None:
-    instance = fiber.current.instance
-    try:
-        call = instance.imports[number or 0]
-        if not instance.may_leave and call.leaves:
-            raise AbiTrap("the guest called an import while it may not leave (from realloc or post-return)")
-        left = call.begin(instance, values)
-        # As `_ask`; what most calls need is not worth another frame.
-        if type(left) is tuple:
-            instance.lowering = left
-            instance.may_leave = False
-            _allocate(RAW, values, ALLOCATE, 0, 0, left[1], left[2])
-        elif left is not None:
-            _ask(instance, values, left)
-    except BaseException as error:  # noqa: BLE001 - it must not unwind through wasmtime; it is raised by the driver
-        return fiber.trapped(instance, error)
-    return None
+def check_may_leave(instance: Instance, number: int) -> None:
+    """The guest calls import `number` while it may not leave. Raises `AbiTrap` where that matters."""
+    if instance.imports[number].leaves:
+        raise AbiTrap("the guest called an import while it may not leave (from realloc or post-return)")
 
 
-def _next(_number: int | None, _caller: int, values: int, _count: int) -> int | None:
-    instance = fiber.current.instance
-    try:
-        left = instance.lowering
-        if isinstance(left, tuple):
-            memory, alignment, size, data, address, length = left
-            pointer = _i32(RAW, values)[0]
-            start = memory.at(pointer, size, alignment)
-            RAW[start : start + size] = data
-            _slice(RAW, address, pointer, length)
-            instance.lowering = None
-            instance.may_leave = True
-            _outcome(RAW, values, FINISHED)
-        elif left is not None:
-            _lower(instance, values, left, _i32(RAW, values)[0])
-        else:
-            finish = instance.outcome
-            assert finish is not None
-            instance.outcome = None
-            left = finish(values)
-            if left is not None:
-                _ask(instance, values, left)
-    except BaseException as error:  # noqa: BLE001 - it must not unwind through wasmtime; it is raised by the driver
-        return fiber.trapped(instance, error)
-    return None
-
-
-def _ask(instance: Instance, values: int, left: Lowering | Placement) -> None:
+def settle(instance: Instance, values: int, left: Lowering | Placement) -> None:
     """The result needs guest memory."""
     if isinstance(left, tuple):
         instance.lowering = left
@@ -115,6 +70,19 @@ def _ask(instance: Instance, values: int, left: Lowering | Placement) -> None:
         _allocate(RAW, values, ALLOCATE, 0, 0, left[1], left[2])
     else:
         _lower(instance, values, left, None)
+
+
+def proceed(instance: Instance, values: int, left: Lowering | Placement) -> None:
+    """The guest's `realloc` has given a pointer for what `settle` asked."""
+    pointer = _i32(RAW, values)[0]
+    if isinstance(left, tuple):
+        memory, alignment, size, data, address, length = left
+        start = memory.at(pointer, size, alignment)
+        RAW[start : start + size] = data
+        _slice(RAW, address, pointer, length)
+        _over(instance, values)
+    else:
+        _lower(instance, values, left, pointer)
 
 
 def _over(instance: Instance, values: int) -> None:
@@ -133,7 +101,3 @@ def _lower(instance: Instance, values: int, lowering: Lowering, pointer: int | N
         instance.lowering = lowering
         instance.may_leave = False
         _allocate(RAW, values, ALLOCATE, old, old_size, alignment, size)
-
-
-begin = capi.UncheckedCallback(_begin)
-next_ = capi.UncheckedCallback(_next)

@@ -2,11 +2,12 @@
 
 NaNs are canonical, threads and relaxed SIMD are off, so that replay is exact. Epochs advance while guests run, and
 a guest yields to the event loop at each. One engine belongs to one thread (its event loop's), and
-only one thread of a process may run guests (`fiber.current`).
+instances belong to their engine.
 """
 
 from __future__ import annotations
 
+import ctypes
 import threading
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -16,6 +17,10 @@ from types import TracebackType
 import wasmtime
 
 from perdure.component import capi
+
+RUNNING, RAN, PARKED, TICKS, TURN = range(5)
+"""Of `Engine.activity`: guests that run within each other now; whether any ran since the last tick; whether the ticker
+rests; ticks so far; that of the event loop's last turn."""
 
 
 def allow_compact_imports(settings: wasmtime.Config) -> None:
@@ -47,11 +52,8 @@ class Engine:
     def __init__(self, config: EngineConfig | None = None) -> None:
         self.config = config or EngineConfig()
         self.wasmtime = wasmtime.Engine(self._settings())
-        self.ticks = 0
-        self._turn = 0
-        self._running = 0
-        self._ran = False
-        self._parked = False
+        self.activity = (ctypes.c_int64 * 5)()
+        self.activity_address = ctypes.addressof(self.activity)
         self._closed = False
         self._wake = threading.Event()
         self._ticker = threading.Thread(target=self._tick, name="wasm-epoch", daemon=True)
@@ -69,38 +71,31 @@ class Engine:
         settings.max_wasm_stack = self.config.max_wasm_stack
         return settings
 
-    def enter(self) -> None:
-        """A guest is about to run: the epoch must advance."""
-        self._running += 1
-        self._ran = True
-        if self._parked:
-            self._wake.set()
-
-    def leave(self) -> None:
-        """The guest has returned or waits for the host."""
-        self._running -= 1
+    def wake(self) -> None:
+        """A guest is about to run while the ticker rests (`activity` has PARKED): the epoch must advance."""
+        self._wake.set()
 
     def turned(self) -> None:
         """The event loop has just had its turn."""
-        self._turn = self.ticks
+        self.activity[TURN] = self.activity[TICKS]
 
     @property
     def slices(self) -> int:
         """How many slices of time have passed since then, as far as guests ran meanwhile."""
-        return self.ticks - self._turn
+        return self.activity[TICKS] - self.activity[TURN]
 
     def _tick(self) -> None:
         # It rests only after a tick without a guest: to wake it costs a guest's entry more than the entry itself.
-        stop = threading.Event()
+        stop, activity = threading.Event(), self.activity
         while not self._closed:
-            self._parked = True
-            if not self._running and not self._ran:
+            activity[PARKED] = 1
+            if not activity[RUNNING] and not activity[RAN]:
                 self._wake.wait()
-            self._parked = False
+            activity[PARKED] = 0
             self._wake.clear()
-            self._ran = False
+            activity[RAN] = 0
             stop.wait(self.config.epoch_tick)
-            self.ticks += 1
+            activity[TICKS] += 1
             self.wasmtime.increment_epoch()
 
     def close(self) -> None:

@@ -18,7 +18,7 @@ from perdure.component import crossing
 from perdure.component.canonical.functions import ComponentCode
 from perdure.component.capi import RAW, RAW_SIZE
 from perdure.component.context import CallContext, give_back
-from perdure.component.crossing import FINISHED, Finish
+from perdure.component.crossing import FINISHED, Finish, Waiting
 from perdure.component.handles import Handle
 from perdure.component.plan import ResourceBuiltin
 from perdure.component.steps import Steps
@@ -41,7 +41,7 @@ class CoreImport(Protocol):
     def leaves(self) -> bool:
         """Whether it traps while the guest may not leave (`CanonicalABI.md`: "may_leave")."""
 
-    def begin(self, instance: Instance, values: int) -> Lowering | Placement | None:
+    def begin(self, instance: Instance, values: int) -> Lowering | Placement | Waiting | None:
         """As the module says; or what is left of it, which needs guest memory."""
 
 
@@ -49,7 +49,7 @@ class CoreImport(Protocol):
 class HostCall:
     """`canon lower` of a host function: `begin` is generated (`canonical.functions.HostCode`)."""
 
-    begin: Callable[[Instance, int], Lowering | Placement | None]
+    begin: Callable[[Instance, int], Lowering | Placement | Waiting | None]
     leaves: bool = True
 
 
@@ -126,17 +126,17 @@ class ResourceCall:
     def leaves(self) -> bool:
         return self.canon.op != "rep"
 
-    def begin(self, instance: Instance, values: int) -> None:
+    def begin(self, instance: Instance, values: int) -> Waiting | None:
         number: int = _read_i32(RAW, values)[0]
         table = instance.tables[self.canon.component_instance]
         resource: ResourceType = self.canon.resource
         if self.canon.op == "new":
             _write_i32(RAW, values, FINISHED, table.add(Handle(resource, number)))
-            return
+            return None
         if self.canon.op == "rep":
             representation = table.get(number, resource).representation
             _write_i32(RAW, values, FINISHED, representation)
-            return
+            return None
         crossing.finished(values)
         handle = table.remove(number, resource)
         if handle.scope is not None:
@@ -148,12 +148,8 @@ class ResourceCall:
         elif self.drop is not None:
             dropped = self.drop(instance.host_context, handle.representation)
             if type(dropped) is CoroutineType:
-                coroutine = cast("Coroutine[object, object, object]", dropped)
-                try:
-                    wanted = coroutine.send(None)
-                except StopIteration:
-                    return
-                crossing.suspended(instance, values, coroutine, wanted, _dropped_by_host)
+                return cast("Coroutine[object, object, object]", dropped), _dropped_by_host, None, 0
+        return None
 
 
 def _dropped(steps: Steps[object]) -> Steps[Finish]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import struct
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
 from types import CoroutineType
 from typing import TYPE_CHECKING, cast
@@ -17,13 +17,14 @@ import wasmtime
 
 from perdure.component import capi, fiber
 from perdure.component.allocator import Allocator
+from perdure.component.boundary import UNFINISHED, State
 from perdure.component.context import CallContext
 from perdure.component.coreitems import CoreItems
 from perdure.component.crossing import Finish
 from perdure.component.entry import Arrays
-from perdure.component.handles import GuestResource, HandleTable
+from perdure.component.handles import BorrowScope, GuestResource, HandleTable
 from perdure.component.imports import CoreImport
-from perdure.component.lifted import Callee, Lifted
+from perdure.component.lifted import CLEANING, LOWERING, Callee, Lifted
 from perdure.component.memory import Memory, NoMemory
 from perdure.component.plan import CanonOptions, CoreRef, ExportedFunc, HostImport, Lower
 from perdure.component.references import ReferenceWatch
@@ -33,9 +34,8 @@ from perdure.component.types import ResourceType
 from perdure.errors import GuestTrapped, InvocationTimeout, TypeMismatch
 
 if TYPE_CHECKING:
-    from perdure.component.canonical.lower import Lowering, Placement
+    from perdure.component.canonical.lower import Lowering
     from perdure.component.component import BoundComponent
-    from perdure.component.engine import Engine
 
 MAX_CALL_DEPTH = 32
 """Calls between components within each other; each takes a fiber."""
@@ -55,34 +55,23 @@ class InstanceLimits:
     lifted: int = 128 << 20
 
 
-class Instance:
+class Instance(State):
     """Made by `BoundComponent.instantiate`."""
 
     def __init__(self, bound: BoundComponent, host_context: object, limits: InstanceLimits) -> None:
         self.bound = bound
-        self.engine: Engine = bound.component.engine
         self.host_context = host_context
         self.limits = limits
         self.imports: Sequence[CoreImport] = bound.imports
         count = len(bound.component.plan.parents)
         self.tables = [HandleTable() for _ in range(count)]
         self.contexts: list[CallContext | None] = [None] * len(bound.imports)
-        self.pending: fiber.Pending | None = None
-        self.flag = fiber.Flag()
         self.suspended: dict[int, tuple[Steps[Finish], int]] = {}
-        # Of the call of an import that is under way: what it waits for, how it ends then, what it is lowering.
-        self.waits: Steps[Finish] | None = None
-        self.outcome: Finish | None = None
-        self.lowering: Lowering | Placement | None = None
-        self.failure: BaseException | None = None
-        self.may_leave = True
-        self.usable = True
         self.references = ReferenceWatch(bound.component.layout.references)
-        self._busy = False
         self._entered = [False] * count
-        self.depth = 0
         self._lifted: list[Lifted | None] = [None] * len(bound.callees)
-        self._store = wasmtime.Store(self.engine.wasmtime)
+        engine = bound.component.engine
+        self._store = wasmtime.Store(engine.wasmtime)
         self._store.set_limits(
             memory_size=limits.memory,
             table_elements=limits.table_elements,
@@ -90,11 +79,14 @@ class Instance:
             memories=limits.memories,
         )
         self._store.set_epoch_deadline(1)
-        self._context = capi.address(self._store._context())
-        capi.epoch_yield(self._context, 1)
-        self._items = CoreItems(bound.template, self._context)
+        context = capi.address(self._store._context())
+        capi.epoch_yield(context, 1)
+        # For calls that do not wait, and what is left of them.
+        self._arrays, reallocation = Arrays(), Arrays()
+        super().__init__(engine, context, bound.begins, self._arrays, reallocation)
+        self._items = CoreItems(bound.template, context)
         self._memories: dict[CoreRef, Memory] = {}
-        self.allocator = Allocator(self)
+        self.allocator = Allocator(self, reallocation)
         self._spare = [Arrays()]
 
     # --- for the host
@@ -105,16 +97,23 @@ class Instance:
         self.references.settle(self)
         self.usable = starts
 
-    async def call(self, func: ExportedFunc, args: Sequence[object], *, deadline: float | None = None) -> object:
+    async def call(self, func: ExportedFunc, args: Sequence[object], deadline: float | None = None) -> object:
         """Call an export; `deadline` in the loop's time, seconds.
 
         Raises `TypeMismatch` (arguments do not fit; nothing ran), `GuestTrapped`, `InvocationTimeout`, and what a
         host function raised. One call at a time.
         """
-        target = func.target
-        if isinstance(target, HostImport):
-            return await self._call_import(target, args, deadline)
-        return await self._drive(self._calling(func, self.bound.exports[func.path], tuple(args)), deadline)
+        try:
+            value = self.call_at_once(func.path, args)
+        except BaseException as error:
+            if self.suspended or self.coroutine is not None:
+                fiber.abandon(self)
+            if self.misfit and isinstance(error, _MISFIT):
+                raise self._misfit(func, error) from error
+            if isinstance(error, (AbiTrap, HostTrap)):
+                raise guest_trap(error) from error
+            raise
+        return value if value is not UNFINISHED else await self._called(func, args, deadline)
 
     async def drop(self, resource: GuestResource, *, deadline: float | None = None) -> None:
         """Drop a guest-defined resource that the host owns; its destructor runs. Raises as `call` does, and
@@ -128,62 +127,51 @@ class Instance:
     def close(self) -> None:
         """Free the guest's memory; idempotent. Not while a call runs."""
         self.usable = False
+        self.offered.clear()
         self._lifted.clear()
         self.contexts.clear()
         self._memories.clear()
         self._items.clear()
         self._store.close()
 
-    async def _drive(self, steps: Steps[object], deadline: float | None) -> object:
-        if self._busy or not self.usable:
-            raise RuntimeError("the instance is running a call" if self._busy else "the instance is not usable")
-        self._busy = True
+    def _called(self, func: ExportedFunc, args: Sequence[object], deadline: float | None) -> Awaitable[object]:
+        """A call by steps: from the beginning, or from where `call_at_once` left it."""
+        target = func.target
+        if isinstance(target, HostImport):
+            return _call_import(self, target, args, deadline)
+        callee, left = self.bound.exports[func.path], self.left
+        if left is not None:
+            self.left = None
+            return fiber.drive(self, self._going_on(callee, *left), deadline)
+        return self._drive(self._calling(func, callee, tuple(args)), deadline)
+
+    def _drive(self, steps: Steps[object], deadline: float | None) -> Awaitable[object]:
+        if self.busy or not self.usable:
+            raise RuntimeError("the instance is running a call" if self.busy else "the instance is not usable")
+        self.busy = True
         self.usable = False
         self.engine.turned()
-        try:
-            try:
-                # Most calls never wait; they need neither a timer nor a turn of the event loop.
-                next(steps)
-            except StopIteration as end:
-                value: object = end.value
-            else:
-                value = await fiber.drive(self, steps, deadline)
-            self.usable = True
-            return value
-        except (AbiTrap, HostTrap) as trap:
-            raise guest_trap(trap) from trap
-        finally:
-            if self.suspended or self.pending is not None:
-                fiber.abandon(self)
-            self._busy = False
-
-    async def _call_import(self, target: HostImport, args: Sequence[object], deadline: float | None) -> object:
-        """The component hands on what it imports: the host calls itself."""
-        value = self.bound.reexported[target](self.host_context, *args)
-        if type(value) is not CoroutineType:
-            return value
-        limit = asyncio.timeout_at(deadline)
-        try:
-            async with limit:
-                return await value
-        except TimeoutError:
-            if limit.expired():
-                raise InvocationTimeout("the invocation ran past its time limit and was stopped") from None
-            raise
+        return fiber.drive(self, steps, deadline)
 
     # --- entering the guest
 
     def _starting(self, *, starts: bool) -> Steps[None]:
         functions, arrays = self.bound.component.layout.starts, self.take_arrays()
         for step in self.bound.template.steps:
-            rest = self._polled(self._items.begin(step, arrays.trap, arrays.error), arrays)
-            if rest is not None:
-                yield from rest
+            future = self._items.begin(step, arrays.trap, arrays.error)
+            self.depth += 1
+            try:
+                while not self.poll(future):
+                    yield None
+            finally:
+                capi.future_delete(future)
+                self.depth -= 1
+            self.check(arrays)
             self._items.collect(step)
             start = functions.get(step.instance)
             if starts and start is not None:
                 with self.references.during_start(self, step.instance):
-                    rest = self.enter(self.item(start), arrays, arrays.args, 0, 0)
+                    rest = self.run(self.item(start), arrays, arrays.args, 0, 0)
                     if rest is not None:
                         yield from rest
         self.give_arrays(arrays)
@@ -191,6 +179,8 @@ class Instance:
     def _calling(self, func: ExportedFunc, callee: Callee, args: tuple[object, ...]) -> Steps[object]:
         self.enter_components(callee.entering)
         lifted = self.lifted(callee.number)
+        if not callee.entering:
+            lifted.offer(func.path)
         arrays = self.take_arrays()
         scope = lifted.begin()
         try:
@@ -198,11 +188,8 @@ class Instance:
             if rest is not None:
                 yield from rest
         except _MISFIT as error:
-            # A misfit is the caller's mistake; the guest has run nothing but its allocator.
-            self.usable = True
             self.leave_components(callee.entering)
-            wanted = ", ".join(name for name, _ in func.type.params)
-            raise TypeMismatch(f"the arguments do not fit {func.path}({wanted}): {error}", parameter=wanted) from error
+            raise self._misfit(func, error) from error
         rest = lifted.enter(arrays)
         if rest is not None:
             yield from rest
@@ -214,33 +201,24 @@ class Instance:
         self.leave_components(callee.entering)
         return value
 
-    def enter(self, core: int, arrays: Arrays, args: int, nargs: int, nresults: int) -> Steps[None] | None:
+    def run(self, core: int, arrays: Arrays, args: int, nargs: int, nresults: int) -> Steps[None] | None:
         """Run a core function: None when it has returned, or the steps that are left, to be taken at once. Raises
         what ended it."""
         if self.depth >= MAX_CALL_DEPTH:
             raise AbiTrap(f"calls between components nested deeper than {MAX_CALL_DEPTH}")
-        future = capi.call_async(self._context, core, args, nargs, arrays.results, nresults, arrays.trap, arrays.error)
-        return self._polled(future, arrays)
-
-    def _polled(self, future: int, arrays: Arrays) -> Steps[None] | None:
-        self.depth += 1
-        if not fiber.poll(self.engine, self, future):
-            return self._rest(future, arrays)
-        capi.future_delete(future)
-        self.depth -= 1
+        future = self.enter(core, args, nargs, arrays.results, nresults, arrays.trap)
+        if future:
+            return self.finish(future, arrays)
         self.check(arrays)
         return None
 
     def finish(self, future: int, arrays: Arrays) -> Steps[None]:
         """Wait for an entry that has not been polled, or not to its end."""
         self.depth += 1
-        yield from self._rest(future, arrays)
-
-    def _rest(self, future: int, arrays: Arrays) -> Steps[None]:
         try:
-            yield
-            while not fiber.poll(self.engine, self, future):
-                yield
+            polled = yield future
+            while not polled and not self.poll(future):
+                polled = yield future
         finally:
             capi.future_delete(future)
             self.depth -= 1
@@ -253,7 +231,7 @@ class Instance:
             arrays = self.take_arrays()
             arrays.write_i32(representation)
             core = self.item(cast("CoreRef", resource.destructor))
-            rest = self.enter(core, arrays, arrays.args, 1, 0)
+            rest = self.run(core, arrays, arrays.args, 1, 0)
             if rest is not None:
                 yield from rest
             self.give_arrays(arrays)
@@ -273,6 +251,31 @@ class Instance:
             raise failure
         if raised is not None:
             raise guest_trap(raised) from raised
+
+    def _going_on(self, callee: Callee, stage: int, future: int, left: object) -> Steps[object]:
+        """What is left of a call that `call_at_once` has begun. `left`: the lowering under way, or the result."""
+        lifted, arrays = self.lifted(callee.number), self._arrays
+        if stage == CLEANING:
+            yield from lifted.cleaning(self.finish(future, arrays))
+            return left
+        if stage == LOWERING:
+            yield from lifted.lowering(cast("Lowering", left), future)
+            rest = lifted.enter(arrays)
+            if rest is not None:
+                yield from rest
+        else:
+            yield from self.finish(future, arrays)
+        value = lifted.result(arrays, BorrowScope())
+        rest = lifted.post_return(arrays)
+        if rest is not None:
+            yield from rest
+        return value
+
+    def _misfit(self, func: ExportedFunc, error: Exception) -> TypeMismatch:
+        """The caller's mistake; the guest has run nothing but its allocator."""
+        self.usable = True
+        wanted = ", ".join(name for name, _ in func.type.params)
+        return TypeMismatch(f"the arguments do not fit {func.path}({wanted}): {error}", parameter=wanted)
 
     def enter_components(self, entering: tuple[int, ...]) -> None:
         """Raises `AbiTrap` when one of them runs a call already ("Component Invariant 2": no re-entrance)."""
@@ -333,7 +336,7 @@ class Instance:
             return NoMemory()
         found = self._memories.get(ref)
         if found is None:
-            found = self._memories[ref] = Memory(self._context, self.item(ref), self.limits.lifted)
+            found = self._memories[ref] = Memory(self.context, self.item(ref), self.limits.lifted)
         return found
 
     # --- what snapshots need
@@ -341,12 +344,7 @@ class Instance:
     @property
     def running(self) -> bool:
         """A call, or instantiation, is going on."""
-        return self._busy
-
-    @property
-    def context(self) -> int:
-        """The address of the store's `wasmtime_context_t`."""
-        return self._context
+        return self.busy
 
     def item(self, ref: CoreRef) -> int:
         """The address of the C API's handle of a core memory, global, table or function."""
@@ -355,3 +353,18 @@ class Instance:
     def restored(self) -> None:
         """A blank instance has been given a state."""
         self.usable = True
+
+
+async def _call_import(instance: Instance, target: HostImport, args: Sequence[object], deadline: float | None) -> object:
+    """The component hands on what it imports: the host calls itself."""
+    value = instance.bound.reexported[target](instance.host_context, *args)
+    if type(value) is not CoroutineType:
+        return value
+    limit = asyncio.timeout_at(deadline)
+    try:
+        async with limit:
+            return await value
+    except TimeoutError:
+        if limit.expired():
+            raise InvocationTimeout("the invocation ran past its time limit and was stopped") from None
+        raise

@@ -6,7 +6,7 @@ component; running it is a loop over `steps`. Core items are named by where they
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
 from perdure.component.types import FuncType, ResourceType
@@ -102,20 +102,20 @@ class InstantiateModule:
 @dataclass(frozen=True, slots=True)
 class ExportedFunc:
     """An exported function. `interface` is "" for one exported at the world's top level, and dotted for one in an
-    instance within an instance. `target` is a `HostImport` where the component hands on what it imports."""
+    instance within an instance. `target` is a `HostImport` where the component hands on what it imports. `path`:
+    `golem:examples/api.set`, or `set` at the top level."""
 
     interface: str
     name: str
     target: Lift | HostImport
+    path: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "path", f"{self.interface}.{self.name}" if self.interface else self.name)
 
     @property
     def type(self) -> FuncType:
         return self.target.type
-
-    @property
-    def path(self) -> str:
-        """`golem:examples/api.set`, or `set` at the top level."""
-        return f"{self.interface}.{self.name}" if self.interface else self.name
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 import wasmtime
 
-from perdure.component import capi, crossing, fiber
+from perdure.component import boundary, capi
 from perdure.component.capi import EXTERN_SIZE
 from perdure.component.coremodule import module_imports
 from perdure.component.plan import CanonRef, CoreExport, CoreRef, LinkPlan
@@ -46,11 +46,11 @@ class _HostFunctions:
             name, kind = one.name.encode(), capi.address(self._type(one.signature).ptr())
             where = (at, space, len(space), name, len(name), kind)
             if one.canon is not None:
-                error = capi.linker_define_unchecked(*where, crossing.begin, one.canon, None)
+                error = capi.linker_define_unchecked(*where, boundary.BEGIN, one.canon, None)
             elif one.suspends:
-                error = capi.linker_define_async(*where, fiber.wait, None, None)
+                error = capi.linker_define_async(*where, boundary.WAIT, None, None)
             else:
-                error = capi.linker_define_unchecked(*where, crossing.next_, None, None)
+                error = capi.linker_define_unchecked(*where, boundary.NEXT, None, None)
             if error:
                 raise capi.take_error(error)
 

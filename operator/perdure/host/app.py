@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
+from perdure.component import boundary
 from perdure.component.about import About, about_component
 from perdure.component.component import BoundComponent, Component
 from perdure.component.engine import Engine, EngineConfig
@@ -226,6 +227,8 @@ async def _load(
     stack: AsyncExitStack, config: HostConfig, data: bytes, metrics: HostMetrics, progress: Callable[[str], None]
 ) -> tuple[BoundComponent, About]:
     begun = time.perf_counter()
+    if not boundary.NATIVE:
+        log.warning("the component runtime runs %s", boundary.DESCRIPTION)
     engine = stack.enter_context(Engine(EngineConfig(cache_dir=config.cache)))
     component = await Component.load(engine, data, progress=progress)
     metrics.component_load_seconds.set(time.perf_counter() - begun)

@@ -13,7 +13,6 @@ from types import CoroutineType
 
 from perdure.component.canonical.strings import GuestString, encode
 from perdure.component.capi import RAW
-from perdure.component.crossing import suspended
 from perdure.component.traps import AbiTrap
 from perdure.component.types import Err, Ok, Some, Variant
 
@@ -78,7 +77,6 @@ class Emitter:
             "NAN": NAN,
             "AbiTrap": AbiTrap,
             "CoroutineType": CoroutineType,
-            "suspended": suspended,
             "Some": Some,
             "Ok": Ok,
             "Err": Err,

@@ -31,6 +31,7 @@ from perdure.component.capi import RAW_SIZE, VAL_OF, VAL_SIZE, VALUE_KIND
 from perdure.component.types import FuncType, ValueType
 
 if TYPE_CHECKING:
+    from perdure.component.crossing import Waiting
     from perdure.component.host import HostFunction
     from perdure.component.instance import Instance
 
@@ -66,7 +67,7 @@ class HostCode:
     """For `canon lower` of a host function. `begin(instance, values)` lifts the arguments, calls the function and
     lowers its result; it does as `imports.CoreImport.begin`. Where a coroutine waits, `lower_result` does the rest."""
 
-    begin: Callable[[Instance, int], Lowering | Placement | None]
+    begin: Callable[[Instance, int], Lowering | Placement | Waiting | None]
     source: str
 
 
@@ -105,12 +106,7 @@ def host_code(t: FuncType, canon: int = 0, host: HostFunction | None = None) -> 
     arguments, pointer = _lift_params(e, t)
     e.emit(f"value = host({', '.join(['instance.host_context', *arguments])})")
     with e.block("if type(value) is CoroutineType:"):
-        with e.block("try:"):
-            e.emit("wanted = value.send(None)")
-        with e.block("except StopIteration as end:"):
-            e.emit("value = end.value")
-        with e.block("else:"):
-            e.emit(f"return suspended(instance, values, value, wanted, lower_result, cx, {pointer})")
+        e.emit(f"return value, lower_result, cx, {pointer}")
     if allocates_result(t) and not e.placing:
         e.emit(f"return lower_result(cx, values, {pointer}, value)")
     else:
