@@ -355,7 +355,9 @@ class Instance(State):
         self.usable = True
 
 
-async def _call_import(instance: Instance, target: HostImport, args: Sequence[object], deadline: float | None) -> object:
+async def _call_import(
+    instance: Instance, target: HostImport, args: Sequence[object], deadline: float | None
+) -> object:
     """The component hands on what it imports: the host calls itself."""
     value = instance.bound.reexported[target](instance.host_context, *args)
     if type(value) is not CoroutineType:
