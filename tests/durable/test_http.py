@@ -265,7 +265,7 @@ async def test_what_goes_wrong_is_the_interfaces_own_error(
         "rebound.test",
         "no-such-name.invalid",
     )
-    wide = OutgoingHttp(Http(allow=allow, max_body_bytes=1000, timeout=500))
+    wide = OutgoingHttp(Http.model_validate({"allow": allow, "max_body_bytes": 1000, "timeout": "500ms"}))
     instance = await opened(web, fresh(), wide)
 
     async def failed(url: str, **more: Any) -> str:
