@@ -6,12 +6,14 @@ import os
 import shutil
 import subprocess
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from e2e.workers import provider
 from support.cluster.kubectl import Kubectl, eventually, proxied
 from support.cluster.local import local_cluster
 from support.guests import guest
@@ -105,6 +107,28 @@ def redis_keys(release: Release) -> Iterator[object]:
         return release.kubectl.run("exec", f"{RELEASE}-redis-0", "--", *command).split()
 
     return keys  # type: ignore[return-value]
+
+
+@pytest.fixture
+def offer(kubectl: Kubectl, cluster: Kubectl) -> Iterator[Callable[..., str]]:
+    """Makes a KeyValueProvider for this test's namespace; gone afterwards, and the Workers before it."""
+    made: list[str] = []
+
+    def make(kind: str, **spec: Any) -> str:
+        name = f"{kind}-{kubectl.namespace}"
+        cluster.apply(provider(name, allowedNamespaces=[kubectl.namespace], **spec))
+        made.append(name)
+        return name
+
+    yield make
+    kubectl.run("delete", "workers", "--all", seconds=180)
+    for name in made:
+        cluster.run("delete", "kvp", name)
+
+
+def default_url(cluster: Kubectl) -> str:
+    found = cluster.get("kvp", "default") or {}
+    return str(found["spec"]["redis"]["url"])
 
 
 def namespace(name: str) -> dict[str, object]:

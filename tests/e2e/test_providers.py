@@ -5,39 +5,15 @@ from __future__ import annotations
 import base64
 import json
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pytest
-
-from e2e.conftest import REDIS_IMAGE
-from e2e.workers import provider, restricted_pod, service_of, worker
+from e2e.conftest import REDIS_IMAGE, default_url
+from e2e.workers import restricted_pod, service_of, worker
 from support.cluster.kubectl import Kubectl, call, eventually
 from support.cluster.processes import run
 from support.cluster.volumes import volume_for
-
-
-@pytest.fixture
-def offer(kubectl: Kubectl, cluster: Kubectl) -> Iterator[Callable[..., str]]:
-    """Makes a KeyValueProvider for this test's namespace; gone afterwards, and the Workers before it."""
-    made: list[str] = []
-
-    def make(kind: str, **spec: Any) -> str:
-        name = f"{kind}-{kubectl.namespace}"
-        cluster.apply(provider(name, allowedNamespaces=[kubectl.namespace], **spec))
-        made.append(name)
-        return name
-
-    yield make
-    kubectl.run("delete", "workers", "--all", seconds=180)
-    for name in made:
-        cluster.run("delete", "kvp", name)
-
-
-def default_url(cluster: Kubectl) -> str:
-    found = cluster.get("kvp", "default") or {}
-    return str(found["spec"]["redis"]["url"])
 
 
 def value(kubectl: Kubectl, bucket: str, key: str) -> int:
