@@ -63,7 +63,12 @@ def test_settings_of_buckets(
     common = {"name": "common", "scope": "Namespace", "provider": "default"}
     kubectl.apply(worker("left", replicas=2, keyValue=settings(second, changed=False), deletionPolicy="Delete"))
     kubectl.apply(
-        worker("right", replicas=1, keyValue={"provider": second, "buckets": [common]}, deletionPolicy="Delete")
+        worker(
+            "right",
+            replicas=1,
+            keyValue={"provider": second, "buckets": [{"name": "own"}, common]},
+            deletionPolicy="Delete",
+        )
     )
     for name in ("left", "right"):
         kubectl.wait_ready(name)
