@@ -265,6 +265,7 @@ async def test_a_cancelled_commit_leaves_its_connection_in_order(
 
 async def test_a_key_that_no_index_holds_is_refused_whatever_it_is_made_of(store: PostgresStore) -> None:
     owner = await own(store)
+    assert store.limits.key_bytes == 2600, "guests are told before anything is committed"
     for size, fits in ((2600, True), (2601, False)):
         key = "".join(chr(33 + (number * number) % 90) for number in range(size))
         if fits:

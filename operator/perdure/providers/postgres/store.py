@@ -24,7 +24,7 @@ from perdure.durable.records import (
 )
 from perdure.providers.postgres.client import PostgresClient
 from perdure.providers.postgres.config import PostgresConfig
-from perdure.providers.postgres.effects import LONGEST, key_bytes, pack, private
+from perdure.providers.postgres.effects import LONGEST, MAX_KEY, key_bytes, pack, private
 from perdure.providers.postgres.owned import Owned
 from perdure.providers.postgres.rows import call_of, data_of, info_of
 from perdure.providers.postgres.server import look
@@ -112,7 +112,8 @@ class PostgresStore(Owned):
 
     @property
     def limits(self) -> BucketLimits:
-        return BucketLimits()
+        # Refused when a guest asks for it: an apply that comes after the home commit could never succeed.
+        return BucketLimits(key_bytes=MAX_KEY)
 
     async def ping(self) -> ProviderInfo:
         return await look(self._client)
