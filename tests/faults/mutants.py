@@ -106,8 +106,8 @@ MUTANTS: dict[str, Callable[[], None]] = {
     "result-outside-the-commit": _result_outside_the_commit,
     "apply-before-journal": _apply_before_journal,
     "no-dedup": _lua(
-        "  if sequence == highest then return 'DUPLICATE ' .. string.sub(mark, space + 1) end\n"
-        "  if sequence < highest then return 'DUPLICATE ' end\n",
+        "    if sequence == highest then return 'DUPLICATE ' .. string.sub(mark, space + 1) end\n"
+        "    if sequence < highest then return 'DUPLICATE ' end\n",
         "",
     ),
     "trim-before-the-pointer": _trim_before_the_pointer,
