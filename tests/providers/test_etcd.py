@@ -9,25 +9,23 @@ import time
 import urllib.request
 from base64 import b64encode
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from perdure.durable.effects import Counted, Increment, Put
+from perdure.durable.effects import Counted, Put
 from perdure.durable.overtaking import Write
 from perdure.durable.records import CommitStatus, ForeignApply, WorkerId
 from perdure.errors import ProviderUnavailable
 from perdure.providers.etcd import EtcdConfig, EtcdStore
 from perdure.providers.etcd.requests import revision_is
 from providers import test_foreign, test_foreign_buckets
+from providers.failing import WORKER, add, check_cut_anywhere, check_restarted, check_silent, eventually_applied
 from providers.owners import SHOP
-from support.proxy import cutting_proxy
 from support.store_servers import EtcdServer, etcd_server
-
-WORKER = WorkerId("ns", "carts")
 
 
 @pytest.fixture
@@ -43,10 +41,6 @@ async def opened(*urls: str, worker: WorkerId = WORKER, **settings: Any) -> Asyn
         yield store
     finally:
         await store.close()
-
-
-def add(sequence: int, origin: str = "o") -> ForeignApply:
-    return ForeignApply(origin, sequence, [Increment(SHOP, "n", 1), Put(SHOP, "k", b"%d" % sequence)])
 
 
 async def test_a_server_that_is_not_there(server: EtcdServer) -> None:
@@ -68,50 +62,16 @@ async def test_a_server_that_is_not_there(server: EtcdServer) -> None:
 
 
 async def test_a_silent_server_costs_the_timeout_and_nothing_is_done_twice(server: EtcdServer) -> None:
-    async with opened(server.url, timeout=0.5) as store:
-        await store.apply_foreign(add(1))
-        server.pause()
-        begun = time.monotonic()
-        with pytest.raises(ProviderUnavailable, match="does not answer"):
-            await store.apply_foreign(add(2))
-        assert time.monotonic() - begun < 2
-        server.resume()
-        done = await eventually_applied(store, add(2))
-        assert done == [Counted(2)]
-        assert await store.get_many(SHOP, ["n", "k"]) == [b"2", b"2"]
-
-
-async def eventually_applied(store: EtcdStore, apply: ForeignApply) -> list[Any]:
-    for _ in range(50):
-        try:
-            return (await store.apply_foreign(apply)).outcomes
-        except ProviderUnavailable:
-            await asyncio.sleep(0.1)
-    raise AssertionError("not applied")
+    await check_silent(server, opened)
 
 
 @pytest.mark.parametrize("direction", ["upward", "downward"])
 async def test_connections_that_break_anywhere(server: EtcdServer, direction: str) -> None:
-    """Cut after any number of bytes: each effect is there once."""
-    async with cutting_proxy(server.port) as proxy, opened(f"http://127.0.0.1:{proxy.port}", timeout=1) as store:
-        await store.apply_foreign(add(1))
-        sequence = 1
-        for cut in range(1, 1500, 110):
-            sequence += 1
-            setattr(proxy, direction, cut)
-            with suppress(ProviderUnavailable):
-                await store.apply_foreign(add(sequence))
-            proxy.let_through()
-            await eventually_applied(store, add(sequence))
-        assert await store.get_many(SHOP, ["n"]) == [b"%d" % sequence]
+    await check_cut_anywhere(server, opened, direction, range(1, 1500, 110))
 
 
 async def test_a_restarted_server_has_what_it_acknowledged(server: EtcdServer) -> None:
-    async with opened(server.url, timeout=1) as store:
-        await store.apply_foreign(add(1))
-        server.restart()
-        assert await eventually_applied(store, add(1)) == [Counted(1)]
-        assert await store.get_many(SHOP, ["n"]) == [b"1"]
+    await check_restarted(server, opened)
 
 
 async def test_another_member_is_asked(server: EtcdServer) -> None:
@@ -235,6 +195,8 @@ class Unguarded(EtcdStore):
     """Computes from what it read, and does not mind who wrote meanwhile."""
 
     async def _transaction(self, write: Write) -> Any:
+        await asyncio.sleep(0.01)
+        # Long enough for another writer to come between, whatever else the machine does.
         await asyncio.sleep(0.01)
         fresh = await self._read(write.origin, write.spots)
         return await super()._transaction(replace(write, seen=replace(fresh, mark=write.seen.mark)))

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from perdure.durable.effects import BucketAddress, Conflict, Counted, Increment, Put, Remove, Scope, Swap
+from perdure.durable.effects import BucketAddress, Conflict, Counted, Put, Remove, Scope, Swap
 from perdure.durable.overtaking import Write
 from perdure.durable.records import ForeignApply, WorkerId
 from perdure.errors import ProviderUnavailable
@@ -19,12 +18,10 @@ from perdure.providers.nats import NatsConfig, NatsStore
 from perdure.providers.nats.client import Message
 from perdure.providers.nats.subjects import Subjects, decode, encode, key_of
 from providers import test_foreign, test_foreign_buckets
+from providers.failing import WORKER, add, check_cut_anywhere, check_restarted, check_silent, eventually_applied
 from providers.owners import ODD, SHOP
 from providers.test_etcd import make_certificates
-from support.proxy import cutting_proxy
 from support.store_servers import NatsServer, nats_server
-
-WORKER = WorkerId("ns", "carts")
 
 
 @pytest.fixture
@@ -40,19 +37,6 @@ async def opened(*urls: str, worker: WorkerId = WORKER, **settings: Any) -> Asyn
         yield store
     finally:
         await store.close()
-
-
-def add(sequence: int, origin: str = "o") -> ForeignApply:
-    return ForeignApply(origin, sequence, [Increment(SHOP, "n", 1), Put(SHOP, "k", b"%d" % sequence)])
-
-
-async def eventually_applied(store: NatsStore, apply: ForeignApply) -> list[Any]:
-    for _ in range(80):
-        try:
-            return (await store.apply_foreign(apply)).outcomes
-        except ProviderUnavailable:
-            await asyncio.sleep(0.1)
-    raise AssertionError("not applied")
 
 
 def test_names_are_encoded_in_their_order() -> None:
@@ -77,40 +61,16 @@ async def test_a_server_that_is_not_there(server: NatsServer) -> None:
 
 
 async def test_a_silent_server_costs_the_timeout_and_nothing_is_done_twice(server: NatsServer) -> None:
-    async with opened(server.url, timeout=0.5) as store:
-        await store.apply_foreign(add(1))
-        server.pause()
-        begun = time.monotonic()
-        with pytest.raises(ProviderUnavailable, match="does not answer"):
-            await store.apply_foreign(add(2))
-        assert time.monotonic() - begun < 2
-        server.resume()
-        assert await eventually_applied(store, add(2)) == [Counted(2)]
-        assert await store.get_many(SHOP, ["n", "k"]) == [b"2", b"2"]
+    await check_silent(server, opened)
 
 
 @pytest.mark.parametrize("direction", ["upward", "downward"])
 async def test_connections_that_break_anywhere(server: NatsServer, direction: str) -> None:
-    """Cut after any number of bytes, within a batch as well: each effect is there once."""
-    async with cutting_proxy(server.port) as proxy, opened(f"nats://127.0.0.1:{proxy.port}", timeout=1) as store:
-        await store.apply_foreign(add(1))
-        sequence = 1
-        for cut in range(1, 1600, 130):
-            sequence += 1
-            setattr(proxy, direction, cut)
-            with suppress(ProviderUnavailable):
-                await store.apply_foreign(add(sequence))
-            proxy.let_through()
-            await eventually_applied(store, add(sequence))
-        assert await store.get_many(SHOP, ["n"]) == [b"%d" % sequence]
+    await check_cut_anywhere(server, opened, direction, range(1, 1600, 130))
 
 
 async def test_a_restarted_server_has_what_it_acknowledged(server: NatsServer) -> None:
-    async with opened(server.url, timeout=1) as store:
-        await store.apply_foreign(add(1))
-        server.restart()
-        assert await eventually_applied(store, add(1)) == [Counted(1)]
-        assert await store.get_many(SHOP, ["n"]) == [b"1"]
+    await check_restarted(server, opened)
 
 
 async def test_another_server_is_asked(server: NatsServer) -> None:

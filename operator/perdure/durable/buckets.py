@@ -233,7 +233,7 @@ class InstanceBucket:
             if refused is not None:
                 return {"refused": refused}
             # Its outcome, which may be a value, is kept at the provider as well.
-            crowded = self._crowded([(effect.key, bytes(self.policy.limits.value_bytes or 0))])
+            crowded = self._crowded([(effect.key, b"")], self.policy.limits.value_bytes or 0)
             outcome = await self._host.gates.atomic(effect, gate, crowded=crowded)
             return plain_outcome(call, outcome)
 
@@ -318,14 +318,15 @@ class InstanceBucket:
         if self._host.gates.running is None and self._crowded(items):
             raise LimitExceeded(f"provider {self.policy.provider!r} cannot take so many writes before the first call")
 
-    def _crowded(self, items: Sequence[tuple[str, bytes]]) -> bool:
-        """Whether these writes and those that wait for the same provider are more than it applies together."""
+    def _crowded(self, items: Sequence[tuple[str, bytes]], also: int = 0) -> bool:
+        """Whether these writes with `also` bytes more, and those that wait for the same provider, are more than it
+        applies together."""
         limits = self.policy.limits
         if not limits.together:
             return False
         effects, size = self._host.overlay.load(self.policy.provider)
         more, bytes_ = _load(items)
-        return effects > 0 and limits.exceeded(effects + more, size + bytes_)
+        return effects > 0 and limits.exceeded(effects + more, size + bytes_ + also)
 
 
 def _load(items: Sequence[tuple[str, bytes]]) -> tuple[int, int]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from perdure.manifests.base import Bytes, Factor, Metadata, Milliseconds, Model
 from perdure.manifests.pod_template import PodTemplate
@@ -29,18 +29,17 @@ class ConfigMapSource(Model):
     key: str = "component.wasm"
 
 
+def _within_volume(value: str) -> str:
+    if value.startswith("/") or ".." in value.split("/"):
+        raise ValueError("must be a path within the volume, without / in front and without ..")
+    return value
+
+
 class VolumeSource(Model):
     """A component on a PersistentVolumeClaim of the Worker's namespace."""
 
     claim_name: str = Field(min_length=1)
-    path: str = Field(min_length=1)
-
-    @field_validator("path")
-    @classmethod
-    def _relative(cls, value: str) -> str:
-        if value.startswith("/") or ".." in value.split("/"):
-            raise ValueError("must be a path within the volume, without / in front and without ..")
-        return value
+    path: Annotated[str, Field(min_length=1), AfterValidator(_within_volume)]
 
 
 class LocalReference(Model):
@@ -248,14 +247,7 @@ class FilesVolume(Model):
     """A directory of a PersistentVolumeClaim, which is mounted read-only."""
 
     claim_name: str = Field(min_length=1)
-    path: str = ""
-
-    @field_validator("path")
-    @classmethod
-    def _relative(cls, value: str) -> str:
-        if value.startswith("/") or ".." in value.split("/"):
-            raise ValueError("must be a path within the volume, without / in front and without ..")
-        return value
+    path: Annotated[str, AfterValidator(_within_volume)] = ""
 
 
 class Files(Model):

@@ -9,7 +9,7 @@ import ssl
 from collections.abc import Awaitable, Callable
 from typing import Any, Generic, TypeVar
 
-from perdure.errors import ProviderUnavailable
+from perdure.errors import PerdureError, ProviderUnavailable
 
 _FIRST_PAUSE = 0.025
 _LONGEST_PAUSE = 2.0
@@ -18,20 +18,20 @@ Found = TypeVar("Found")
 
 class Line(Generic[Found]):
     """`look(server, tls)` gives what calls need (a connection), or raises one of `catch`; `secure()` gives what TLS
-    needs, anew each time, since certificates are rotated."""
+    needs, anew each time, since certificates are rotated; `translate`: what a failure is to callers."""
 
     def __init__(
         self,
         servers: tuple[str, ...],
         secure: Callable[[], ssl.SSLContext | None],
         look: Callable[[str, ssl.SSLContext | None], Awaitable[Found]],
-        explain: Callable[[Exception], ProviderUnavailable],
+        translate: Callable[[Exception], PerdureError],
         catch: tuple[type[Exception], ...],
     ) -> None:
         self._servers = servers
         self._secure = secure
         self._look = look
-        self._explain = explain
+        self._translate = translate
         self._catch = catch
         self._number = random.randrange(len(servers))  # noqa: S311 - hosts begin at different members
         self._found: Found | None = None
@@ -86,7 +86,9 @@ class Line(Generic[Found]):
                 return
         self._failures = min(self._failures + 1, 16)
         assert failure is not None
-        raise self._explain(failure)
+        found = self._translate(failure)
+        # Whatever kept a server from being found, it is the server that cannot be used.
+        raise found if isinstance(found, ProviderUnavailable) else ProviderUnavailable(found.detail)
 
     async def close(self) -> None:
         """End an attempt that is under way."""

@@ -15,14 +15,14 @@ from typing import Any
 
 import aiohttp
 
-from perdure.errors import InternalError, Overloaded, PerdureError, ProviderUnavailable
+from perdure.errors import InternalError, PerdureError, ProviderUnavailable
 from perdure.providers.etcd.config import EtcdConfig
 from perdure.providers.etcd.failures import Refusal, translate
 from perdure.providers.line import Line, seen
+from perdure.providers.turns import Turns
 
 Json = dict[str, Any]
 """A message of etcd's API: 64-bit numbers are texts, bytes are base64, what is empty may be left out."""
-_WAITING = 4096
 _UNREACHED = (aiohttp.ClientError, OSError, TimeoutError, asyncio.IncompleteReadError)
 
 
@@ -32,13 +32,11 @@ class EtcdClient:
     def __init__(self, config: EtcdConfig) -> None:
         self._config = config
         catch = (*_UNREACHED, PerdureError)
-        self._line: Line[None] = Line(config.endpoints, config.tls, self._look, self._explain, catch)
-        self._slots = asyncio.Semaphore(config.connections)
-        self._waiting = 0
+        self._line: Line[None] = Line(config.endpoints, config.tls, self._look, self._translate, catch)
+        self._turns = Turns(config.connections, config.timeout, lambda: f"etcd at {self.where}", self._translate)
         self._session: aiohttp.ClientSession | None = None
         self._token: str | None = None
         self._login: asyncio.Task[str | None] | None = None
-        self._closed = False
 
     @property
     def where(self) -> str:
@@ -48,19 +46,8 @@ class EtcdClient:
     async def call(self, path: str, body: Mapping[str, Any]) -> Json:
         """The answer. Raises `ProviderUnavailable` (the outcome is unknown), `Overloaded`, and `Refusal` for a lease
         that is gone."""
-        if self._closed:
-            raise ProviderUnavailable("the store is closed")
-        if self._waiting >= _WAITING:
-            raise Overloaded(f"{_WAITING} operations wait for etcd at {self.where}")
-        self._waiting += 1
-        try:
-            async with asyncio.timeout(self._config.timeout):
-                async with self._slots:
-                    return await self._insist(path, body)
-        except TimeoutError as error:
-            raise translate(error, self.where) from error
-        finally:
-            self._waiting -= 1
+        async with self._turns.turn():
+            return await self._insist(path, body)
 
     async def version(self) -> str:
         """Of the server."""
@@ -86,7 +73,7 @@ class EtcdClient:
                 elif refusal.elsewhere and len(self._config.endpoints) > 1:
                     self._line.broken(endpoint)
                 else:
-                    raise translate(refusal, self.where) from refusal
+                    raise self._translate(refusal) from refusal
             except _UNREACHED:
                 self._line.broken(endpoint)
             except asyncio.CancelledError:
@@ -148,13 +135,12 @@ class EtcdClient:
             )
         return self._session
 
-    def _explain(self, error: Exception) -> ProviderUnavailable:
-        found = translate(error, self.where)
-        return found if isinstance(found, ProviderUnavailable) else ProviderUnavailable(found.detail)
+    def _translate(self, error: Exception) -> PerdureError:
+        return translate(error, self.where)
 
     async def close(self) -> None:
         """Idempotent."""
-        self._closed = True
+        self._turns.close()
         await self._line.close()
         if self._login is not None and not self._login.done():
             self._login.cancel()

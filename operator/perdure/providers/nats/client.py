@@ -16,13 +16,13 @@ from typing import Any, TypeVar
 import nats.errors
 from nats.aio.client import Client
 
-from perdure.errors import InternalError, Overloaded, PerdureError, ProviderUnavailable
+from perdure.errors import InternalError, PerdureError
 from perdure.providers.line import Line
 from perdure.providers.nats.config import NatsConfig
 from perdure.providers.nats.failures import Refusal, translate
+from perdure.providers.turns import Turns
 
 Json = dict[str, Any]
-_WAITING = 4096
 _UNREACHED = (nats.errors.Error, OSError, TimeoutError, asyncio.IncompleteReadError)
 T = TypeVar("T")
 
@@ -42,10 +42,8 @@ class NatsClient:
     def __init__(self, config: NatsConfig) -> None:
         self._config = config
         catch = (*_UNREACHED, PerdureError)
-        self._line: Line[Client] = Line(config.servers, config.tls, self._connect, self._explain, catch)
-        self._slots = asyncio.Semaphore(config.concurrency)
-        self._waiting = 0
-        self._closed = False
+        self._line: Line[Client] = Line(config.servers, config.tls, self._connect, self._translate, catch)
+        self._turns = Turns(config.concurrency, config.timeout, lambda: f"NATS at {self.where}", self._translate)
 
     @property
     def where(self) -> str:
@@ -84,19 +82,8 @@ class NatsClient:
         return await self._run(ask)
 
     async def _run(self, send: Callable[[Client], Awaitable[T]]) -> T:
-        if self._closed:
-            raise ProviderUnavailable("the store is closed")
-        if self._waiting >= _WAITING:
-            raise Overloaded(f"{_WAITING} operations wait for NATS at {self.where}")
-        self._waiting += 1
-        try:
-            async with asyncio.timeout(self._config.timeout):
-                async with self._slots:
-                    return await self._attempt(send)
-        except TimeoutError as error:
-            raise translate(error, self.where) from error
-        finally:
-            self._waiting -= 1
+        async with self._turns.turn():
+            return await self._attempt(send)
 
     async def _attempt(self, send: Callable[[Client], Awaitable[T]]) -> T:
         server, connection = await self._line.take()
@@ -107,10 +94,10 @@ class NatsClient:
         try:
             return await send(connection)
         except nats.errors.NoRespondersError as error:
-            raise translate(error, self.where) from error
+            raise self._translate(error) from error
         except _UNREACHED as error:
             self._line.broken(server)
-            raise translate(error, self.where) from error
+            raise self._translate(error) from error
         except asyncio.CancelledError:
             # The time is up, most likely: a server that is silent must not be asked again over the same connection.
             self._line.broken(server)
@@ -150,13 +137,12 @@ class NatsClient:
             raise
         return connection
 
-    def _explain(self, error: Exception) -> ProviderUnavailable:
-        found = translate(error, self.where)
-        return found if isinstance(found, ProviderUnavailable) else ProviderUnavailable(found.detail)
+    def _translate(self, error: Exception) -> PerdureError:
+        return translate(error, self.where)
 
     async def close(self) -> None:
         """Idempotent."""
-        self._closed = True
+        self._turns.close()
         await self._line.close()
         if self._line.found is not None:
             await _close(self._line.found)
