@@ -38,7 +38,11 @@ This module imports nothing of Perdure.
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Literal
+
+Cause = Literal["no-answer", "credentials", "tls", "unsuitable", "refused"]
+"""Why a store cannot be used: it is silent, does not know us, one side does not trust the other's certificate, its
+settings do not fit, or it says no for some other reason."""
 
 
 class PerdureError(Exception):
@@ -237,9 +241,10 @@ class ProviderUnavailable(PerdureError):
     http_status = 503
     retryable = True
 
-    def __init__(self, detail: str, *, retry_after: float = 1.0) -> None:
+    def __init__(self, detail: str, *, retry_after: float = 1.0, cause: Cause = "refused") -> None:
         super().__init__(detail)
         self.retry_after = retry_after
+        self.cause = cause
 
 
 class LostWrites(ProviderUnavailable):

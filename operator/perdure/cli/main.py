@@ -23,8 +23,9 @@ Perdure runs durable key-value workers: WebAssembly components whose calls survi
   perdure instances NAME      how an instance is, and why it does not run where it does not
   perdure journal NAME        what it did, call by call
   perdure inspect FILE.wasm   what a component needs, and whether it can run
+  perdure probe               whether a key-value store can be used, and what it promises
 """
-_EXTRAS = {"run": "host", "host": "host", "purge": "host", "inspect": "host", "operator": "operator"}
+_EXTRAS = {"run": "host", "host": "host", "purge": "host", "probe": "host", "inspect": "host", "operator": "operator"}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

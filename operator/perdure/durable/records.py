@@ -229,10 +229,12 @@ class HostRecord:
 class ProviderInfo:
     """What was found at the provider. `durability`: "D0" memory, "D1" may lose the last second on a crash of the
     store, "D2" on disk before the acknowledgement, "D3" and on replicas, "D4" and on a synchronous standby.
-    `warnings` are sentences for the status. `guarantee`: what it gives as a foreign store."""
+    `warnings` are sentences for the status. `guarantee`: what it gives as a foreign store. `settings`: (name, value) of
+    what the level stands on, in the store's own words."""
 
     kind: str
     version: str
     durability: str
     warnings: tuple[str, ...] = field(default=())
     guarantee: str = "exactly-once"
+    settings: tuple[tuple[str, str], ...] = field(default=())

@@ -6,7 +6,9 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
+from perdure.durable.records import WorkerId
 from perdure.durable.store import ForeignStore, Store
 from perdure.errors import ManifestError, ProviderUnavailable
 from perdure.host.config import HostConfig
@@ -16,6 +18,20 @@ from perdure.providers.etcd import EtcdConfig, EtcdStore
 from perdure.providers.memory import MemoryStore, MemoryWorld
 from perdure.providers.redis import RedisConfig, RedisStore, Sentinels
 from perdure.providers.sqlite import SqliteStore
+
+
+class Surroundings(Protocol):
+    """What opening a store needs beside its manifest. `data`: the directory of SQLite files; `secrets`: where Secrets
+    are mounted."""
+
+    @property
+    def worker_id(self) -> WorkerId: ...
+
+    @property
+    def data(self) -> Path: ...
+
+    @property
+    def secrets(self) -> Path: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +62,7 @@ async def close_stores(stores: OpenStores) -> None:
         await store.close()
 
 
-async def open_foreign(provider: KeyValueProvider, config: HostConfig) -> ForeignStore:
+async def open_foreign(provider: KeyValueProvider, config: Surroundings) -> ForeignStore:
     """A store for buckets. Raises as `open_home`."""
     spec = provider.spec
     if spec.etcd is not None:
@@ -56,7 +72,7 @@ async def open_foreign(provider: KeyValueProvider, config: HostConfig) -> Foreig
     return await open_home(provider, config)
 
 
-async def open_home(provider: KeyValueProvider, config: HostConfig) -> Store:
+async def open_home(provider: KeyValueProvider, config: Surroundings) -> Store:
     """A store for journals, results and buckets. Raises `ProviderUnavailable`, `ManifestError`."""
     spec = provider.spec
     require_home(provider)
@@ -69,10 +85,10 @@ async def open_home(provider: KeyValueProvider, config: HostConfig) -> Store:
             return await _open_postgres(provider.name, spec.postgres, config)
         return MemoryStore(MemoryWorld(), config.worker_id)
     except ProviderUnavailable as error:
-        raise ProviderUnavailable(f"KeyValueProvider {provider.name}: {error.detail}") from error
+        raise ProviderUnavailable(f"KeyValueProvider {provider.name}: {error.detail}", cause=error.cause) from error
 
 
-async def _open_nats(name: str, spec: Nats, config: HostConfig) -> ForeignStore:
+async def _open_nats(name: str, spec: Nats, config: Surroundings) -> ForeignStore:
     try:
         # Its client is an extra of its own: a host without NATS needs none.
         from perdure.providers.nats import NatsConfig, NatsStore
@@ -95,7 +111,7 @@ async def _open_nats(name: str, spec: Nats, config: HostConfig) -> ForeignStore:
     return await NatsStore.open(found, config.worker_id)
 
 
-async def _open_postgres(name: str, spec: Postgres, config: HostConfig) -> Store:
+async def _open_postgres(name: str, spec: Postgres, config: Surroundings) -> Store:
     try:
         # Its driver is an extra of its own: a host without PostgreSQL needs none.
         from perdure.providers.postgres import PostgresConfig, PostgresStore
@@ -161,6 +177,16 @@ def _authority(name: str, spec: Server, secrets: Path) -> Path | None:
 def _certificate(name: str, spec: Server, secrets: Path) -> Path | None:
     """The folder of the client's `tls.crt` and `tls.key`."""
     return secrets / f"{name}-tls" if spec.client_certificate_ref is not None else None
+
+
+def passwords(provider: KeyValueProvider, secrets: Path) -> list[str]:
+    """What must never be shown, as it is now."""
+    server, found = provider.spec.server, []
+    sentinel = provider.spec.redis.sentinel if provider.spec.redis is not None else None
+    for name, part in ((provider.name, server), (f"{provider.name}-sentinel", sentinel)):
+        if part is not None:
+            found.append(_credentials(name, secrets, wanted=part.credentials_secret_ref is not None)()[1])
+    return [value for value in found if value]
 
 
 def _credentials(name: str, secrets: Path, *, wanted: bool) -> Callable[[], tuple[str | None, str | None]]:

@@ -59,9 +59,9 @@ def translate(error: Exception, where: str) -> PerdureError:
     tls = error if isinstance(error, ssl.SSLError) else getattr(error, "os_error", None)
     if isinstance(tls, ssl.SSLError) or isinstance(error, aiohttp.ClientSSLError):
         reason = getattr(tls, "reason", None) or type(tls or error).__name__
-        return ProviderUnavailable(f"etcd at {where}: TLS failed ({reason})", retry_after=5)
+        return ProviderUnavailable(f"etcd at {where}: TLS failed ({reason})", retry_after=5, cause="tls")
     if isinstance(error, (OSError, TimeoutError, aiohttp.ClientError)):
-        return ProviderUnavailable(f"etcd at {where} does not answer ({type(error).__name__})")
+        return ProviderUnavailable(f"etcd at {where} does not answer ({type(error).__name__})", cause="no-answer")
     return InternalError(f"etcd at {where}: {type(error).__name__}: {str(error)[:200]}")
 
 
@@ -71,6 +71,7 @@ def _of_server(error: Refusal, where: str) -> PerdureError:
             f"etcd at {where} refused the credentials, or the user may not do this (code {error.code}): "
             "see credentialsSecretRef",
             retry_after=5,
+            cause="credentials",
         )
     words = next((words for text, words in _WORDS if text in error.text), None)
     if words is not None:

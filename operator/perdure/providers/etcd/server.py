@@ -34,21 +34,22 @@ class ServerCheck:
         if self._found is None or time.monotonic() - self._at > _FRESH_SECONDS:
             version = await self._client.version()
             if _numbers(version) < _OLDEST:
-                raise ProviderUnavailable(f"etcd at {self._client.where} is version {version}; 3.5 or newer is needed")
-            self._found = ProviderInfo("etcd", version, *await self._durability())
+                raise ProviderUnavailable(
+                    f"etcd at {self._client.where} is version {version}; 3.5 or newer is needed", cause="unsuitable"
+                )
+            self._found = await self._look(version)
             self._at = time.monotonic()
         return self._found
 
-    async def _durability(self) -> tuple[str, tuple[str, ...]]:
+    async def _look(self, version: str) -> ProviderInfo:
         """A write is acknowledged when a majority of the voting members has it on disk."""
         try:
             found = await self._client.call("/v3/cluster/member/list", {})
         except PerdureError:
-            return "D2", ("the members cannot be listed: a single one is assumed",)
+            return ProviderInfo("etcd", version, "D2", ("the members cannot be listed: a single one is assumed",))
         voters = [member for member in found.get("members", []) if not member.get("isLearner")]
-        if len(voters) > 1:
-            return "D4", ()
-        return "D2", ()
+        settings = (("voting members", str(len(voters))),)
+        return ProviderInfo("etcd", version, "D4" if len(voters) > 1 else "D2", settings=settings)
 
 
 def _numbers(version: str) -> tuple[int, ...]:

@@ -55,16 +55,18 @@ def translate(error: Exception, where: str) -> PerdureError:
         return InternalError(f"NATS at {where} answered unexpectedly ({error.code}): {error.text[:200]}")
     text = str(error).lower()
     if isinstance(error, nats.errors.AuthorizationError) or "authorization violation" in text:
-        return ProviderUnavailable(f"NATS at {where} refused the credentials: see credentialsSecretRef", retry_after=5)
+        return ProviderUnavailable(
+            f"NATS at {where} refused the credentials: see credentialsSecretRef", retry_after=5, cause="credentials"
+        )
     if isinstance(error, nats.errors.MaxPayloadError):
         return ProviderUnavailable(f"NATS at {where}: {_WORDS[10054]}")
     if isinstance(error, nats.errors.NoRespondersError):
         return ProviderUnavailable(
-            f"NATS at {where}: JetStream does not answer: is it enabled, and may the user use it?"
+            f"NATS at {where}: JetStream does not answer: is it enabled, and may the user use it?", cause="unsuitable"
         )
     if isinstance(error, ssl.SSLError) or "ssl" in text or "tls" in text:
         reason = getattr(error, "reason", None) or type(error).__name__
-        return ProviderUnavailable(f"NATS at {where}: TLS failed ({reason})", retry_after=5)
+        return ProviderUnavailable(f"NATS at {where}: TLS failed ({reason})", retry_after=5, cause="tls")
     if isinstance(error, (OSError, TimeoutError, nats.errors.Error)):
-        return ProviderUnavailable(f"NATS at {where} does not answer ({type(error).__name__})")
+        return ProviderUnavailable(f"NATS at {where} does not answer ({type(error).__name__})", cause="no-answer")
     return InternalError(f"NATS at {where}: {type(error).__name__}: {str(error)[:200]}")

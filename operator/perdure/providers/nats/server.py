@@ -60,12 +60,13 @@ class ServerCheck:
         where = f"NATS at {self._client.where}"
         if tuple(int(part) for part in version.split(".")[:2]) < _OLDEST:
             raise ProviderUnavailable(
-                f"{where} is version {version}; 2.12 or newer is needed, which has atomic batches"
+                f"{where} is version {version}; 2.12 or newer is needed, which has atomic batches", cause="unsuitable"
             )
         if payload < self._config.max_payload:
             raise ProviderUnavailable(
                 f"{where} takes messages of {payload:,} bytes, maxPayload says {self._config.max_payload:,}: lower it, "
-                "or raise the server's max_payload"
+                "or raise the server's max_payload",
+                cause="unsuitable",
             )
         try:
             found = (await self._stream())["config"]
@@ -73,7 +74,8 @@ class ServerCheck:
             raise translate(refusal, self._client.where) from refusal
         self._require(found, where)
         self._ready = True
-        return ProviderInfo("nats", version, *_durability(found))
+        settings = (("storage", str(found.get("storage", "?"))), ("replicas", str(found.get("num_replicas", 1))))
+        return ProviderInfo("nats", version, *_durability(found), settings=settings)
 
     async def _stream(self) -> Json:
         name = self._subjects.stream
@@ -121,6 +123,7 @@ class ServerCheck:
                 f"{where}: the stream {self._subjects.stream} was made for something else: Perdure's has "
                 f"{', '.join(wrong)}. Name another one in `bucket`",
                 retry_after=30,
+                cause="unsuitable",
             )
 
 

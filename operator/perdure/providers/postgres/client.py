@@ -212,7 +212,8 @@ class PostgresClient:
             return ssl.create_default_context(cafile=self._config.ca)
         except OSError as error:
             raise ProviderUnavailable(
-                f"PostgreSQL at {self.where}: the CA certificate {self._config.ca} cannot be read ({error})"
+                f"PostgreSQL at {self.where}: the CA certificate {self._config.ca} cannot be read ({error})",
+                cause="tls",
             ) from error
 
     async def _run(self, connection: asyncpg.Connection, request: _Request) -> list[Row]:
@@ -251,7 +252,7 @@ class PostgresClient:
             if not cut:
                 raise
             raise ProviderUnavailable(
-                f"PostgreSQL at {self.where} did not answer within {seconds + _GRACE:g} s"
+                f"PostgreSQL at {self.where} did not answer within {seconds + _GRACE:g} s", cause="no-answer"
             ) from error
         finally:
             watchdog.cancel()

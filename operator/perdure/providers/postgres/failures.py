@@ -10,7 +10,7 @@ import ssl
 
 import asyncpg
 
-from perdure.errors import InternalError, PerdureError, ProviderUnavailable, TooLarge
+from perdure.errors import Cause, InternalError, PerdureError, ProviderUnavailable, TooLarge
 
 # Rolled back for certain, and likely to work when repeated at once.
 REPEATED = {"40001", "40P01"}
@@ -30,6 +30,8 @@ _TEMPORARY = {
     "57P03": "the server is starting or shutting down",
     "57P04": "the database was dropped",
 }
+_UNSUITABLE = {"25006", "3D000", "42501"}
+"""Until somebody changes something."""
 _TEMPORARY_CLASSES = {
     "08": "the connection failed",
     "40": "the transaction met another one",
@@ -46,13 +48,15 @@ def translate(error: Exception, where: str) -> PerdureError:
     if isinstance(error, asyncpg.PostgresError):
         return _of_server(error, where)
     if isinstance(error, ssl.SSLError):
-        return ProviderUnavailable(f"PostgreSQL at {where}: TLS failed ({error.reason or error})", retry_after=5)
+        return ProviderUnavailable(
+            f"PostgreSQL at {where}: TLS failed ({error.reason or error})", retry_after=5, cause="tls"
+        )
     if isinstance(error, asyncpg.ClientConfigurationError):
         return ProviderUnavailable(f"PostgreSQL at {where}: the URL cannot be used ({error})", retry_after=30)
     # asyncpg's own refusal of an argument is a ValueError too: that is a defect.
     lost = (OSError, TimeoutError, asyncpg.InternalClientError, asyncpg.InterfaceError)
     if isinstance(error, lost) and not isinstance(error, ValueError):
-        return ProviderUnavailable(f"PostgreSQL at {where} does not answer ({type(error).__name__})")
+        return ProviderUnavailable(f"PostgreSQL at {where} does not answer ({type(error).__name__})", cause="no-answer")
     return InternalError(f"PostgreSQL at {where} answered unexpectedly: {type(error).__name__}: {str(error)[:200]}")
 
 
@@ -63,6 +67,7 @@ def _of_server(error: asyncpg.PostgresError, where: str) -> PerdureError:
             f"PostgreSQL at {where} refused the credentials or the host ({code}): see credentialsSecretRef and the "
             "server's pg_hba.conf",
             retry_after=5,
+            cause="credentials",
         )
     if code in MISSING:
         return ProviderUnavailable(f"PostgreSQL at {where}: Perdure's tables are gone ({code})")
@@ -70,5 +75,6 @@ def _of_server(error: asyncpg.PostgresError, where: str) -> PerdureError:
         return TooLarge(f"PostgreSQL at {where} cannot hold a name, key or value of this size ({code})")
     reason = _TEMPORARY.get(code) or _TEMPORARY_CLASSES.get(code[:2])
     if reason is not None:
-        return ProviderUnavailable(f"PostgreSQL at {where}: {reason} ({code})", retry_after=2)
+        cause: Cause = "unsuitable" if code in _UNSUITABLE else "refused"
+        return ProviderUnavailable(f"PostgreSQL at {where}: {reason} ({code})", retry_after=2, cause=cause)
     return InternalError(f"PostgreSQL at {where} answered unexpectedly ({code}): {str(error)[:200]}")

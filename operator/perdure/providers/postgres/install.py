@@ -52,9 +52,12 @@ async def prepare(connection: asyncpg.Connection, scripts: Scripts, where: str) 
         raise ProviderUnavailable(
             f"PostgreSQL at {where} is version {version // 10000}; {_OLDEST_SERVER // 10000} or newer is needed",
             retry_after=30,
+            cause="unsuitable",
         )
     if standby:
-        raise ProviderUnavailable(f"PostgreSQL at {where} is a standby: a failover is under way, or the URL names one")
+        raise ProviderUnavailable(
+            f"PostgreSQL at {where} is a standby: a failover is under way, or the URL names one", cause="unsuitable"
+        )
     if not installed:
         async with connection.transaction():
             await connection.execute("SELECT pg_advisory_xact_lock($1)", scripts.lock)
@@ -78,6 +81,7 @@ async def _install(connection: asyncpg.Connection, scripts: Scripts, where: str)
             f"the schema {scripts.schema} of PostgreSQL at {where} was written by a newer Perdure (version {found}, "
             f"this is {VERSION})",
             retry_after=30,
+            cause="unsuitable",
         )
     if not functions:
         await connection.execute(scripts.functions)

@@ -21,7 +21,13 @@ async def look(client: PostgresClient) -> ProviderInfo:
     level, warnings = _durability(found["fsync"], found["commit"], found["standbys"].strip())
     if found["pages"] != "on":
         warnings = (*warnings, "full_page_writes is off: a crash of the machine may damage tables")
-    return ProviderInfo("postgres", found["version"].split()[0], level, warnings)
+    settings = (
+        ("fsync", found["fsync"]),
+        ("synchronous_commit", found["commit"]),
+        ("synchronous_standby_names", found["standbys"].strip()),
+        ("full_page_writes", found["pages"]),
+    )
+    return ProviderInfo("postgres", found["version"].split()[0], level, warnings, settings=settings)
 
 
 def _durability(fsync: str, commit: str, standbys: str) -> tuple[str, tuple[str, ...]]:

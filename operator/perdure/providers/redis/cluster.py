@@ -14,6 +14,7 @@ from typing import cast
 from perdure.errors import PerdureError, ProviderUnavailable
 from perdure.providers.redis.config import Node, RedisConfig
 from perdure.providers.redis.connection import ask
+from perdure.providers.redis.failures import none_left
 from perdure.providers.redis.routes import Sought
 
 SLOTS = 16384
@@ -67,13 +68,13 @@ class ClusterRoute(Sought):
     async def _look(self) -> Node:
         """Asks the member that the URL names, or any other that was known: one of them will have survived."""
         members = [self._config.node, *random.sample(self._members, len(self._members))]
-        found: list[str] = []
+        found: list[PerdureError] = []
         for member in dict.fromkeys(members):
             try:
                 return self._owner(member, await ask(member, self._config, "CLUSTER", "SLOTS"))
             except PerdureError as error:
-                found.append(error.detail)
-        raise ProviderUnavailable(f"no member of the cluster names the node of slot {self._slot}: " + "; ".join(found))
+                found.append(error)
+        raise none_left(f"no member of the cluster names the node of slot {self._slot}", found)
 
     def _owner(self, member: Node, reply: object) -> Node:
         owner = None

@@ -147,7 +147,8 @@ async def ask(node: Node, config: RedisConfig, *command: Argument, credentials: 
     finally:
         connection.close()
     if isinstance(reply, hiredis.ReplyError):
-        raise ProviderUnavailable(translate(reply, str(node)).detail)
+        found = translate(reply, str(node))
+        raise found if isinstance(found, ProviderUnavailable) else ProviderUnavailable(found.detail)
     return reply
 
 

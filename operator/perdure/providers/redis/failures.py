@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import ssl
+from collections.abc import Sequence
 
 import hiredis
 
-from perdure.errors import InternalError, PerdureError, ProviderUnavailable
+from perdure.errors import Cause, InternalError, PerdureError, ProviderUnavailable
 
 _TEMPORARY = {
     "READONLY": "the server is a replica: a failover is under way, or the URL names a replica",
@@ -29,6 +30,13 @@ def word_of(error: Exception) -> str:
     return str(error).split(" ", 1)[0]
 
 
+def none_left(what: str, failures: Sequence[PerdureError]) -> ProviderUnavailable:
+    """All that could be asked have failed. Their cause is told where it is the same."""
+    causes: set[Cause] = {error.cause if isinstance(error, ProviderUnavailable) else "refused" for error in failures}
+    cause = causes.pop() if len(causes) == 1 else "refused"
+    return ProviderUnavailable(f"{what}: " + "; ".join(error.detail for error in failures), cause=cause)
+
+
 def translate(error: Exception, where: str) -> PerdureError:
     """`where` holds no credentials."""
     text, word = str(error), word_of(error)
@@ -38,12 +46,15 @@ def translate(error: Exception, where: str) -> PerdureError:
                 f"Redis at {where} refused the credentials ({word if word != 'ERR' else 'AUTH'}): "
                 "see credentialsSecretRef",
                 retry_after=5,
+                cause="credentials",
             )
         if word in _TEMPORARY:
             return ProviderUnavailable(f"Redis at {where}: {_TEMPORARY[word]} ({word})", retry_after=2)
         return InternalError(f"Redis at {where} answered unexpectedly: {text[:200]}")
     if isinstance(error, ssl.SSLError):
-        return ProviderUnavailable(f"Redis at {where}: TLS failed ({error.reason or type(error).__name__})")
+        return ProviderUnavailable(
+            f"Redis at {where}: TLS failed ({error.reason or type(error).__name__})", cause="tls"
+        )
     if isinstance(error, (OSError, TimeoutError)):
-        return ProviderUnavailable(f"Redis at {where} does not answer ({type(error).__name__})")
+        return ProviderUnavailable(f"Redis at {where} does not answer ({type(error).__name__})", cause="no-answer")
     return InternalError(f"Redis at {where}: {type(error).__name__}: {text[:200]}")

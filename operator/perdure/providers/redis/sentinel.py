@@ -11,6 +11,7 @@ import random
 from perdure.errors import PerdureError, ProviderUnavailable
 from perdure.providers.redis.config import Node, RedisConfig, Sentinels
 from perdure.providers.redis.connection import ask
+from perdure.providers.redis.failures import none_left
 from perdure.providers.redis.routes import Sought
 
 
@@ -41,17 +42,17 @@ class SentinelRoute(Sought):
         self._node = await self._look()
 
     async def _look(self) -> Node:
-        found: list[str] = []
+        found: list[PerdureError] = []
         for sentinel in list(self._sentinels):
             try:
                 node = await self._ask(sentinel)
             except PerdureError as error:
-                found.append(error.detail)
+                found.append(error)
                 continue
             self._sentinels.remove(sentinel)
             self._sentinels.insert(0, sentinel)
             return node
-        raise ProviderUnavailable(f"no Sentinel names a usable primary {self._name!r}: " + "; ".join(found))
+        raise none_left(f"no Sentinel names a usable primary {self._name!r}", found)
 
     async def _ask(self, sentinel: Node) -> Node:
         reply = await ask(

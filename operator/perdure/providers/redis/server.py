@@ -38,7 +38,9 @@ class ServerCheck:
         self._require_usable(fields)
         version = fields.get("valkey_version")
         name = f"Valkey {version}" if version else fields.get("redis_version", "?")
-        info = ProviderInfo("redis", name, *await self._durability(fields))
+        sync = await self._fsync(fields)
+        level, warnings = await self._durability(fields, sync)
+        info = ProviderInfo("redis", name, level, warnings, settings=self._settings(fields, sync))
         await self._client.call("ping", [self._key])
         self._found = info
         self._at = time.monotonic()
@@ -49,50 +51,66 @@ class ServerCheck:
         # Valkey names the version of Redis that it is compatible with.
         version = fields.get("redis_version", "0")
         if _numbers(version) < (7, 0):
-            raise ProviderUnavailable(f"{where} is version {version}; 7.0 or newer is needed")
+            raise _unsuitable(f"{where} is version {version}; 7.0 or newer is needed")
         if fields.get("role") == "slave":
-            raise ProviderUnavailable(f"{where} is a replica: name the primary, or Sentinels that know it")
+            raise _unsuitable(f"{where} is a replica: name the primary, or Sentinels that know it")
         clustered = fields.get("cluster_enabled") == "1"
         if clustered != self._config.cluster:
-            raise ProviderUnavailable(
+            raise _unsuitable(
                 f"{where} is {'a member of a Redis Cluster' if clustered else 'no member of a Redis Cluster'}: "
                 f"{'set' if clustered else 'do not set'} `cluster` for this provider"
             )
         policy = fields.get("maxmemory_policy", "noeviction")
         if fields.get("maxmemory", "0") != "0" and policy != "noeviction":
-            raise ProviderUnavailable(
+            raise _unsuitable(
                 f"{where} evicts keys (maxmemory-policy {policy}), which would lose acknowledged data: "
                 "set maxmemory-policy noeviction",
                 retry_after=30,
             )
         replicas = int(fields.get("connected_slaves", "0"))
         if replicas < self._config.wait_replicas:
-            raise ProviderUnavailable(
-                f"{where} has {replicas} replicas; waitReplicas asks for {self._config.wait_replicas}"
-            )
+            raise _unsuitable(f"{where} has {replicas} replicas; waitReplicas asks for {self._config.wait_replicas}")
 
-    async def _durability(self, fields: dict[str, str]) -> tuple[str, tuple[str, ...]]:
-        """The level, and warnings. Replicas are D3 if a write is in files before it is acknowledged."""
+    async def _durability(self, fields: dict[str, str], sync: str | None) -> tuple[str, tuple[str, ...]]:
+        """The level, and warnings. Replicas are D3 if a write is in files before it is acknowledged. `sync`:
+        appendfsync, None where it cannot be read."""
         if fields.get("aof_enabled") != "1":
             return "D0", ("appendonly is off: a crash of the server loses what its last snapshot file has not",)
         has_waitaof = self._client.replicas.flushed and _numbers(fields.get("redis_version", "0")) >= _WAITAOF_SINCE
         if self._config.wait_replicas and has_waitaof:
             return "D3", ()
-        sync = await self._fsync()
         if sync is None:
             return "D1", ("appendfsync cannot be read (no permission for CONFIG GET): everysec is assumed",)
-        if sync != b"always":
+        if sync != "always":
             if self._config.wait_replicas:
                 return "D1", ("replicas hold each write in their memory, no server in its file yet: see appendfsync",)
             return "D1", ()
         return ("D3" if self._config.wait_replicas else "D2"), ()
 
-    async def _fsync(self) -> bytes | None:
+    async def _fsync(self, fields: dict[str, str]) -> str | None:
+        if fields.get("aof_enabled") != "1":
+            return None
         try:
             reply = await self._client.command("CONFIG", "GET", "appendfsync")
         except PerdureError:
             return None
-        return bytes(reply[1]) if isinstance(reply, list) and len(reply) == 2 else b""
+        return bytes(reply[1]).decode() if isinstance(reply, list) and len(reply) == 2 else ""
+
+    def _settings(self, fields: dict[str, str], sync: str | None) -> tuple[tuple[str, str], ...]:
+        """What the level and the refusals above stand on."""
+        mode = "cluster" if self._config.cluster else "sentinel" if self._config.sentinels else "standalone"
+        found = [
+            ("mode", mode),
+            ("role", "primary" if fields.get("role") == "master" else fields.get("role", "?")),
+            ("maxmemory-policy", fields.get("maxmemory_policy", "?")),
+            ("appendonly", "yes" if fields.get("aof_enabled") == "1" else "no"),
+            ("replicas", fields.get("connected_slaves", "0")),
+        ]
+        return (*found, ("appendfsync", sync)) if sync else tuple(found)
+
+
+def _unsuitable(detail: str, *, retry_after: float = 1.0) -> ProviderUnavailable:
+    return ProviderUnavailable(detail, retry_after=retry_after, cause="unsuitable")
 
 
 def _fields(reply: object) -> dict[str, str]:

@@ -128,7 +128,9 @@ def _create(connection: sqlite3.Connection) -> None:
     connection.execute("BEGIN IMMEDIATE")
     (found,) = connection.execute("PRAGMA user_version").fetchone()
     if found > VERSION:
-        raise ProviderUnavailable(f"the SQLite file was written by a newer Perdure (schema {found}, this is {VERSION})")
+        raise ProviderUnavailable(
+            f"the SQLite file was written by a newer Perdure (schema {found}, this is {VERSION})", cause="unsuitable"
+        )
     pending = [_UPGRADES[version] for version in range(found or VERSION, VERSION)]
     for before, _ in pending:
         _run(connection, before)
