@@ -28,17 +28,19 @@ apiVersion: perdure.dev/v1alpha1
 kind: Worker
 metadata: {{name: {worker}}}
 spec:
-  component: {{url: "file:key-value.wasm"}}
+  component: {{url: "file:component.wasm"}}
   keyValue: {{undeclaredBuckets: Allow}}
+  limits: {{maxBodyBytes: 4Mi}}
 """
 
 
 @contextlib.contextmanager
-def perdure_host(worker: str, provider: str) -> Iterator[HostProcess]:
-    """The key-value example under `perdure run`; `provider` as in a manifest, e.g. `sqlite: {}`."""
+def perdure_host(worker: str, provider: str, *, component: Path = EXAMPLE) -> Iterator[HostProcess]:
+    """The key-value example, or another component, under `perdure run`; `provider` as in a manifest, e.g.
+    `sqlite: {}`."""
     with tempfile.TemporaryDirectory() as directory:
         base = Path(directory)
-        (base / "key-value.wasm").symlink_to(EXAMPLE)
+        (base / "component.wasm").symlink_to(component)
         manifest = base / "worker.yaml"
         manifest.write_text(_MANIFEST.format(worker=worker, provider=provider))
         host = HostProcess(manifest, base / "data")

@@ -11,7 +11,9 @@ PerdureError
 ├── PromiseCompleted               409 promise-completed
 ├── Suspended                      503 waiting
 ├── IdempotencyConflict            409 idempotency-conflict
+├── NotAcceptable                  406 not-acceptable
 ├── TooLarge                       413 too-large
+├── UnsupportedMediaType           415 unsupported-media-type
 ├── Overloaded                     429 overloaded
 ├── GuestTrapped                   500 guest-trapped
 ├── AsyncCallFailed                500 call-failed
@@ -145,6 +147,20 @@ class TooLarge(PerdureError):
 
     code = "too-large"
     http_status = 413
+
+
+class NotAcceptable(PerdureError):
+    """The `Accept` header takes none of the formats that there are."""
+
+    code = "not-acceptable"
+    http_status = 406
+
+
+class UnsupportedMediaType(PerdureError):
+    """The `Content-Type` of the body is none that is read here."""
+
+    code = "unsupported-media-type"
+    http_status = 415
 
 
 class Overloaded(PerdureError):

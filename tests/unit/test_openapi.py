@@ -65,6 +65,8 @@ def test_an_operation_says_what_goes_in_and_what_comes_out() -> None:
     in_order, by_name = post["requestBody"]["content"]["application/json"]["schema"]["oneOf"]
     assert in_order["prefixItems"] == [{"type": "string"}] * 2 and by_name["required"] == ["bucket", "key"]
     assert post["requestBody"]["required"] is True
+    assert post["requestBody"]["content"].keys() == {"application/json", "application/cbor"}
+    assert post["responses"]["200"]["content"].keys() == {"application/json", "application/cbor"}
     assert made["paths"][PREFIX + "golem:examples/api.calls"]["post"]["requestBody"]["required"] is False
     assert post["summary"] == "get: func(bucket: string, key: string) -> option<list<u8>>"
 
@@ -97,7 +99,7 @@ def test_every_error_of_a_call_is_there() -> None:
 
     assert {code for code in codes(PerdureError) if f"`{code}`" in told} == codes(PerdureError) - elsewhere
     statuses = set(made["paths"][PREFIX + "golem:examples/api.get"]["post"]["responses"])
-    assert statuses == {"200", "202", "400", "404", "409", "413", "422", "429", "500", "503", "504"}
+    assert statuses == {"200", "202", "400", "404", "406", "409", "413", "415", "422", "429", "500", "503", "504"}
     assert "Retry-After" in made["components"]["responses"]["problem-429"]["headers"]
     assert "headers" not in made["components"]["responses"]["problem-422"]
 

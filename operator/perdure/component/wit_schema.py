@@ -25,7 +25,8 @@ from perdure.component.types import (
     ValueType,
     VariantType,
 )
-from perdure.component.wit_json import BEYOND_F32, MAX_F64, Json
+from perdure.component.wit_json import Json
+from perdure.component.wit_plain import BEYOND_F32, MAX_F64
 
 Schema: TypeAlias = "dict[str, Json]"
 

@@ -251,13 +251,14 @@ def _api(
 ) -> Api:
     spec = config.worker.spec
     described = describe_component(component, about)
+    functions = FunctionIndex(component.exports)
     return Api(
         [
             CallRoutes(
                 host=config.host,
                 invoker=invoker,
                 inbox=inbox,
-                functions=FunctionIndex(component.exports),
+                functions=functions,
                 max_body=spec.limits.max_body_bytes,
                 wall_ms=_wall_ms,
             ),
@@ -267,7 +268,7 @@ def _api(
                 handler=next(filter(is_handler, component.exports), None),
                 max_body=spec.limits.max_body_bytes,
             ),
-            InvocationRoutes(inbox=inbox, waiting=waiting),
+            InvocationRoutes(inbox=inbox, functions=functions, waiting=waiting),
             InstanceRoutes(host=config.host, store=home, table=table, invoker=invoker, ownership=ownership),
             JournalRoutes(store=home, waiting=waiting),
             buckets,

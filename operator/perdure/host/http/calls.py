@@ -13,8 +13,9 @@ from perdure.durable.inbox import Accepted, NewCall
 from perdure.durable.journal import call_fingerprint
 from perdure.host.functions import FunctionIndex
 from perdure.host.http.guests import call_size
+from perdure.host.http.media import Media, Wanted, body_media, call_reply, result_reply, wanted_media
 from perdure.host.http.preferences import SCHEDULE_AT, preferences, scheduled_ms
-from perdure.host.http.replies import call_document, invocation_path, json_reply, relayed
+from perdure.host.http.replies import call_document, invocation_path, relayed
 from perdure.host.http.requests import callers, canonical_arguments, idempotency_key, instance_name, read_body
 from perdure.host.inbox import CallStatus, Inbox, State
 from perdure.host.invoker import Call, Invoker, Target
@@ -50,11 +51,12 @@ class CallRoutes:
     async def _call(self, request: web.Request) -> web.StreamResponse:
         instance = instance_name(request)
         function = self._functions.find(request.match_info["function"])
+        media, wanted = body_media(request), wanted_media(request)
         body = await read_body(request, call_size(self._max_body) if is_handler(function) else self._max_body)
-        call = Call(function, canonical_arguments(function, body), idempotency_key(request), callers(request))
+        call = Call(function, canonical_arguments(function, body, media), idempotency_key(request), callers(request))
         due_ms = scheduled_ms(request)
         if due_ms is not None or preferences(request).respond_async:
-            return await self._accept(request, instance, call, body, due_ms)
+            return await self._accept(request, instance, call, body, due_ms, wanted)
         result = await self._invoker.invoke(_target(request, instance, body, call.key), call)
         reach(Point.REPLYING)
         if isinstance(result, ForwardedReply):
@@ -62,10 +64,10 @@ class CallRoutes:
         headers = {"Perdure-Host": self._host}
         if result.stored:
             headers["Idempotency-Replayed"] = "true"
-        return web.Response(body=result.body, content_type="application/json", headers=headers)
+        return result_reply(function, result.body, wanted, headers)
 
     async def _accept(
-        self, request: web.Request, instance: str, call: Call, body: bytes, due_ms: int | None
+        self, request: web.Request, instance: str, call: Call, body: bytes, due_ms: int | None, wanted: Wanted
     ) -> web.StreamResponse:
         """202 when the store has the call, with where it can be looked at. A key is made for a call without one."""
         key = call.key or str(uuid.uuid4())
@@ -79,7 +81,8 @@ class CallRoutes:
         if isinstance(accepted, ForwardedReply):
             return relayed(accepted)
         status = None
-        headers = {"Location": invocation_path(instance, key), "Perdure-Host": self._host}
+        location = invocation_path(instance, key, path if wanted.best is Media.CBOR else "")
+        headers = {"Location": location, "Perdure-Host": self._host}
         if accepted is not Accepted.ACCEPTED:
             headers["Idempotency-Replayed"] = "true"
             status = await self._inbox.status(instance, key)
@@ -87,11 +90,13 @@ class CallRoutes:
             headers["Preference-Applied"] = RESPOND_ASYNC
         if status is None:
             status = CallStatus(key, State.PENDING, path, attempts=0, due_ms=due_ms or now, accepted_ms=now)
-        return json_reply(call_document(status), status=202, headers=headers)
+        return call_reply(call_document(status), call.function, wanted, status=202, headers=headers)
 
 
 def _target(request: web.Request, instance: str, body: bytes, key: str | None) -> Target:
-    headers = {"Content-Type": "application/json"}
+    headers = {"Content-Type": body_media(request).value}
+    if "Accept" in request.headers:
+        headers["Accept"] = ",".join(request.headers.getall("Accept"))
     if key is not None:
         headers["Idempotency-Key"] = key
     if preferences(request).respond_async:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from aiohttp import web
 
 from perdure.durable.inbox import Cancelled
-from perdure.errors import NoSuchInvocation, NotCancellable
+from perdure.errors import NoSuchInvocation, NotAcceptable, NotCancellable
+from perdure.host.functions import FunctionIndex
+from perdure.host.http.media import Media, call_reply, wanted_media
 from perdure.host.http.preferences import preferences
 from perdure.host.http.replies import call_document, json_reply
 from perdure.host.http.requests import instance_name, invocation_key, number
@@ -16,8 +18,9 @@ from perdure.host.inbox import CallStatus, Inbox
 class InvocationRoutes:
     """`/v1/instances/{instance}/invocations`. Any host answers: it is all in the home store."""
 
-    def __init__(self, *, inbox: Inbox, waiting: Waiting) -> None:
+    def __init__(self, *, inbox: Inbox, functions: FunctionIndex, waiting: Waiting) -> None:
         self._inbox = inbox
+        self._functions = functions
         self._waiting = waiting
 
     def routes(self) -> list[web.RouteDef]:
@@ -35,7 +38,9 @@ class InvocationRoutes:
 
     async def _show(self, request: web.Request) -> web.StreamResponse:
         instance, key = instance_name(request), invocation_key(request)
-        seconds = preferences(request).wait
+        seconds, wanted = preferences(request).wait, wanted_media(request)
+        function = request.query.get("function")
+        func = None if function is None else self._functions.find(function)
 
         async def look() -> CallStatus | None:
             return await self._inbox.status(instance, key)
@@ -44,7 +49,13 @@ class InvocationRoutes:
         if status is None:
             raise _unknown(instance, key)
         applied = {"Preference-Applied": f"wait={seconds}"} if seconds else {}
-        return json_reply(call_document(status), headers=applied)
+        document = call_document(status)
+        if "result" in document and func is None and not wanted.json:
+            raise NotAcceptable(
+                "what function a call was of is not kept once it has ended, and CBOR needs it: name it "
+                f"(?function=…), or accept {Media.JSON}"
+            )
+        return call_reply(document, func, wanted, headers={**applied, "Vary": "Accept"})
 
     async def _cancel(self, request: web.Request) -> web.StreamResponse:
         instance, key = instance_name(request), invocation_key(request)

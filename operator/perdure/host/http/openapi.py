@@ -14,14 +14,16 @@ from perdure.component.types import FuncType
 from perdure.component.wit_json import Json
 from perdure.component.wit_schema import Schema, Schemas, has_handles
 from perdure.component.wit_world import function_text
-from perdure.host.http.openapi_parts import ACCEPTED, PARAMETERS, PROBLEM, SCHEMAS, problem_responses
+from perdure.host.http.openapi_parts import ACCEPTED, CBOR, PARAMETERS, PROBLEM, SCHEMAS, problem_responses
 from perdure.host.http.openapi_worker import worker_paths
 
 _ERRORS: tuple[type[errors.PerdureError], ...] = (
     errors.BadRequest,
     errors.NoSuchFunction,
     errors.IdempotencyConflict,
+    errors.NotAcceptable,
     errors.TooLarge,
+    errors.UnsupportedMediaType,
     errors.TypeMismatch,
     errors.Overloaded,
     errors.GuestTrapped,
@@ -78,7 +80,7 @@ def _operation(world: World, interface: Interface, func: Function, t: FuncType, 
         "requestBody": {
             "description": "the arguments, in order or by name",
             "required": bool(t.params),
-            "content": {"application/json": {"schema": schemas.arguments(t)}},
+            "content": {"application/json": {"schema": schemas.arguments(t)}, **CBOR},
         },
         "responses": {
             "200": {
@@ -90,7 +92,7 @@ def _operation(world: World, interface: Interface, func: Function, t: FuncType, 
                         "schema": {"type": "string", "const": "true"},
                     },
                 },
-                "content": {"application/json": {"schema": schemas.result(t)}},
+                "content": {"application/json": {"schema": schemas.result(t)}, **CBOR},
             },
             "202": ACCEPTED,
             **{

@@ -64,6 +64,9 @@ def whole(least: int, most: int, default: int) -> Json:
     return {"type": "integer", "minimum": least, "maximum": most, "default": default}
 
 
+CBOR: dict[str, Json] = {"application/cbor": {"schema": reference("Cbor")}}
+"""Beside application/json."""
+
 PARAMETERS: dict[str, Json] = {
     "instance": {
         "name": "instance",
@@ -128,6 +131,13 @@ PARAMETERS: dict[str, Json] = {
         "description": f"`wait=N`: answer when the call has ended, or after N seconds (at most {MAX_WAIT})",
         "schema": {"type": "string"},
     },
+    "function": {
+        "name": "function",
+        "in": "query",
+        "required": False,
+        "description": "what the call was of: its result in CBOR needs that",
+        "schema": {"type": "string"},
+    },
 }
 
 PROBLEM: dict[str, Json] = {
@@ -167,6 +177,10 @@ _EVENTS: Json = {
 }
 
 SCHEMAS: dict[str, Json] = {
+    "Cbor": {
+        "title": "Cbor",
+        "description": "The same in CBOR (RFC 8949): list<u8> as byte strings, floats as floats, else as in JSON.",
+    },
     "Invocation": {
         "title": "Invocation",
         "description": "An asynchronous call. Of one that has ended only key, state and result or failure are kept.",
@@ -320,5 +334,5 @@ ACCEPTED: dict[str, Json] = {
             "schema": {"type": "string", "const": "true"},
         },
     },
-    "content": {"application/json": {"schema": reference("Invocation")}},
+    "content": {"application/json": {"schema": reference("Invocation")}, **CBOR},
 }

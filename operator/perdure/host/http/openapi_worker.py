@@ -6,7 +6,7 @@ from perdure import errors
 from perdure.component.wit_json import Json
 from perdure.durable.control import Verb
 from perdure.durable.settings import UpdatePolicy
-from perdure.host.http.openapi_parts import answer, listed, problem_responses, query, reference, whole
+from perdure.host.http.openapi_parts import CBOR, answer, listed, problem_responses, query, reference, whole
 from perdure.host.http.preferences import MAX_WAIT
 
 Error = type[errors.PerdureError]
@@ -49,12 +49,7 @@ def worker_paths() -> dict[str, Json]:
         call: _path(
             "instance",
             "key",
-            get={
-                **_operation(
-                    "showInvocation", "a call", reference("Invocation"), errors.NoSuchInvocation, errors.Overloaded
-                ),
-                "parameters": [{"$ref": "#/components/parameters/wait"}],
-            },
+            get=_invocation(),
             delete=_cancel(),
         ),
         f"{one}/journal": _path("instance", get=_journal()),
@@ -118,6 +113,19 @@ def _invocations() -> Json:
     schema: Json = {"type": "object", "properties": {"invocations": listed(reference("Invocation"))}}
     summary = "asynchronous calls that wait, in the order in which they will be taken"
     return {**_operation("listInvocations", summary, schema), "parameters": [_LIMIT]}
+
+
+def _invocation() -> Json:
+    summary = "a call"
+    more = (errors.NoSuchInvocation, errors.NoSuchFunction, errors.NotAcceptable, errors.Overloaded)
+    content: Json = {"application/json": {"schema": reference("Invocation")}, **CBOR}
+    return {
+        "operationId": "showInvocation",
+        "tags": ["worker"],
+        "summary": summary,
+        "parameters": [{"$ref": f"#/components/parameters/{name}"} for name in ("wait", "function")],
+        "responses": {"200": {"description": summary, "content": content}, **_problems((*_STORE, *more))},
+    }
 
 
 def _cancel() -> Json:

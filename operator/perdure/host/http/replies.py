@@ -28,9 +28,10 @@ def relayed(reply: ForwardedReply) -> web.Response:
     return web.Response(body=reply.body, status=reply.status, content_type=reply.content_type, headers=reply.headers)
 
 
-def invocation_path(instance: str, key: str) -> str:
-    """Where an asynchronous call is looked at."""
-    return f"/v1/instances/{quote(instance, safe='')}/invocations/{quote(key, safe='')}"
+def invocation_path(instance: str, key: str, function: str = "") -> str:
+    """Where an asynchronous call is looked at. `function`: for who wants its result in CBOR."""
+    path = f"/v1/instances/{quote(instance, safe='')}/invocations/{quote(key, safe='')}"
+    return f"{path}?function={quote(function, safe=':/@.')}" if function else path
 
 
 def call_document(status: CallStatus) -> dict[str, object]:

@@ -7,9 +7,12 @@ import json
 from aiohttp import web
 
 from perdure.component.plan import ExportedFunc
+from perdure.component.wit_cbor import args_from_cbor
 from perdure.component.wit_json import args_from_json, to_json
 from perdure.durable.calling import MAX_CHAIN
 from perdure.errors import BadRequest, TooLarge, TypeMismatch
+from perdure.host.http.cbor import decode
+from perdure.host.http.media import Media
 from perdure.host.peers import CALLERS
 from perdure.wasi.http.serving import canonical_request, is_handler, parse_request
 
@@ -67,22 +70,35 @@ async def read_body(request: web.Request, limit: int) -> bytes:
     return bytes(body)
 
 
-def canonical_arguments(func: ExportedFunc, body: bytes) -> bytes:
-    """The arguments as a positional JSON array in one spelling, checked against the function's type.
+def canonical_arguments(func: ExportedFunc, body: bytes, media: Media = Media.JSON) -> bytes:
+    """The arguments as a positional JSON array in one spelling, checked against the function's type. The same call in
+    JSON and in CBOR has the same.
 
-    Raises `BadRequest` for what is not JSON and `TypeMismatch` naming the parameter.
+    Raises `BadRequest` for what is not well formed and `TypeMismatch` naming the parameter.
     """
-    try:
-        parsed = _DECODER.decode(body.decode(json.detect_encoding(body), "surrogatepass")) if body.strip() else []
-    except (ValueError, RecursionError) as error:
-        reason = f": {error}" if isinstance(error, ValueError) else ""
-        raise BadRequest(f"the body is not JSON{reason}; send an array of arguments or an object by name") from None
+    parsed = _parsed(body, media)
     if is_handler(func):
         return canonical_request(parse_request(parsed))
-    values = args_from_json(func.type, parsed)
+    values = (args_from_cbor if media is Media.CBOR else args_from_json)(func.type, parsed)
     types = [kind for _, kind in func.type.params]
     plain = [to_json(kind, value) for kind, value in zip(types, values, strict=True)]
     return _ENCODER.encode(plain).encode("utf-8", "surrogatepass")
+
+
+def _parsed(body: bytes, media: Media) -> object:
+    """An empty body is a call without arguments. Raises `BadRequest`."""
+    if media is Media.CBOR:
+        try:
+            return decode(body) if body else []
+        except ValueError as error:
+            raise BadRequest(
+                f"the body is not CBOR as it is read here: {error}; send an array of arguments or a map by name"
+            ) from None
+    try:
+        return _DECODER.decode(body.decode(json.detect_encoding(body), "surrogatepass")) if body.strip() else []
+    except (ValueError, RecursionError) as error:
+        reason = f": {error}" if isinstance(error, ValueError) else ""
+        raise BadRequest(f"the body is not JSON{reason}; send an array of arguments or an object by name") from None
 
 
 def page(request: web.Request, *, most: int = 1000, default: int = 100) -> tuple[str | None, int]:
