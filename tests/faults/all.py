@@ -14,7 +14,7 @@ import random
 import signal
 import sys
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).resolve().parents[1])]
@@ -23,27 +23,38 @@ from faults.hosts import Nursery, nursery
 from faults.network import NetworkTally, network_sweep
 from faults.report import report, write
 from faults.schedules import Setting
-from faults.stores import HOMES, Servers, servers
+from faults.stores import BESIDE, FOREIGN, GUESTS, HOMES, Servers, servers
 from faults.sweep import KINDS, RESTART, Sweep, Tally
 
 PHASES = ("boundaries", "restarts", "network")
 _say = functools.partial(print, flush=True)
 
 
+def _settings(args: argparse.Namespace) -> list[Setting]:
+    """Without a mode. Other foreign stores than Redis are at homes that share no server with them."""
+    found = [
+        Setting(home, "Invocation", args.seed, guest=guest, foreign=foreign)
+        for guest in args.guests
+        for foreign in args.foreign
+        for home in args.homes
+    ]
+    return [setting for setting in found if setting.foreign == "redis" or setting.home in BESIDE[setting.foreign]]
+
+
 async def boundaries(args: argparse.Namespace, hosts: Nursery, running: Servers, tally: Tally) -> None:
     """Hosts killed, killed again, and paused."""
     sweep = Sweep(hosts, running, random.Random(args.seed), args.share, args.jobs, tuple(args.kinds), _say, tally)
-    for home in args.homes:
+    for setting in _settings(args):
         for mode in args.modes:
-            await sweep.setting(Setting(home, mode, args.seed))
+            await sweep.setting(replace(setting, mode=mode))
 
 
 async def restarts(args: argparse.Namespace, hosts: Nursery, running: Servers, tally: Tally) -> None:
     """Servers killed and started again; one schedule at a time, for they share the servers."""
     sweep = Sweep(hosts, running, random.Random(args.seed), args.share, 1, (RESTART,), _say, tally)
-    for home in args.homes:
-        if home != "sqlite":
-            await sweep.setting(Setting(home, "Invocation", args.seed))
+    for setting in _settings(args):
+        if setting.home != "sqlite" or setting.foreign != "redis":
+            await sweep.setting(setting)
 
 
 async def network(args: argparse.Namespace, hosts: Nursery, running: Servers, tally: NetworkTally) -> None:
@@ -87,6 +98,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="+", choices=PHASES, default=list(PHASES))
     parser.add_argument("--homes", nargs="+", choices=HOMES, default=list(HOMES))
+    parser.add_argument("--guests", nargs="+", choices=GUESTS, default=list(GUESTS), help="whose scenarios")
+    parser.add_argument("--foreign", nargs="+", choices=FOREIGN, default=list(FOREIGN))
     parser.add_argument("--modes", nargs="+", choices=("Invocation", "Effect"), default=["Invocation", "Effect"])
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS))
     parser.add_argument(

@@ -155,13 +155,7 @@ class _Bounded:
         name = f"{self._label}.{operation}"
 
         async def call(*args: object, **named: object) -> object:
-            faultpoint.reach(f"{name}.before")
-            token = wires.operation.set(name)
-            try:
-                return await method(*args, **named)
-            finally:
-                wires.operation.reset(token)
-                faultpoint.reach(f"{name}.after")
+            return await wires.bounded(name, method(*args, **named))
 
         return call
 

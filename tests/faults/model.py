@@ -8,6 +8,7 @@ knows that a memory which saw it keeps it.
 from __future__ import annotations
 
 import base64
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -40,6 +41,11 @@ class Model:
         memory.ended += 1
         memory.digest = None
         return answers
+
+    def check(self, instance: str, steps: Sequence[Step], answer: Answer) -> str | None:
+        """Carries out a call that was answered so; what is wrong with that."""
+        expected = self.run(instance, steps)
+        return None if answer == expected else f"the answer is {json.dumps(answer)}, not {json.dumps(expected)}"
 
     def read(self, steps: Sequence[Step]) -> Answer:
         """The answer of a call that only reads, were it carried out now."""

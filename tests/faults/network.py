@@ -19,9 +19,10 @@ from urllib.parse import urlsplit
 
 import aiohttp
 
+from faults.asking import Wrong
 from faults.hosts import Nursery
 from faults.model import Model, Step
-from faults.player import Player, Wrong
+from faults.player import Player
 from faults.relay import Harm, Relay, relay
 from faults.scenario import Action, Call, Control, Later, Look
 from faults.schedules import Setting

@@ -27,10 +27,10 @@ def report(
     )
     lines = [summary, "", *(f"- {one}" for one in wrong)]
     if tally.runs:
-        lines += ["", "| home | commit | how | schedules | faults |", "|---|---|---|---|---|"]
+        lines += ["", "| guest, home, other store, commit | how | schedules | faults |", "|---|---|---|---|"]
         lines += [
-            f"| {home} | {mode} | {kind} | {number} | {tally.faults[home, mode, kind]} |"
-            for (home, mode, kind), number in sorted(tally.runs.items())
+            f"| {setting} | {kind} | {number} | {tally.faults[setting, kind]} |"
+            for (setting, kind), number in sorted(tally.runs.items())
         ]
         kinds = sorted({kind for _, kind in tally.points})
         lines += ["", f"| first fault at | {' | '.join(kinds)} |", f"|---|{'---|' * len(kinds)}"]

@@ -11,9 +11,10 @@ from pathlib import Path
 
 import aiohttp
 
+from faults.asking import Wrong
 from faults.hosts import Host, Nursery
 from faults.model import Model
-from faults.player import Player, Wrong
+from faults.player import Player
 from faults.scenario import Call
 from faults.schedules import Setting
 from faults.stores import Place, Servers, servers

@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+from collections.abc import Callable
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 
+from faults.asking import Wrong
+from faults.clerk.model import ClerkModel
+from faults.clerk.outside import Outside, outside_server
+from faults.clerk.player import ClerkPlayer
+from faults.clerk.scenario import errands
 from faults.hosts import Host, Nursery
 from faults.model import Model
-from faults.player import Player, Wrong
+from faults.player import Player
 from faults.scenario import Scenario, scripted
 from faults.schedules import Schedule
 from faults.stores import HOSTS, Servers
@@ -19,12 +27,14 @@ from faults.stores import HOSTS, Servers
 
 @dataclass
 class Outcome:
-    """`wrong`: what differs from the model, or None. `reached`: by the first host, `point:occurrence`. `recovery`: those
-    points that the second one reached before its first answer. `came`: how many of the faults came about."""
+    """`wrong`: what differs from the model, or None. `reached`: by the first host, `point:occurrence`; `beside`: by the
+    second one. `recovery`: those points that the second one reached between the first one's death and its own first
+    answer. `came`: how many of the faults came about."""
 
     schedule: Schedule
     wrong: str | None = None
     reached: list[str] = field(default_factory=list)
+    beside: list[str] = field(default_factory=list)
     recovery: list[str] = field(default_factory=list)
     came: int = 0
 
@@ -34,14 +44,15 @@ async def run_schedule(
 ) -> Outcome:
     """Never raises for what the product does wrong: that is in the outcome."""
     setting = schedule.setting
-    actions = scenario or scripted(setting.seed)
+    clerks = setting.guest == "clerk"
+    actions = scenario or (errands if clerks else scripted)(setting.seed)
     directory = Path(tempfile.mkdtemp(dir=nursery.directory))
     place = servers.place(setting, directory)
     # Each host that dies with a call has used one of its attempts up.
     place.attempts = max(4, len(schedule.faults) + 2)
-    manifest = place.write()
     outcome = Outcome(schedule)
     hosts: list[Host] = []
+    before = 0
 
     async def another() -> Host:
         number = len(hosts)
@@ -50,40 +61,62 @@ async def run_schedule(
         return await nursery.host(name, manifest, place.data, fault=fault, traced=traced, mutant=setting.mutant)
 
     def answered(host: Host) -> None:
+        nonlocal before
+        if len(hosts) > 1 and host is hosts[0]:
+            before = len(hosts[1].reached())
         if len(hosts) > 1 and host is hosts[1] and not outcome.recovery:
-            outcome.recovery = host.reached()
+            outcome.recovery = host.reached()[before:]
 
     def came() -> int:
         return sum(host.fault is not None and (host.ended.is_set() or host.was_stopped) for host in hosts)
 
     def settled() -> bool:
-        return bool(schedule.faults) and came() == len(schedule.faults)
+        return bool(schedule.faults) and came() == schedule.number
 
-    try:
-        hosts.append(await another())
-        if schedule.faults and schedule.faults[0].how != "restart":
-            # It waits already when the first one goes.
+    async with AsyncExitStack() as stack:
+        outside = await stack.enter_async_context(outside_server()) if clerks else None
+        place.allowed = outside.authority if outside is not None else ""
+        manifest = place.write()
+        try:
             hosts.append(await another())
-        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=60)) as session:
-            model = Model(effect=setting.mode == "Effect")
-            names = place.names(actions.instances)
-            player = Player(
-                session, hosts, names, model, answered, spare=another, restart=servers.restart, settled=settled
-            )
+            if clerks or (schedule.faults and schedule.number and schedule.faults[0].how != "restart"):
+                # It waits already when the first one goes, and does what is its own.
+                hosts.append(await another())
+            timeout = aiohttp.ClientTimeout(total=60)
+            session = await stack.enter_async_context(aiohttp.ClientSession(timeout=timeout))
+            asking = {"answered": answered, "spare": another, "restart": servers.restart, "settled": settled}
+            player = _player(session, hosts, place.names(actions.instances), setting.mode == "Effect", outside, asking)
             try:
                 await player.play(actions)
-                found = await place.contents(servers)
-                if found != model.buckets:
-                    raise Wrong(f"the stores hold {found}, not {model.buckets}")
+                found = await place.contents(servers, player.model.buckets)
+                if found != player.model.buckets:
+                    raise Wrong(f"the stores hold {found}, not {player.model.buckets}")
+                lone = not any(host.was_stopped for host in hosts)
+                if outside is not None and (wrong := outside.wrong(lone=lone)):
+                    raise Wrong(f"requests outside: {wrong}")
             except Wrong as wrong:
                 outcome.wrong = str(wrong)
             finally:
                 await player.end()
-        outcome.reached = hosts[0].reached()
-        outcome.came = came()
-    finally:
-        for host in hosts:
-            await host.kill()
-        await place.clear(servers)
-        shutil.rmtree(directory, ignore_errors=True)
+            outcome.reached = hosts[0].reached()
+            outcome.beside = hosts[1].reached() if len(hosts) > 1 else []
+            outcome.came = came()
+        finally:
+            for host in hosts:
+                await host.kill()
+            await place.clear(servers)
+            shutil.rmtree(directory, ignore_errors=True)
     return outcome
+
+
+def _player(
+    session: aiohttp.ClientSession,
+    hosts: list[Host],
+    names: dict[str, str],
+    effect: bool,
+    outside: Outside | None,
+    asking: dict[str, Callable[..., Any]],
+) -> Player:
+    if outside is None:
+        return Player(session, hosts, names, Model(effect=effect), **asking)
+    return ClerkPlayer(session, hosts, names, ClerkModel(effect=effect, outside=outside), **asking)

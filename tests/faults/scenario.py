@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from faults.model import Step, encoded
 
@@ -66,7 +67,13 @@ class Delete:
 
 READER = "erin"
 """The instance of calls without a key. A caller repeats them, so how many ended is not determined."""
-Action = Call | Later | Poison | Cancel | Control | Look | Delete
+
+
+class Action(Protocol):
+    """Any of these, or of another scenario's."""
+
+    @property
+    def instance(self) -> str: ...
 
 
 @dataclass
@@ -78,7 +85,7 @@ class Scenario:
         return list(dict.fromkeys(action.instance for action in self.actions))
 
 
-class _Values:
+class Values:
     def __init__(self, seed: int) -> None:
         self._chance = random.Random(seed)
         self._keys = 0
@@ -96,7 +103,7 @@ class _Values:
 
 def scripted(seed: int) -> Scenario:
     """Reaches every kind of boundary. The seed gives the values, not the shape."""
-    v = _Values(seed)
+    v = Values(seed)
 
     def put(bucket: str, key: str) -> Step:
         return {"put": [bucket, key, v.text()]}
@@ -140,7 +147,7 @@ def scripted(seed: int) -> Scenario:
 
 def random_mix(seed: int, length: int = 12) -> Scenario:
     """Calls at random."""
-    chance, v = random.Random(seed), _Values(seed)
+    chance, v = random.Random(seed), Values(seed)
 
     def step(reads: bool = False) -> Step:
         bucket = chance.choice(["near", "far"])

@@ -15,8 +15,10 @@ class Fault:
     how: str = "kill"
 
     @classmethod
-    def of(cls, text: str) -> Fault:
-        """`home.commit.after:2:stop`"""
+    def of(cls, text: str) -> Fault | None:
+        """`home.commit.after:2:stop`, or `-` for none."""
+        if text == "-":
+            return None
         point, count, how = text.split(":")
         return cls(point, int(count), how)
 
@@ -26,25 +28,31 @@ class Fault:
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """Where a scenario runs: the kind of the home store, that of the foreign one, the commit mode, the seed of the
-    scenario's values. `mutant`: how its stores are wrong."""
+    """Where a scenario runs: the kind of the home store, the commit mode, the seed of the scenario's values. `mutant`:
+    what is wrong on purpose. `guest`: whose scenario it is. `foreign`: the kind of the other store."""
 
     home: str
     mode: str
     seed: int
     mutant: str = ""
+    guest: str = "ledger"
+    foreign: str = "redis"
 
-    @property
-    def foreign(self) -> str:
-        return "redis"
+    def __str__(self) -> str:
+        return f"{self.guest} on {self.home}, {self.foreign}, {self.mode}"
 
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """`faults`: the first host's, the second one's …; a host beyond them lives."""
+    """`faults`: the first host's, the second one's …; a host beyond them, and one that has None, lives."""
 
     setting: Setting
-    faults: tuple[Fault, ...] = ()
+    faults: tuple[Fault | None, ...] = ()
+
+    @property
+    def number(self) -> int:
+        """Of faults."""
+        return sum(fault is not None for fault in self.faults)
 
     @property
     def command(self) -> str:
@@ -52,4 +60,6 @@ class Schedule:
         setting = self.setting
         words = ["python tests/faults/replay.py", f"--home {setting.home} --mode {setting.mode} --seed {setting.seed}"]
         words += [f"--mutant {setting.mutant}"] if setting.mutant else []
-        return " ".join([*words, *(str(fault) for fault in self.faults)])
+        words += [f"--guest {setting.guest}"] if setting.guest != "ledger" else []
+        words += [f"--foreign {setting.foreign}"] if setting.foreign != "redis" else []
+        return " ".join([*words, *("-" if fault is None else str(fault) for fault in self.faults)])

@@ -3,26 +3,35 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from faults.clerk.scenario import LEASE, PEER
 from faults.schedules import Setting
 from perdure.durable.effects import BucketAddress, Scope
 from perdure.durable.records import HostRecord, WorkerId
-from perdure.durable.store import Store
+from perdure.durable.store import ForeignStore, Store
 from perdure.host.routing import preferred_host
+from perdure.providers.etcd import EtcdConfig, EtcdStore
+from perdure.providers.nats import NatsConfig, NatsStore
 from perdure.providers.postgres import PostgresConfig, PostgresStore
 from perdure.providers.redis import RedisConfig, RedisStore
 from perdure.providers.sqlite import SqliteStore
 from support.guests import guest
 from support.postgres import PostgresServer, postgres_server
 from support.servers import RedisServer, redis_server
+from support.store_servers import EtcdServer, NatsServer, etcd_server, nats_server
 
 HOMES = ("redis", "sqlite", "postgres")
+FOREIGN = ("redis", "etcd", "nats")
+BESIDE = {"etcd": ("sqlite",), "nats": ("redis",)}
+"""Homes that are tried beside a foreign store."""
+GUESTS = ("ledger", "clerk")
 HOSTS = ("a", "b", "c")
 """In the order in which instances prefer them."""
 _MANIFEST = """\
@@ -34,16 +43,18 @@ spec: {{default: true, {home}}}
 apiVersion: perdure.dev/v1alpha1
 kind: KeyValueProvider
 metadata: {{name: away}}
-spec: {{redis: {{url: "{away}", timeout: {timeout}}}}}
+spec: {{{away}}}
 ---
 apiVersion: perdure.dev/v1alpha1
 kind: Worker
 metadata: {{name: {name}}}
 spec:
-  component: {{url: "file:ledger.wasm"}}
+  component: {{url: "file:{guest}.wasm"}}
   keyValue:
     undeclaredBuckets: Allow
     buckets: [{{name: far, provider: away}}]
+    cache: {{vacancyLease: {lease}}}
+  http: {{allow: [{allowed}]}}
   durability: {{commit: {mode}, maxJournalEntries: {entries}}}
   limits: {{invocationTimeout: 20s}}
   retry: {{maxAttempts: {attempts}, initialInterval: 5ms, maxInterval: 20ms}}
@@ -54,7 +65,8 @@ spec:
 class Place:
     """One Worker of its own: its manifest, its data directory, how its stores are reached.
 
-    `home_url`, `away_url`: as hosts reach them, which a proxy may change. Its buckets: `near` at home, `far` away.
+    `home_url`, `away_url`: as hosts reach them, which a proxy may change. Its buckets: `near` and the cache at home, `far`
+    away. `allowed`: whom guests may ask by HTTP.
     """
 
     setting: Setting
@@ -65,18 +77,22 @@ class Place:
     timeout: str = "2s"
     entries: int = 6
     attempts: int = 4
+    allowed: str = ""
 
     def write(self) -> Path:
         """The manifest's path."""
         self.directory.mkdir(parents=True, exist_ok=True)
-        component = self.directory / "ledger.wasm"
+        component = self.directory / f"{self.setting.guest}.wasm"
         if not component.exists():
             # A copy: a build of the guests meanwhile would make it another component.
-            component.write_bytes(guest("ledger").read_bytes())
+            component.write_bytes(guest(self.setting.guest).read_bytes())
         home = f'{self.setting.home}: {{url: "{self.home_url}", timeout: {self.timeout}}}'
         text = _MANIFEST.format(
             home="sqlite: {}" if self.setting.home == "sqlite" else home,
-            away=self.away_url,
+            away=self._away_spec(),
+            guest=self.setting.guest,
+            lease=f"{LEASE:g}s",
+            allowed=json.dumps(self.allowed) if self.allowed else "",
             name=self.worker.name,
             mode=self.setting.mode,
             timeout=self.timeout,
@@ -87,21 +103,32 @@ class Place:
         path.write_text(text)
         return path
 
+    def _away_spec(self) -> str:
+        match self.setting.foreign:
+            case "etcd":
+                where = f'endpoints: ["{self.away_url}"]'
+            case "nats":
+                where = f'servers: ["{self.away_url}"]'
+            case _:
+                where = f'url: "{self.away_url}"'
+        return f"{self.setting.foreign}: {{{where}, timeout: {self.timeout}}}"
+
     @property
     def data(self) -> Path:
         return self.directory / "data"
 
     def names(self, instances: list[str]) -> dict[str, str]:
-        """Instances under names whose preferred hosts are `HOSTS`, in that order."""
-        return {instance: _preferring(instance) for instance in instances}
+        """Instances under names whose preferred hosts are `HOSTS`, in that order; `PEER` prefers the second one."""
+        second, first, *others = HOSTS
+        return {name: _preferring(name, (first, second, *others) if name == PEER else HOSTS) for name in instances}
 
     @asynccontextmanager
-    async def opened(self, servers: Servers) -> AsyncIterator[dict[str, Store]]:
-        """The stores themselves, past any proxy."""
-        away = await RedisStore.open(RedisConfig(servers.away_url), self.worker)
+    async def opened(self, servers: Servers) -> AsyncIterator[dict[str, ForeignStore]]:
+        """The stores themselves, past any proxy, by their buckets."""
+        away = await self._away(servers)
         home = await self._home(servers)
         try:
-            yield {"near": home, "far": away}
+            yield {"near": home, "far": away, "cache": home}
         finally:
             await home.close()
             await away.close()
@@ -113,11 +140,20 @@ class Place:
             return await PostgresStore.open(PostgresConfig(servers.home_url("postgres")), self.worker)
         return await RedisStore.open(RedisConfig(servers.home_url("redis")), self.worker)
 
-    async def contents(self, servers: Servers) -> dict[str, dict[str, bytes]]:
-        """Of both buckets."""
+    async def _away(self, servers: Servers) -> ForeignStore:
+        url = servers.away_url(self.setting.foreign)
+        if self.setting.foreign == "etcd":
+            return await EtcdStore.open(EtcdConfig((url,)), self.worker)
+        if self.setting.foreign == "nats":
+            return await NatsStore.open(NatsConfig((url,)), self.worker)
+        return await RedisStore.open(RedisConfig(url), self.worker)
+
+    async def contents(self, servers: Servers, buckets: Iterable[str] = ("near", "far")) -> dict[str, dict[str, bytes]]:
+        """Of these buckets."""
         found: dict[str, dict[str, bytes]] = {}
         async with self.opened(servers) as stores:
-            for bucket, store in stores.items():
+            for bucket in buckets:
+                store = stores[bucket]
                 address = BucketAddress(Scope.WORKER, bucket)
                 keys = (await store.keys(address, None, 1000)).keys
                 values = await store.get_many(address, keys)
@@ -127,18 +163,20 @@ class Place:
     async def clear(self, servers: Servers) -> None:
         """Leave nothing in servers that others use."""
         async with self.opened(servers) as stores:
-            for store in stores.values():
-                await store.purge(lambda number: None)
+            for bucket in ("near", "far"):
+                await stores[bucket].purge(lambda number: None)
 
 
 @dataclass
 class Servers:
     """The servers of a run. Home and foreign store are different databases or servers: no transaction spans them.
-    PostgreSQL is started when it is first asked for."""
+    Others than Redis are started when they are first asked for."""
 
     redis: RedisServer
     stack: ExitStack
     postgres: PostgresServer | None = None
+    etcd: EtcdServer | None = None
+    nats: NatsServer | None = None
 
     def home_url(self, home: str) -> str:
         """Of a kind of home store; "" of SQLite."""
@@ -148,27 +186,36 @@ class Servers:
             return self.postgres.url
         return self.redis.url if home == "redis" else ""
 
-    @property
-    def away_url(self) -> str:
+    def away_url(self, foreign: str) -> str:
+        """Of a kind of foreign store."""
+        if foreign == "etcd":
+            if self.etcd is None:
+                self.etcd = self.stack.enter_context(etcd_server())
+            return self.etcd.url
+        if foreign == "nats":
+            if self.nats is None:
+                self.nats = self.stack.enter_context(nats_server())
+            return self.nats.url
         return through(self.redis.url, database=1)
 
     async def restart(self) -> None:
         """SIGKILL, and start again: what was acknowledged is there."""
 
         def again() -> None:
-            for server in (self.redis, self.postgres):
+            found = [one for one in (self.redis, self.postgres, self.etcd, self.nats) if one is not None]
+            for server in found:
                 if isinstance(server, PostgresServer):
                     server.crash()
-                elif server is not None:
+                else:
                     server.stop()
-            for server in (self.redis, self.postgres):
-                if server is not None:
-                    server.start()
+            for server in found:
+                server.start()
 
         await asyncio.to_thread(again)
 
     def place(self, setting: Setting, directory: Path) -> Place:
-        return Place(setting, directory, self.home_url(setting.home).replace("postgres@", ""), self.away_url)
+        home = self.home_url(setting.home).replace("postgres@", "")
+        return Place(setting, directory, home, self.away_url(setting.foreign))
 
 
 def through(url: str, *, port: int | None = None, database: int = 0) -> str:
@@ -183,11 +230,11 @@ def servers() -> Iterator[Servers]:
         yield Servers(stack.enter_context(redis_server()), stack)
 
 
-def _preferring(stem: str) -> str:
+def _preferring(stem: str, hosts: tuple[str, ...]) -> str:
     records = [HostRecord(host, host) for host in HOSTS]
     for number in range(10_000):
         name = f"{stem}-{number}"
-        if _order(name, records) == list(HOSTS):
+        if _order(name, records) == list(hosts):
             return name
     raise AssertionError("no such name")
 

@@ -1,4 +1,4 @@
-"""The boundary sweep: every boundary of the scripted scenario × how a host is stopped there.
+"""The boundary sweep: every boundary of a guest's scenario × how a host is stopped there.
 
 1. Without a fault the scenario shows which boundaries it reaches, and how often each.
 2. `kill`: at each of them the first host is killed; another one recovers, and shows what it reaches on the way.
@@ -6,11 +6,13 @@
    second, and so on: a chain of hosts that each die a step later.
 4. `stop`: at each of them the first host stands still until another one has its instances, and then goes on.
 5. `restart`: at each of them the servers of the stores are killed and come back while the host stands still.
+6. `peer`: where two hosts serve, the other one is killed at each boundary that it reaches.
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 import time
 from collections import Counter
@@ -22,8 +24,9 @@ from faults.running import Outcome, run_schedule
 from faults.schedules import Fault, Schedule, Setting
 from faults.stores import Servers
 
-KINDS = ("kill", "again", "stop")
+KINDS = ("kill", "again", "stop", "peer")
 RESTART = "restart"
+PEER = "peer"
 ALONE = ("sqlite",)
 """Homes that two hosts share only on one machine. There a paused process may hold the file's lock, and nobody takes
 anything over from it until it goes on or dies."""
@@ -35,6 +38,9 @@ _TWINS = (
 _POLLS = ("home.due", "home.pending", "home.instance", "home.result")
 """Operations that are repeated until something has happened: how often is chance, so the first times count."""
 _POLLED = 2
+_WAITS = ("home.get_many",)
+"""The same, of which some are reads that a scenario makes itself."""
+_WAITED = 30
 _CHAIN = 10
 _TELL = 100
 
@@ -44,9 +50,25 @@ def boundaries(reached: list[str]) -> list[tuple[str, int]]:
     found: dict[tuple[str, int], None] = {}
     for line in reached:
         point, _, number = line.rpartition(":")
-        if point not in _TWINS and not (_polls(point) and int(number) > _POLLED):
+        if point not in _TWINS and int(number) <= _most(point):
             found[point, int(number)] = None
     return list(found)
+
+
+def anew(reached: list[str]) -> list[str]:
+    """The same points, as a host that is fresh would count them."""
+    counts: Counter[str] = Counter()
+    found: list[str] = []
+    for line in reached:
+        point = line.rpartition(":")[0]
+        counts[point] += 1
+        found.append(f"{point}:{counts[point]}")
+    return found
+
+
+def _most(point: str) -> float:
+    operation = point.rpartition(".")[0]
+    return _POLLED if operation in _POLLS else _WAITED if operation in _WAITS else math.inf
 
 
 def _polls(point: str, number: int = 0) -> bool:
@@ -55,12 +77,12 @@ def _polls(point: str, number: int = 0) -> bool:
 
 @dataclass
 class Tally:
-    """What a sweep did. `boundaries`: distinct (setting, boundary, occurrence). `runs`: (home, mode, kind) → schedules
-    and faults that came about. `points`: (point, kind) → schedules."""
+    """What a sweep did. `boundaries`: distinct (setting, host, boundary, occurrence). `runs`, `faults`: (setting, kind) →
+    schedules and faults that came about. `points`: (point, kind) → schedules."""
 
-    boundaries: set[tuple[str, str, str, int]] = field(default_factory=set)
-    runs: Counter[tuple[str, str, str]] = field(default_factory=Counter)
-    faults: Counter[tuple[str, str, str]] = field(default_factory=Counter)
+    boundaries: set[tuple[str, int, str, int]] = field(default_factory=set)
+    runs: Counter[tuple[str, str]] = field(default_factory=Counter)
+    faults: Counter[tuple[str, str]] = field(default_factory=Counter)
     points: Counter[tuple[str, str]] = field(default_factory=Counter)
     missed: int = 0
     wrong: list[Outcome] = field(default_factory=list)
@@ -68,11 +90,11 @@ class Tally:
 
     def add(self, kind: str, outcome: Outcome) -> None:
         setting = outcome.schedule.setting
-        self.runs[setting.home, setting.mode, kind] += 1
-        self.faults[setting.home, setting.mode, kind] += outcome.came
-        if outcome.schedule.faults:
-            first = outcome.schedule.faults[0]
-            self.boundaries.add((setting.home, setting.mode, first.point, first.count))
+        self.runs[str(setting), kind] += 1
+        self.faults[str(setting), kind] += outcome.came
+        found = [(number, fault) for number, fault in enumerate(outcome.schedule.faults) if fault is not None]
+        for number, first in found[:1]:
+            self.boundaries.add((str(setting), number, first.point, first.count))
             self.points[first.point, kind] += 1
             self.missed += outcome.came == 0
         if outcome.wrong is not None:
@@ -103,36 +125,47 @@ class Sweep:
         begun = time.monotonic()
         plain = await run_schedule(Schedule(setting), self.nursery, self.servers, traced=True)
         self._note("plain", plain)
-        found = boundaries(plain.reached)
+        found = [(0, *boundary) for boundary in boundaries(plain.reached)] if {*self.kinds} - {PEER} else []
+        found += [(1, *boundary) for boundary in boundaries(plain.beside)] if PEER in self.kinds else []
         part = self.share if self.share > 1 else len(found) * self.share
-        chosen = found if self.share == 1 else self.chance.sample(found, max(1, round(part)))
+        chosen = found if self.share == 1 else self.chance.sample(found, max(1, min(round(part), len(found))))
         waiting = iter(chosen)
         await asyncio.gather(*(self._work(setting, waiting) for _ in range(self.jobs)))
         self.tally.seconds += time.monotonic() - begun
         self.say(
-            f"{setting.home} {setting.mode}: {len(chosen)} of {len(found)} boundaries, {self.tally.schedules} schedules so far, {len(self.tally.wrong)} wrong"
+            f"{setting}: {len(chosen)} of {len(found)} boundaries, {self.tally.schedules} schedules so far, {len(self.tally.wrong)} wrong"
         )
 
-    async def _work(self, setting: Setting, waiting: Iterator[tuple[str, int]]) -> None:
-        for point, count in waiting:
+    async def _work(self, setting: Setting, waiting: Iterator[tuple[int, str, int]]) -> None:
+        for host, point, count in waiting:
             if self.tally.schedules - self._told >= _TELL:
                 self._told = self.tally.schedules
                 self.say(
-                    f"  {self._told} schedules, {len(self.tally.wrong)} wrong, now at {setting.home} {setting.mode} {point}:{count}"
+                    f"  {self._told} schedules, {len(self.tally.wrong)} wrong, now at {setting}: {host} {point}:{count}"
                 )
-            kinds = tuple(kind for kind in self.kinds if kind != "stop" or setting.home not in ALONE)
-            kinds = kinds if self.share == 1 else (self.chance.choice(kinds),)
-            first = Fault(point, count)
-            recovery: list[str] = []
-            if {"kill", "again"} & {*kinds}:
-                killed = await self._run(Schedule(setting, (first,)), "kill", traced=True)
-                recovery = killed.recovery
-            if "again" in kinds:
-                later = [Fault(*boundary) for boundary in boundaries(recovery) if not _polls(*boundary)][:_CHAIN]
-                if later:
-                    await self._run(Schedule(setting, (first, *later)), "again")
-            for kind in {"stop", RESTART} & {*kinds}:
-                await self._run(Schedule(setting, (Fault(point, count, kind),)), kind)
+            if host:
+                await self._run(Schedule(setting, (None, Fault(point, count))), PEER)
+            else:
+                await self._first(setting, point, count)
+
+    async def _first(self, setting: Setting, point: str, count: int) -> None:
+        """The host that is asked first is stopped there."""
+        kinds = [kind for kind in self.kinds if kind != PEER and (kind != "stop" or setting.home not in ALONE)]
+        kinds = kinds if self.share == 1 else [self.chance.choice(kinds)]
+        first = Fault(point, count)
+        recovery: list[str] = []
+        if {"kill", "again"} & {*kinds}:
+            killed = await self._run(Schedule(setting, (first,)), "kill", traced=True)
+            recovery = killed.recovery
+        if "again" in kinds:
+            # The second host has counted before; those after it are fresh.
+            second, others = boundaries(recovery), boundaries(anew(recovery))
+            chain = [*second[:1], *others[1:]]
+            later = [Fault(*boundary) for boundary in chain if not _polls(*boundary)][:_CHAIN]
+            if later:
+                await self._run(Schedule(setting, (first, *later)), "again")
+        for kind in {"stop", RESTART} & {*kinds}:
+            await self._run(Schedule(setting, (Fault(point, count, kind),)), kind)
 
     async def _run(self, schedule: Schedule, kind: str, *, traced: bool = False) -> Outcome:
         outcome = await run_schedule(schedule, self.nursery, self.servers, traced=traced)

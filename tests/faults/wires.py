@@ -1,4 +1,4 @@
-"""Boundaries on the wire: an operation's bytes were given to the kernel, and its reply was not read.
+"""Boundaries around what crosses the wire: before it, when its bytes were given to the kernel, and after its reply.
 
 Whether a server carries out what a killed client has sent is chance; both must be right.
 """
@@ -8,13 +8,18 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, TypeVar
+
+from aiohttp.http_writer import StreamWriter
 
 from perdure.durable import faultpoint
+from perdure.host.outgoing import OutgoingHttp
+from perdure.host.peers import Peers
 from perdure.providers.postgres import client as postgres
 from perdure.providers.redis.client import RedisClient
 from perdure.providers.redis.connection import Connection
 
+T = TypeVar("T")
 operation: ContextVar[str | None] = ContextVar("operation", default=None)
 """`home.commit`: which operation of which store the present task carries out."""
 _commands: dict[bytes, str] = {}
@@ -25,6 +30,7 @@ def watch() -> None:
     """Make the clients of this process reach `<operation>.sent`."""
     _watch_redis()
     _watch_postgres()
+    _watch_http()
 
 
 def _watch_redis() -> None:
@@ -58,6 +64,37 @@ def _watch_postgres() -> None:
 
     postgres._Request = labelled  # type: ignore[assignment,misc]
     postgres.PostgresClient._run = sent  # type: ignore[method-assign]
+
+
+def _watch_http() -> None:
+    """Requests to etcd, of guests (`http.send`) and between hosts (`peers.forward`)."""
+    send, forward, ended = OutgoingHttp.send, Peers.forward, StreamWriter.write_eof
+
+    async def sent(self: OutgoingHttp, *args: Any) -> Any:
+        return await bounded("http.send", send(self, *args))
+
+    async def forwarded(self: Peers, *args: Any, **named: Any) -> Any:
+        return await bounded("peers.forward", forward(self, *args, **named))
+
+    async def written(self: StreamWriter, chunk: bytes = b"") -> None:
+        await ended(self, chunk)
+        if (name := operation.get()) is not None:
+            faultpoint.reach(f"{name}.sent")
+
+    OutgoingHttp.send = sent  # type: ignore[method-assign]
+    Peers.forward = forwarded  # type: ignore[method-assign]
+    StreamWriter.write_eof = written  # type: ignore[method-assign]
+
+
+async def bounded(name: str, work: Awaitable[T]) -> T:
+    """Carry out an operation between its boundaries."""
+    faultpoint.reach(f"{name}.before")
+    token = operation.set(name)
+    try:
+        return await work
+    finally:
+        operation.reset(token)
+        faultpoint.reach(f"{name}.after")
 
 
 async def _sending(work: Awaitable[Any], *names: str | None) -> Any:
