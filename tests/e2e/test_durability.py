@@ -5,14 +5,15 @@ from __future__ import annotations
 import base64
 import json
 import threading
-import time
 
 from e2e.conftest import Release, ready_operator
 from e2e.workers import worker
 from perdure.cli.client import ApiError, Client
 from support.cluster.kubectl import Kubectl, call, eventually
 
-CALLS = 200
+KILLS = 3
+BETWEEN = 20
+"""Calls that are answered between a takeover and the next kill, at least."""
 
 
 def owner(client: Client, instance: str) -> str:
@@ -25,39 +26,51 @@ def test_killed_owners_in_a_series_of_increments(kubectl: Kubectl) -> None:
     client = kubectl.client("counter", retries=60)
     replies: list[int] = []
     failed: list[Exception] = []
+    enough = threading.Event()
 
     def series() -> None:
         try:
-            for number in range(CALLS):
-                reply = call(client, "cart", "increment", "numbers", "n", key=f"call-{number}")
+            while not enough.is_set():
+                reply = call(client, "cart", "increment", "numbers", "n", key=f"call-{len(replies)}")
                 replies.append(reply["ok"])
         except (ApiError, AssertionError) as error:
             failed.append(error)
 
+    killed: list[str] = []
+
+    def taken_over() -> bool:
+        # A killed pod answers for a moment longer. The calls go on until nobody waits for a takeover any more.
+        assert not failed, failed
+        return owner(kubectl.client("counter"), "cart") not in killed
+
     thread = threading.Thread(target=series)
     thread.start()
-    killed = []
-    for threshold in (20, 70, 120):
-        while len(replies) < threshold and thread.is_alive():
-            time.sleep(0.01)
-        # A killed pod answers for a moment longer; another one is to be killed then.
-        eventually(lambda: owner(kubectl.client("counter"), "cart") not in killed, "another host has taken over")
-        killed.append(owner(kubectl.client("counter"), "cart"))
-        kubectl.run("delete", "pod", killed[-1], "--force", "--grace-period=0", "--wait=false")
-    thread.join(300)
+    try:
+        for _ in range(KILLS):
+            wanted = len(replies) + BETWEEN
+            eventually(lambda wanted=wanted: failed or len(replies) >= wanted, "the series goes on")
+            eventually(taken_over, "another host has taken over")
+            killed.append(owner(kubectl.client("counter"), "cart"))
+            kubectl.run("delete", "pod", killed[-1], "--force", "--grace-period=0", "--wait=false")
+        eventually(taken_over, "another host has taken over")
+    finally:
+        enough.set()
+        thread.join(300)
     assert not thread.is_alive()
     assert not failed, failed
+    calls = len(replies)
 
     # Every acknowledged call counted exactly once, in the bucket and in the guest's own memory.
-    assert replies == list(range(1, CALLS + 1))
+    assert replies == list(range(1, calls + 1))
     value = call(client, "cart", "get", "numbers", "n")["ok"]
-    assert base64.b64decode(value) == str(CALLS).encode()
-    assert call(client, "cart", "calls") == CALLS
+    assert base64.b64decode(value) == str(calls).encode()
+    assert call(client, "cart", "calls") == calls
     # A late repeat of an old call gets its first answer, and changes nothing.
-    assert call(client, "cart", "increment", "numbers", "n", key="call-7") == {"ok": 8}
-    assert call(client, "cart", "calls") == CALLS
+    old = calls - BETWEEN
+    assert call(client, "cart", "increment", "numbers", "n", key=f"call-{old}") == {"ok": old + 1}
+    assert call(client, "cart", "calls") == calls
     # The negative control: without a key the same call counts again.
-    assert call(client, "cart", "increment", "numbers", "n") == {"ok": CALLS + 1}
+    assert call(client, "cart", "increment", "numbers", "n") == {"ok": calls + 1}
     assert owner(client, "cart") not in killed
 
 
