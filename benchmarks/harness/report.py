@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 import json
 import sys
 import textwrap
@@ -12,6 +11,7 @@ from dataclasses import asdict, dataclass, field
 
 from harness.machine import machine
 from harness.rounds import Spread
+from perdure.host.loop import run
 
 Cell = str | int | float | Spread | None
 
@@ -88,7 +88,7 @@ def main(description: str, benchmark: Callable[[Options], Awaitable[list[Table]]
     if args.rounds is not None and args.rounds < 3:
         parser.error("--rounds must be 3 or more: a median of less says nothing")
     about = machine()
-    tables = asyncio.run(_run(benchmark, Options(args.rounds, has_quick and args.quick)))
+    tables = run(_run(benchmark, Options(args.rounds, has_quick and args.quick)))
     if args.output == "json":
         print(document(tables, about))
         return

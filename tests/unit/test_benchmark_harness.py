@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 
 import pytest
 
@@ -79,7 +80,16 @@ async def test_a_slow_contender_is_calibrated_to_one_operation() -> None:
             pass
 
     assert (await calibrated("slow", run, seconds=0.001)).count == 1
-    assert calls == [1]
+    assert calls == [1, 1]
+
+
+async def test_a_stall_does_not_end_calibration() -> None:
+    stalls = [0.05]
+
+    async def run(count: int) -> None:
+        time.sleep(stalls.pop() if stalls else 0)
+
+    assert (await calibrated("quick", run, seconds=0.05)).count > 1
 
 
 async def test_operations_are_shared_out() -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from perdure.errors import PerdureError
 from perdure.host.app import RunningHost, running_host
 from perdure.host.config import HostConfig
+from perdure.host.loop import run
 
 log = logging.getLogger(__name__)
 _TERMINATION_LOG = Path("/dev/termination-log")
@@ -21,7 +22,7 @@ _TERMINATION_LOG = Path("/dev/termination-log")
 def serve(config: HostConfig, *, progress: Callable[[str], None], ready: Callable[[RunningHost], None]) -> int:
     """Run until SIGTERM or SIGINT. Returns the exit code: 0 drained, 1 could not start."""
     try:
-        return asyncio.run(_serve(config, progress, ready))
+        return run(_serve(config, progress, ready))
     except PerdureError as error:
         _last_words(f"{error.code}: {error.detail}")
         log.error("cannot start: %s", error.detail, extra={"fields": {"code": error.code}})
