@@ -7,6 +7,7 @@ of them every provider with `PERDURE_TEST_MATRIX=full` in the environment.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import random
 import uuid
@@ -50,7 +51,12 @@ class KeyValue:
     """Names that the guest's language can hold."""
 
     async def __call__(self, function: str, *args: object, instance: str = "a") -> object:
-        status, answer = await self.client.call(instance, function, *args)
+        for _ in range(100):
+            status, answer = await self.client.call(instance, function, *args)
+            if status != 429:
+                break
+            # A snapshot of the instance that would have to make room.
+            await asyncio.sleep(0.02)
         assert status == 200, answer
         return answer
 
@@ -186,9 +192,14 @@ async def test_odd_bucket_names(kv: KeyValue) -> None:
     for name in kv.odd:
         assert await kv.ok("get", name, "k") == b64(name.encode())
         assert await kv.ok("keys", name) == ["k"], "no bucket sees the keys of one whose name is like its own"
-    for name in ("", "x" * 1025):
-        said = await kv.refused("set", name, "k", "")
-        assert said == "no such store" if kv.modern else "1 to 1024 bytes" in said
+    said = await kv.refused("set", "x" * 1025, "k", "")
+    assert said == "no such store" if kv.modern else "1 to 1024 bytes" in said
+
+
+async def test_the_bucket_without_a_name_is_the_default_one(kv: KeyValue) -> None:
+    await kv.ok("set", "", "k", b64(b"v"))
+    assert await kv.ok("get", "default", "k") == b64(b"v")
+    assert await kv.ok("get", "other", "k") is None
 
 
 async def test_a_large_value(kv: KeyValue) -> None:
@@ -217,8 +228,9 @@ async def test_refusals_are_the_interfaces_own_errors(open_host: Open) -> None:
             ("get", ["k"]), ("set", ["k", ""]), ("delete", ["k"]), ("exists", ["k"]), ("keys", []),
             ("get-many", [["k"]]), ("set-many", [[["k", ""]]]), ("delete-many", [["k"]]),
         ):  # fmt: skip
-            said = await kv.refused(function, "undeclared", *args)
-            assert said == "no such store" if kv.modern else "'undeclared' is not declared" in said
+            for name in ("undeclared", ""):
+                said = await kv.refused(function, name, *args)
+                assert said == "no such store" if kv.modern else f"{name or 'default'!r} is not declared" in said
         await kv.ok("set", "open", "k", b64(b"v"))
         for function, args in (
             ("set", ["k", ""]), ("delete", ["k"]), ("set-many", [[["k", ""]]]), ("delete-many", [["k"]])

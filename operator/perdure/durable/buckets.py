@@ -26,7 +26,7 @@ from perdure.durable.effects import (
 from perdure.durable.gates import Gates
 from perdure.durable.journal import Gate, fingerprint_of
 from perdure.durable.overlay import Overlay, place_of
-from perdure.durable.policy import BucketCatalog, BucketPolicy
+from perdure.durable.policy import UNNAMED, BucketCatalog, BucketPolicy
 from perdure.durable.recorder import JournalRecorder
 from perdure.durable.store import ForeignStore
 from perdure.durable.vacancies import InstanceCache
@@ -78,8 +78,9 @@ class InstanceBuckets:
         return self.catalog.largest_value
 
     def open(self, name: str) -> InstanceBucket:
-        _raise(self.recorder.record("keyvalue.open", (name,), lambda: _refusal(lambda: self.catalog.find(name))))
-        return self.reopen(name)
+        bucket = name or UNNAMED
+        _raise(self.recorder.record("keyvalue.open", (name,), lambda: _refusal(lambda: self.catalog.find(bucket))))
+        return self.reopen(bucket)
 
     def reopen(self, name: str) -> InstanceBucket:
         """A bucket that was open when a snapshot was taken; nothing is recorded."""

@@ -10,6 +10,8 @@ from perdure.keyvalue.bucket import NoSuchBucket
 DEFAULT_MAX_KEY_BYTES = 1024
 DEFAULT_MAX_VALUE_BYTES = 16 << 20
 
+UNNAMED = "default"
+"""The bucket that a guest gets which opens one without a name, as guests of hosts with a single store do."""
 
 CLAIMS = "\x1fvacancies"
 """Ends the name of the bucket that holds the claims of a cache's vacancies; no guest opens one of such a name."""

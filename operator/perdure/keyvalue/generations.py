@@ -6,6 +6,8 @@
 | G2 | 0.1.0, or unversioned with eventual | Golem's host |
 | G3 | 0.2.0-draft; store, atomics, batch, watcher | Spin, wasmCloud |
 | G4 | 0.2.0-draft2; the same with text cursors and cas | the proposal's main branch |
+
+`Spin` is beside them: the interface of Spin's own that its SDKs bind.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 PACKAGE = "wasi:keyvalue/"
+SPIN = "fermyon:spin/key-value@2.0.0"
 
 
 def split(interface: str) -> tuple[str, str] | None:
@@ -24,7 +27,9 @@ def split(interface: str) -> tuple[str, str] | None:
 
 
 def generation(interface: str) -> str | None:
-    """`G1` … `G4`, or None for another package or an unknown version."""
+    """`G1` … `G4`, `Spin`, or None for another package or an unknown version."""
+    if interface == SPIN:
+        return "Spin"
     found = split(interface)
     if found is None:
         return None
