@@ -24,7 +24,8 @@ PerdureError
 ├── NotCancellable                 409 not-cancellable
 ├── NoSuchInvocation               404 no-such-invocation
 ├── ProviderUnavailable            503 provider-unavailable
-│   └── LostWrites                 503 lost-writes
+│   ├── LostWrites                 503 lost-writes
+│   └── FeedFull                   503 feed-full
 ├── InvocationTimeout              504 timeout
 ├── Fenced                         503 fenced            (internal: retried by the host)
 ├── ManifestError                  400 bad-manifest
@@ -267,6 +268,12 @@ class LostWrites(ProviderUnavailable):
     """The store holds less than it acknowledged: a failover to a replica that lagged behind, or an old backup."""
 
     code = "lost-writes"
+
+
+class FeedFull(ProviderUnavailable):
+    """A bucket that is watched takes no changes until some of those that wait have been told; nothing was applied."""
+
+    code = "feed-full"
 
 
 class Fenced(PerdureError):

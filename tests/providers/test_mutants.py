@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from perdure.durable.effects import Put
+from perdure.durable.feeds import Changed
 from perdure.durable.inbox import Cancelled
 from perdure.durable.records import (
     Commit,
@@ -23,10 +25,12 @@ from perdure.durable.records import (
 )
 from perdure.errors import Fenced, PerdureError
 from perdure.providers.memory import MemoryStore
+from perdure.providers.memory.feeds import append
 from perdure.providers.memory.world import Instance
 from providers import (
     test_atomics,
     test_due,
+    test_feeds,
     test_fencing,
     test_foreign,
     test_inbox,
@@ -150,6 +154,49 @@ class HaltedOnesAreDue(MemoryStore):
         return await super().due(limit)
 
 
+class AppendsBeforeTheCommitIsChecked(MemoryStore):
+    """The feed's entry is a write of its own, before the commit."""
+
+    async def commit(self, commit: Commit) -> Committed:
+        writer = (self._worker.name, commit.instance)
+        feeds = self._open_feeds(commit.effects, writer)
+        for effect in commit.effects:
+            if effect.bucket in feeds and isinstance(effect, Put):
+                append(feeds[effect.bucket], effect.key, Changed(effect.value), writer)
+        for feed in feeds.values():
+            feed.watchers, kept = {}, feed.watchers
+            try:
+                return await super().commit(commit)
+            finally:
+                feed.watchers = kept
+        return await super().commit(commit)
+
+
+class TellsTheWatcherOfItself(MemoryStore):
+    def _open_feeds(self, effects: Any, writer: Any) -> Any:
+        return super()._open_feeds(effects, None)
+
+    async def changes(self, bucket: Any, after: int, limit: int) -> Any:
+        found = await super().changes(bucket, after, limit)
+        own = [dataclasses.replace(one, own=False) for one in found.changes] if found else []
+        return found and dataclasses.replace(found, changes=own)
+
+
+class FullFeedsForgetTheOldest(MemoryStore):
+    def _open_feeds(self, effects: Any, writer: Any) -> Any:
+        for feed in self._feeds.values():
+            while feed.full:
+                del feed.changes[0]
+        return super()._open_feeds(effects, writer)
+
+
+class FeedsBeginAgainUnderTheSameName(MemoryStore):
+    async def watch(self, bucket: Any, instance: str, bounds: Any) -> None:
+        await super().watch(bucket, instance, bounds)
+        for feed in self._feeds.values():
+            feed.life = "always"
+
+
 class CountersAreDoubles(MemoryStore):
     """As an implementation in Lua is, if nobody minds."""
 
@@ -185,6 +232,11 @@ MUTANTS += [
     (CancelsWhatHasBegun, test_inbox.test_a_call_that_has_begun_cannot_be_cancelled, {}),
     (TakesWithoutCounting, test_inbox.test_each_take_counts_an_attempt, {}),
     (HaltedOnesAreDue, test_due.test_a_halted_one_is_not_among_them, {}),
+    (AppendsBeforeTheCommitIsChecked, test_feeds.test_a_resent_commit_adds_nothing, {}),
+    (AppendsBeforeTheCommitIsChecked, test_feeds.test_a_refused_commit_adds_nothing, {}),
+    (TellsTheWatcherOfItself, test_feeds.test_the_watching_instance_is_not_told_of_its_own_changes, {}),
+    (FullFeedsForgetTheOldest, test_feeds.test_changes_go_when_they_were_told, {}),
+    (FeedsBeginAgainUnderTheSameName, test_feeds.test_a_feed_is_told_from_the_one_before_it, {}),
     (CountersAreDoubles, test_atomics.test_counters_are_exact_over_64_bits, {"value": b"9007199254740993"}),
 ]
 

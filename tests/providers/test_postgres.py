@@ -12,9 +12,12 @@ import asyncpg
 import pytest
 
 from perdure.durable.effects import BucketAddress, Put, Scope
-from perdure.durable.records import Commit, CommitStatus, WorkerId
+from perdure.durable.feeds import FeedBounds
+from perdure.durable.records import Commit, CommitStatus, OwnerToken, WorkerId
 from perdure.errors import Fenced, Overloaded, ProviderUnavailable, TooLarge
 from perdure.providers.postgres import PostgresConfig, PostgresStore
+from perdure.providers.postgres.effects import Owner
+from perdure.providers.postgres.install import Scripts
 from providers.owners import SHOP, own
 from support.cluster.processes import run
 from support.postgres import PostgresServer, postgres_server
@@ -104,6 +107,29 @@ async def test_a_schema_of_a_newer_version_is_refused(config: PostgresConfig, da
     store = await PostgresStore.open(config, WORKER)
     with pytest.raises(ProviderUnavailable, match="newer Perdure"):
         await store.ping()
+    await store.close()
+
+
+async def test_a_schema_of_version_1_is_upgraded_and_its_hosts_stop(
+    config: PostgresConfig, database: asyncpg.Connection
+) -> None:
+    scripts = Scripts(config.schema)
+    await database.execute(f"CREATE SCHEMA {config.schema}")
+    await database.execute(scripts.tables)
+    await database.execute(
+        f"CREATE FUNCTION {config.schema}.commit_former(a bytea) RETURNS int LANGUAGE sql AS 'SELECT 1'"
+    )
+    await database.execute(
+        f"INSERT INTO {config.schema}.instances (worker, name, epoch, nonce, sequence) VALUES ($1, 'alice', 3, 'n', 2)",
+        Owner.of(WORKER).worker,
+    )
+    store = await PostgresStore.open(config, WORKER)
+    await store.watch(SHOP, "watcher", FeedBounds())
+    done = await store.commit(Commit("alice", OwnerToken(3, "n"), 3, b"e", effects=[Put(SHOP, "k", b"1")]))
+    assert done.status is CommitStatus.APPLIED
+    found = await store.changes(SHOP, 0, 10)
+    assert found is not None and [one.key for one in found.changes] == ["k"]
+    assert await database.fetchval("SELECT to_regproc($1)", f"{config.schema}.commit_former") is None
     await store.close()
 
 

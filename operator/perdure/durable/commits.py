@@ -15,7 +15,7 @@ from perdure.durable.faultpoint import Point, reach
 from perdure.durable.observer import Hooks
 from perdure.durable.records import Commit, Committed
 from perdure.durable.store import Store
-from perdure.errors import Fenced, LostWrites, Overloaded, PerdureError, ProviderUnavailable
+from perdure.errors import FeedFull, Fenced, LostWrites, Overloaded, PerdureError, ProviderUnavailable
 
 _FIRST_DELAY = 0.05
 _LONGEST_DELAY = 1.0
@@ -24,8 +24,8 @@ T = TypeVar("T")
 
 
 async def commit_surely(store: Store, commit: Commit, hooks: Hooks, provider: str, deadline: float) -> Committed:
-    """Raises `Fenced`, `LostWrites`, or `ProviderUnavailable` when the outcome is still unknown at `deadline` (loop
-    time)."""
+    """Raises `Fenced`, `LostWrites`, `FeedFull`, or `ProviderUnavailable` when the outcome is still unknown at
+    `deadline` (loop time)."""
 
     async def send() -> Committed:
         reach(Point.COMMIT_BEFORE)
@@ -40,6 +40,9 @@ async def commit_surely(store: Store, commit: Commit, hooks: Hooks, provider: st
         raise
     except LostWrites:
         hooks.commit("lost")
+        raise
+    except FeedFull:
+        hooks.commit("failed")
         raise
     except ProviderUnavailable as error:
         hooks.commit("failed")
@@ -65,7 +68,7 @@ async def persist(send: Callable[[], Awaitable[T]], hooks: Hooks, provider: str,
     for attempt in range(_ATTEMPTS):
         try:
             return await send()
-        except LostWrites:
+        except (LostWrites, FeedFull):
             raise
         except (ProviderUnavailable, Overloaded) as error:
             hooks.provider_error(provider, error.code)

@@ -41,7 +41,8 @@ async def apply_entry(
                 "does not name any more"
             )
         effects = [_unpacked(effect) for effect in packed]
-        outcomes[provider] = (await store.apply_foreign(ForeignApply(origin, entry.sequence, effects))).outcomes
+        apply = ForeignApply(origin, entry.sequence, effects, instance)
+        outcomes[provider] = (await store.apply_foreign(apply)).outcomes
     return outcomes
 
 

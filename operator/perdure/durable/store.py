@@ -15,13 +15,16 @@ Guarantees every provider gives (the conformance suite `tests/providers` states 
 - **Recognised resends.** A commit whose sequence was already applied *under the same token* changes nothing and
   answers `DUPLICATE` with the same outcomes. So after a lost reply the caller resends the very same commit. All other
   operations may be repeated as well.
+- **Changes of watched buckets are in their feed**, in the transaction that makes them and numbered in the order of the
+  commits, from the moment on when `watch` was answered. A resend adds none.
 - **Reads are current.** A read that begins after a commit was acknowledged sees that commit.
 
 Not promised: order between different instances' commits; isolation of a multi-key read from concurrent commits;
 durability beyond `ProviderInfo.durability`.
 
-Errors: `Fenced`, `TooLarge`, `ProviderUnavailable` (outcome unknown: resend) and `LostWrites` (the store holds less
-than it acknowledged) of `perdure.errors`; any other exception is a defect.
+Errors: `Fenced`, `TooLarge`, `ProviderUnavailable` (outcome unknown: resend), `FeedFull` (a watched bucket takes no
+changes now, nothing was applied) and `LostWrites` (the store holds less than it acknowledged) of `perdure.errors`; any
+other exception is a defect.
 """
 
 from __future__ import annotations
@@ -30,6 +33,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from perdure.durable.effects import BucketAddress
+from perdure.durable.feeds import FeedBounds, FeedPage, Watch
 from perdure.durable.inbox import Accepted, Cancelled, Due, NewCall, PendingCall, Taken
 from perdure.durable.policy import BucketLimits
 from perdure.durable.records import (
@@ -144,6 +148,27 @@ class BucketStore(Protocol):
         """Number of keys (expired ones may still be counted)."""
 
 
+class FeedStore(Protocol):
+    """Watched buckets, of scope Worker or Namespace: `perdure.durable.feeds`."""
+
+    async def watch(self, bucket: BucketAddress, instance: str, bounds: FeedBounds) -> None:
+        """Keep the bucket's changes for this Worker, those of `instance` excepted, from now on. Again: it is renewed,
+        and goes on from the place it has reached."""
+
+    async def watches(self) -> list[Watch]:
+        """Those of this Worker."""
+
+    async def unwatch(self, bucket: BucketAddress, idle_ms: int) -> None:
+        """End this Worker's watch, unless it was renewed in the last `idle_ms`. There need not be one."""
+
+    async def changes(self, bucket: BucketAddress, after: int, limit: int) -> FeedPage | None:
+        """Up to `limit` changes, and up to about `PAGE_BYTES`, after `after` or the place that was reached, whichever
+        is later. None: this Worker does not watch the bucket."""
+
+    async def told(self, bucket: BucketAddress, life: str, number: int) -> None:
+        """The watch has reached `number`, in that life of the feed. It never goes back."""
+
+
 class WorkerStore(Protocol):
     """What belongs to the Worker as a whole."""
 
@@ -186,5 +211,5 @@ class ForeignStore(BucketStore, Protocol):
         """Release connections; idempotent."""
 
 
-class Store(OwnedStore, InstanceStore, InboxStore, WorkerStore, ForeignStore, Protocol):
+class Store(OwnedStore, InstanceStore, InboxStore, FeedStore, WorkerStore, ForeignStore, Protocol):
     """What can be a home. See the module docstring for guarantees. A cancelled commit has an unknown outcome."""

@@ -33,6 +33,7 @@ _ERRORS: tuple[type[errors.PerdureError], ...] = (
     errors.Interrupted,
     errors.ProviderUnavailable,
     errors.LostWrites,
+    errors.FeedFull,
     errors.Fenced,
     errors.Suspended,
     errors.InvocationTimeout,

@@ -18,6 +18,7 @@ _RUNS: tuple[Error, ...] = (
     errors.Quarantined,
     errors.Fenced,
     errors.LostWrites,
+    errors.FeedFull,
     errors.InvocationTimeout,
 )
 _VERBS: dict[Verb, tuple[str, str, tuple[Error, ...]]] = {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from perdure.durable.effects import (
     BucketAddress,
@@ -13,26 +13,27 @@ from perdure.durable.effects import (
     Outcome,
     Put,
     Remove,
-    Scope,
     Swap,
     Swapped,
     counted,
 )
+from perdure.durable.feeds import change_of
 from perdure.durable.records import CommitStatus, Committed, ForeignApply, KeyPage
-from perdure.providers.memory.base import Base
-from perdure.providers.memory.world import BucketKey, Mark, Value
+from perdure.providers.memory.feeds import Feeds, Writer, append
+from perdure.providers.memory.world import Mark, Value
 
 
-class Buckets(Base):
+class Buckets(Feeds):
     """Implements `BucketStore`."""
 
     async def apply_foreign(self, apply: ForeignApply) -> Committed:
+        writer = None if apply.instance is None else (self._worker.name, apply.instance)
         if apply.sequence == 0:
-            return Committed(CommitStatus.APPLIED, self._apply_all(apply.effects))
+            return Committed(CommitStatus.APPLIED, self._apply_all(apply.effects, writer))
         mark = self._data.marks.get(apply.origin)
         if mark is not None and apply.sequence <= mark.sequence:
             return Committed(CommitStatus.DUPLICATE, list(mark.outcomes) if apply.sequence == mark.sequence else [])
-        outcomes = self._apply_all(apply.effects)
+        outcomes = self._apply_all(apply.effects, writer)
         self._data.marks[apply.origin] = Mark(apply.sequence, outcomes)
         return Committed(CommitStatus.APPLIED, list(outcomes))
 
@@ -48,10 +49,19 @@ class Buckets(Base):
     async def count(self, bucket: BucketAddress) -> int:
         return len(self._live(bucket))
 
-    def _apply_all(self, effects: Iterable[Effect]) -> list[Outcome]:
-        """The outcomes of the atomic ones."""
-        outcomes = [self._apply(effect) for effect in effects]
-        return [outcome for outcome in outcomes if outcome is not None]
+    def _apply_all(self, effects: Sequence[Effect], writer: Writer) -> list[Outcome]:
+        """The outcomes of the atomic ones. Raises `FeedFull`, and nothing is applied."""
+        feeds = self._open_feeds(effects, writer)
+        outcomes: list[Outcome] = []
+        for effect in effects:
+            feed = feeds.get(effect.bucket)
+            was_there = feed is not None and effect.key in self._live(effect.bucket)
+            outcome = self._apply(effect)
+            if outcome is not None:
+                outcomes.append(outcome)
+            if feed is not None and (changed := change_of(effect, outcome, was_there=was_there)) is not None:
+                append(feed, effect.key, changed, writer)
+        return outcomes
 
     def _apply(self, effect: Effect) -> Outcome | None:
         entries = self._entries(effect.bucket)
@@ -82,10 +92,6 @@ class Buckets(Base):
     def _entries(self, bucket: BucketAddress) -> dict[str, Value]:
         buckets = self._world.buckets.setdefault(self._worker.namespace, {})
         return buckets.setdefault(self._bucket_key(bucket), {})
-
-    def _bucket_key(self, bucket: BucketAddress) -> BucketKey:
-        worker = "" if bucket.scope is Scope.NAMESPACE else self._worker.name
-        return (worker, bucket.name, "" if bucket.instance is None else f"i{bucket.instance}")
 
     def _live(self, bucket: BucketAddress) -> dict[str, Value]:
         now = self._world.now()

@@ -48,11 +48,13 @@ class Commits(Buckets):
         refused = self._refused(held, commit)
         if refused is not None:
             return Committed(refused)
+        writer = (self._worker.name, commit.instance)
+        self._open_feeds(commit.effects, writer)
         if commit.fresh:
             held.snapshot = None
             self._trim(held, commit.sequence - 1)
             held.unapplied.clear()
-        outcomes = self._apply_all(commit.effects)
+        outcomes = self._apply_all(commit.effects, writer)
         held.journal.append(JournalRecord(commit.entry, encode_outcomes(outcomes)))
         held.sequence = commit.sequence
         held.open = commit.open

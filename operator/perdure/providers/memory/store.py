@@ -113,6 +113,7 @@ class MemoryStore(Commits, Inboxes):
 
     async def purge(self, progress: Callable[[int], None]) -> int:
         removed = len(self._data.instances) + self._drop_buckets(None)
+        self._drop_watches()
         self._world.workers.pop(self._worker, None)
         progress(removed)
         return removed

@@ -6,7 +6,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from perdure.durable.effects import Outcome
+from perdure.durable.effects import BucketAddress, Outcome
+from perdure.durable.feeds import FeedBounds
 from perdure.durable.inbox import PendingCall
 from perdure.durable.records import HostRecord, JournalRecord, OwnerToken, SnapshotChain, StoredResult, WorkerId
 
@@ -71,6 +72,49 @@ class Mark:
     outcomes: list[Outcome]
 
 
+@dataclass(slots=True)
+class Watcher:
+    """A Worker's watch. `reached`: the number it was told of last. `renewed`: second of the clock."""
+
+    bucket: BucketAddress
+    instance: str
+    reached: int
+    renewed: float
+
+
+@dataclass(slots=True)
+class Appended:
+    """A change in a feed. `writer`: the Worker's name and the instance that made it."""
+
+    number: int
+    key: str
+    value: bytes | None
+    writer: tuple[str, str] | None
+
+    @property
+    def size(self) -> int:
+        return len(self.key.encode()) + len(self.value or b"")
+
+
+@dataclass(slots=True)
+class Feed:
+    """Of a watched bucket. `watchers`: by the Worker's name. `last`: the latest number."""
+
+    life: str
+    bounds: FeedBounds
+    watchers: dict[str, Watcher] = field(default_factory=dict)
+    last: int = 0
+    changes: list[Appended] = field(default_factory=list)
+
+    @property
+    def full(self) -> bool:
+        return len(self.changes) >= self.bounds.changes or sum(one.size for one in self.changes) >= self.bounds.bytes
+
+    def heeds(self, writer: tuple[str, str] | None) -> bool:
+        """Whether somebody is to be told of what `writer` changes."""
+        return any((worker, found.instance) != writer for worker, found in self.watchers.items())
+
+
 BucketKey = tuple[str, str, str]
 """Name of the Worker ("" for a Namespace's bucket), name of the bucket, "i" and the instance or ""."""
 
@@ -89,11 +133,12 @@ class WorkerData:
 
 @dataclass(slots=True)
 class MemoryWorld:
-    """`now`: the clock, in seconds since 1970. `buckets`: by namespace."""
+    """`now`: the clock, in seconds since 1970. `buckets`, `feeds`: by namespace."""
 
     now: Callable[[], float] = time.time
     workers: dict[WorkerId, WorkerData] = field(default_factory=dict)
     buckets: dict[str, dict[BucketKey, dict[str, Value]]] = field(default_factory=dict)
+    feeds: dict[str, dict[BucketKey, Feed]] = field(default_factory=dict)
 
     def now_ms(self) -> int:
         return int(self.now() * 1000)

@@ -10,10 +10,13 @@ import ssl
 
 import asyncpg
 
+from perdure.durable.feeds import feed_full
 from perdure.errors import Cause, InternalError, PerdureError, ProviderUnavailable, TooLarge
 
 # Rolled back for certain, and likely to work when repeated at once.
 REPEATED = {"40001", "40P01"}
+# Of our own functions: a watched bucket takes no changes; the message is its name in hexadecimal.
+FULL = "PD001"
 # The schema or the functions are not there (any more): they are made anew by the next connection.
 MISSING = {"42P01", "42883", "3F000", "42704"}
 _TEMPORARY = {
@@ -69,6 +72,8 @@ def _of_server(error: asyncpg.PostgresError, where: str) -> PerdureError:
             retry_after=5,
             cause="credentials",
         )
+    if code == FULL:
+        return feed_full(bytes.fromhex(str(error)).decode())
     if code in MISSING:
         return ProviderUnavailable(f"PostgreSQL at {where}: Perdure's tables are gone ({code})")
     if code.startswith("54"):

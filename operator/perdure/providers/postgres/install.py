@@ -14,7 +14,7 @@ import asyncpg
 
 from perdure.errors import ProviderUnavailable
 
-VERSION = 1
+VERSION = 2
 _OLDEST_SERVER = 130000
 
 
@@ -25,9 +25,14 @@ class Scripts:
         source = files("perdure.providers.postgres")
         self.schema = schema
         self._tables = source.joinpath("tables.sql").read_text(encoding="utf-8")
+        self._upgrades = {
+            version: source.joinpath("upgrades", f"{version}.sql").read_text(encoding="utf-8")
+            for version in range(2, VERSION + 1)
+        }
         scripts = sorted(source.joinpath("functions").iterdir(), key=lambda script: script.name)
         self._functions = "\n".join(script.read_text(encoding="utf-8") for script in scripts)
-        self._suffix = hashlib.sha256((self._tables + self._functions).encode()).hexdigest()[:8]
+        everything = "".join((self._tables, *self._upgrades.values(), self._functions))
+        self._suffix = hashlib.sha256(everything.encode()).hexdigest()[:8]
         self.lock = int.from_bytes(hashlib.sha256(b"perdure " + schema.encode()).digest()[:8], "big", signed=True)
 
     def sql(self, statement: str) -> str:
@@ -36,6 +41,10 @@ class Scripts:
     @property
     def tables(self) -> str:
         return self.sql(self._tables)
+
+    def upgrades(self, found: int) -> list[str]:
+        """From the tables of version `found` to those of VERSION."""
+        return [self.sql(script) for version, script in self._upgrades.items() if version > found]
 
     @property
     def functions(self) -> str:
@@ -76,12 +85,14 @@ async def _install(connection: asyncpg.Connection, scripts: Scripts, where: str)
     if not meta:
         await connection.execute(scripts.tables)
     found = await connection.fetchval(scripts.sql("SELECT version FROM SCHEMA.meta"))
-    if found != VERSION:
+    if found > VERSION:
         raise ProviderUnavailable(
             f"the schema {scripts.schema} of PostgreSQL at {where} was written by a newer Perdure (version {found}, "
             f"this is {VERSION})",
             retry_after=30,
             cause="unsuitable",
         )
+    for upgrade in scripts.upgrades(found):
+        await connection.execute(upgrade)
     if not functions:
         await connection.execute(scripts.functions)

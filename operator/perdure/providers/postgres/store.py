@@ -25,7 +25,7 @@ from perdure.durable.records import (
 from perdure.providers.postgres.client import PostgresClient
 from perdure.providers.postgres.config import PostgresConfig
 from perdure.providers.postgres.effects import LONGEST, MAX_KEY, key_bytes, pack, private
-from perdure.providers.postgres.owned import Owned
+from perdure.providers.postgres.feeds import Feeds
 from perdure.providers.postgres.rows import call_of, data_of, info_of
 from perdure.providers.postgres.server import look
 
@@ -78,7 +78,7 @@ SELECT SCHEMA.now_ms_VERSION() AS now,
   ARRAY(SELECT d.name FROM SCHEMA.due d WHERE d.worker = $1 ORDER BY d.due_ms, d.name LIMIT $2) AS names,
   ARRAY(SELECT d.due_ms FROM SCHEMA.due d WHERE d.worker = $1 ORDER BY d.due_ms, d.name LIMIT $2) AS times
 """
-_FOREIGN = f"SELECT * FROM SCHEMA.foreign_VERSION({', '.join(f'${at}' for at in range(1, 16))})"
+_FOREIGN = f"SELECT * FROM SCHEMA.foreign_VERSION({', '.join(f'${at}' for at in range(1, 17))})"
 _GET = (
     "SELECT e.key, e.value FROM SCHEMA.entries e WHERE e.bucket = $1 AND e.key = ANY ($2) "
     "AND (e.expires_ms IS NULL OR e.expires_ms > SCHEMA.now_ms_VERSION())"
@@ -98,7 +98,7 @@ _COMPONENTS = (
 _PURGE = "SELECT SCHEMA.purge_VERSION($1, $2)"
 
 
-class PostgresStore(Owned):
+class PostgresStore(Feeds):
     """Implements `perdure.durable.store.Store`; made by `open`."""
 
     @classmethod
@@ -191,7 +191,10 @@ class PostgresStore(Owned):
 
     async def apply_foreign(self, apply: ForeignApply) -> Committed:
         arguments = pack(self._owner, apply.effects)
-        row = await self._client.one(_FOREIGN, self._owner.worker, apply.origin.encode(), apply.sequence, *arguments)
+        instance = None if apply.instance is None else apply.instance.encode()
+        row = await self._client.one(
+            _FOREIGN, self._owner.worker, apply.origin.encode(), apply.sequence, *arguments, instance
+        )
         return Committed(CommitStatus[row["o_status"]], decode_outcomes(row["o_outcomes"]))
 
     async def get_many(self, bucket: BucketAddress, keys: Sequence[str]) -> list[bytes | None]:

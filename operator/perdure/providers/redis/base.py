@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import cast
 
-from perdure.durable.effects import decode_outcomes
+from perdure.durable.effects import BucketAddress, Scope, decode_outcomes
+from perdure.durable.feeds import feed_full
 from perdure.durable.policy import BucketLimits
 from perdure.durable.records import CommitStatus, Committed
 from perdure.errors import Fenced, InternalError, LostWrites
@@ -38,14 +40,19 @@ class Base:
     def limits(self) -> BucketLimits:
         return BucketLimits()
 
-    def _committed(self, reply: object, sequence: int, what: str) -> Committed:
-        """`what`: the instance or origin that committed."""
+    def _of(self, bucket: BucketAddress) -> RedisClient:
+        return self._shared if bucket.scope is Scope.NAMESPACE else self._client
+
+    def _committed(self, reply: object, sequence: int, what: str, buckets: Sequence[BucketAddress]) -> Committed:
+        """`what`: the instance or origin that committed. `buckets`: in the order in which they were given."""
         word, _, rest = cast("bytes", reply).partition(b" ")
         status = _STATUSES.get(word)
         if status is not None:
             return Committed(status, decode_outcomes(rest))
         if word == b"FENCED":
             raise fenced(what)
+        if word == b"FULL":
+            raise feed_full(buckets[int(rest) - 1].name)
         if word == b"LOST":
             raise LostWrites(
                 f"Redis at {self._client.where} holds {what!r} up to commit {int(rest)} only, but it has acknowledged "

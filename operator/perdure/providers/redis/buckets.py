@@ -10,9 +10,8 @@ from perdure.durable.effects import COUNTER_MAX, BucketAddress, Effect, Incremen
 from perdure.durable.records import Committed, ForeignApply, KeyPage
 from perdure.errors import InternalError
 from perdure.providers.redis.base import Base
-from perdure.providers.redis.client import RedisClient
 from perdure.providers.redis.connection import Argument
-from perdure.providers.redis.keys import Keys
+from perdure.providers.redis.keys import BUCKET_KEYS, Keys
 
 _READ = 1000
 # From no 64-bit number does adding this give a 64-bit number.
@@ -21,9 +20,9 @@ _BEYOND = 1 << 64
 
 @dataclass(slots=True)
 class PackedEffects:
-    """`keys`: of the buckets, as triples, then the sets of private buckets. `private`: which belongs where."""
+    """`keys`: of the buckets, each its own, then the sets of private buckets. `private`: which belongs where."""
 
-    buckets: int = 0
+    buckets: list[BucketAddress] = field(default_factory=list)
     keys: list[bytes] = field(default_factory=list)
     private: str = ""
     args: list[Argument] = field(default_factory=list)
@@ -44,11 +43,12 @@ class Buckets(Base):
             [marks, *effects.keys],
             apply.origin,
             apply.sequence,
-            effects.buckets,
+            len(effects.buckets),
             effects.private,
+            "" if apply.instance is None else self._keys.instance(apply.instance)[0],
             *effects.args,
         )
-        return self._committed(reply, apply.sequence, apply.origin)
+        return self._committed(reply, apply.sequence, apply.origin, effects.buckets)
 
     async def get_many(self, bucket: BucketAddress, keys: Sequence[str]) -> list[bytes | None]:
         found: list[bytes | None] = []
@@ -66,9 +66,6 @@ class Buckets(Base):
 
     async def count(self, bucket: BucketAddress) -> int:
         return cast("int", await self._of(bucket).call("count", self._keys.bucket(bucket)[:1]))
-
-    def _of(self, bucket: BucketAddress) -> RedisClient:
-        return self._shared if bucket.scope is Scope.NAMESPACE else self._client
 
     def _require_home(self, effects: Iterable[Effect]) -> None:
         """A commit is atomic within one slot only."""
@@ -90,12 +87,12 @@ def pack_effects(keys: Keys, effects: Iterable[Effect], offset: int) -> PackedEf
             number = numbers[effect.bucket] = len(numbers) + 1
             packed.keys += keys.bucket(effect.bucket)
         packed.args += _pack(effect, number)
-    packed.buckets = len(numbers)
+    packed.buckets = list(numbers)
     private: list[str] = []
     for bucket, number in numbers.items():
         if bucket.instance is not None:
             packed.keys.append(keys.private(bucket.instance))
-            private.append(f"{offset + 3 * number - 2} {offset + len(packed.keys)}")
+            private.append(f"{offset + BUCKET_KEYS * (number - 1) + 1} {offset + len(packed.keys)}")
     packed.private = " ".join(private)
     return packed
 

@@ -72,13 +72,13 @@ class Instances(Buckets):
             result.fingerprint + result.body,
             commit.result_retention_ms,
             commit.max_results,
-            effects.buckets,
+            len(effects.buckets),
             effects.private,
             len(commit.blobs),
             *blobs,
             *effects.args,
         )
-        return self._committed(reply, commit.sequence, commit.instance)
+        return self._committed(reply, commit.sequence, commit.instance, effects.buckets)
 
     async def applied(self, instance: str, token: OwnerToken, sequence: int) -> None:
         keys = self._keys.instance(instance)

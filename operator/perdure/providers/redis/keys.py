@@ -23,18 +23,21 @@ and never takes a key that is elsewhere for a missing one.
 | `pd:{ns/wk}:h`, `…:hx` | hash, zset | hosts' URLs, their expiry |
 | BASE = `pd:{ns/wk}:b:BUCKET`, `pd:{ns/wk}:o:INSTANCE:BUCKET` or `pd:{ns}:b:BUCKET` | hash | values |
 | `BASE:k`, `BASE:x` | zset | keys in byte order; expiry in ms of keys with a ttl |
+| `BASE:w`, `BASE:c` | hash, list | of a watched bucket: who watches; changes (`functions/1-feeds.lua`) |
+| `pd:{ns/wk}:w` | set | what the Worker watches: the scope's first letter and the bucket's name |
 """
 
 from __future__ import annotations
 
 from functools import lru_cache
 from typing import TypeVar
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from perdure.durable.effects import BucketAddress, Scope
 from perdure.durable.records import WorkerId
 
 INSTANCE_KEYS = 14
+BUCKET_KEYS = 5
 _Name = TypeVar("_Name")
 _REMEMBERED = 10_000
 _SHA256 = "sha256:"
@@ -80,6 +83,7 @@ class Keys:
         self.accepted = self._own("n")
         self.foreign = self._own("f")
         self.shared_foreign = (self.namespace_prefix + "f").encode()
+        self.watched = self._own("w")
         self.hosts = [self._own("h"), self._own("hx")]
         self._instances: dict[str, list[bytes]] = {}
         self._buckets: dict[BucketAddress, list[bytes]] = {}
@@ -94,6 +98,10 @@ class Keys:
             _remember(self._instances, name, found)
         return found
 
+    def instance_of(self, key: bytes) -> str:
+        """The instance whose first key this is."""
+        return unquote(key.decode().removeprefix(f"{self.prefix}i:"))
+
     def blobs(self, name: str) -> bytes:
         return self.instance(name)[8]
 
@@ -102,7 +110,7 @@ class Keys:
         return self.instance(name)[5]
 
     def bucket(self, address: BucketAddress) -> list[bytes]:
-        """Values, key index, expiry."""
+        """Values, key index, expiry, watches, changes."""
         found = self._buckets.get(address)
         if found is None:
             name = encode(address.name)
@@ -122,7 +130,7 @@ class Keys:
 
 def bucket_of(base: bytes) -> list[bytes]:
     """The keys of the bucket with this base name."""
-    return [base, base + b":k", base + b":x"]
+    return [base, base + b":k", base + b":x", base + b":w", base + b":c"]
 
 
 def _remember(cache: dict[_Name, list[bytes]], name: _Name, keys: list[bytes]) -> None:

@@ -8,7 +8,7 @@ from importlib.resources import files
 
 READS = frozenset(
     ("peek", "verify", "read", "list", "count", "pending", "inbox", "due", "result", "names", "info", "journal")
-    + ("blobs", "private", "component", "components", "ping")
+    + ("blobs", "private", "component", "components", "ping", "watching", "watches", "changes")
 )
 """Functions that change nothing: they need not wait for replicas."""
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from perdure.durable.records import ProviderInfo, WorkerId
 from perdure.providers.redis.client import RedisClient
 from perdure.providers.redis.cluster import ClusterRoute
 from perdure.providers.redis.config import RedisConfig
+from perdure.providers.redis.feeds import Feeds
 from perdure.providers.redis.inbox import Inboxes
 from perdure.providers.redis.instances import Instances
 from perdure.providers.redis.keys import Keys
@@ -15,7 +18,7 @@ from perdure.providers.redis.server import ServerCheck
 from perdure.providers.redis.worker import WorkerData
 
 
-class RedisStore(Instances, Inboxes, WorkerData):
+class RedisStore(Instances, Inboxes, Feeds, WorkerData):
     """Implements `perdure.durable.store.Store`; made by `open`."""
 
     def __init__(self, config: RedisConfig, keys: Keys) -> None:
@@ -32,6 +35,12 @@ class RedisStore(Instances, Inboxes, WorkerData):
 
     async def ping(self) -> ProviderInfo:
         return await self._check.run()
+
+    async def purge(self, progress: Callable[[int], None]) -> int:
+        """What this Worker watches of the Namespace's has to be told first: the rest goes by its prefix."""
+        for watch in await self.watches():
+            await self.unwatch(watch.bucket, 0)
+        return await super().purge(progress)
 
     async def close(self) -> None:
         await self._client.close()

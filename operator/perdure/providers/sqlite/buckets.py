@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from perdure.durable.effects import (
     BucketAddress,
@@ -20,7 +20,9 @@ from perdure.durable.effects import (
     decode_outcomes,
     encode_outcomes,
 )
+from perdure.durable.feeds import change_of
 from perdure.durable.records import CommitStatus, Committed, ForeignApply, KeyPage
+from perdure.providers.sqlite.feeds import Feed, close_feeds, open_feeds
 from perdure.providers.sqlite.owner import Owner
 
 _KEYS_A_QUERY = 500
@@ -30,9 +32,18 @@ _WHERE = "owner=? AND instance=? AND bucket=?"
 _Place = tuple[bytes, bytes, bytes, bytes]
 
 
-def apply_effects(db: sqlite3.Connection, owner: Owner, effects: Iterable[Effect], now_ms: int) -> list[Outcome]:
-    """Apply in order, and clear away a bounded number of expired entries. The outcomes of the atomic ones."""
-    outcomes = [_apply(db, owner, effect, now_ms) for effect in effects]
+def apply_effects(
+    db: sqlite3.Connection, owner: Owner, effects: Sequence[Effect], now_ms: int, instance: str | None
+) -> list[Outcome]:
+    """Apply in order, and clear away a bounded number of expired entries. The outcomes of the atomic ones. `instance`:
+    whose effects they are. Raises `FeedFull`."""
+    writer = owner.writer(instance)
+    watched = open_feeds(db, owner, effects, writer)
+    if watched:
+        outcomes = [_told(db, owner, effect, now_ms, watched.get(effect.bucket)) for effect in effects]
+        close_feeds(db, watched.values(), writer)
+    else:
+        outcomes = [_apply(db, owner, effect, now_ms) for effect in effects]
     if outcomes:
         db.execute(
             "DELETE FROM entries WHERE (owner, instance, bucket, key) IN "
@@ -44,14 +55,14 @@ def apply_effects(db: sqlite3.Connection, owner: Owner, effects: Iterable[Effect
 
 def apply_foreign(db: sqlite3.Connection, owner: Owner, apply: ForeignApply, now_ms: int) -> Committed:
     if apply.sequence == 0:
-        return Committed(CommitStatus.APPLIED, apply_effects(db, owner, apply.effects, now_ms))
+        return Committed(CommitStatus.APPLIED, apply_effects(db, owner, apply.effects, now_ms, apply.instance))
     origin = apply.origin.encode()
     row = db.execute(
         "SELECT sequence, outcomes FROM foreign_marks WHERE worker=? AND origin=?", (owner.worker, origin)
     ).fetchone()
     if row is not None and apply.sequence <= row[0]:
         return Committed(CommitStatus.DUPLICATE, decode_outcomes(row[1]) if apply.sequence == row[0] else [])
-    outcomes = apply_effects(db, owner, apply.effects, now_ms)
+    outcomes = apply_effects(db, owner, apply.effects, now_ms, apply.instance)
     db.execute(
         "INSERT OR REPLACE INTO foreign_marks VALUES (?,?,?,?)",
         (owner.worker, origin, apply.sequence, encode_outcomes(outcomes)),
@@ -91,6 +102,16 @@ def list_keys(
 def count(db: sqlite3.Connection, owner: Owner, bucket: BucketAddress) -> int:
     (held,) = db.execute(f"SELECT count(*) FROM entries WHERE {_WHERE}", owner.bucket(bucket)).fetchone()
     return int(held)
+
+
+def _told(db: sqlite3.Connection, owner: Owner, effect: Effect, now_ms: int, feed: Feed | None) -> Outcome | None:
+    """As `_apply`, and what was changed is appended to the feed."""
+    place = (*owner.bucket(effect.bucket), effect.key.encode())
+    was_there = feed is not None and isinstance(effect, Remove) and _live(db, place, now_ms) is not None
+    outcome = _apply(db, owner, effect, now_ms)
+    if feed is not None and (changed := change_of(effect, outcome, was_there=was_there)) is not None:
+        feed.append(effect.key, changed)
+    return outcome
 
 
 def _apply(db: sqlite3.Connection, owner: Owner, effect: Effect, now_ms: int) -> Outcome | None:

@@ -52,7 +52,7 @@ def commit(db: sqlite3.Connection, owner: Owner, commit: Commit, now_ms: int) ->
         db.execute(f"DELETE FROM snapshots {_OF}", place)
         _trim(db, owner, name, commit.sequence - 1)
         unsettled |= db.execute(f"DELETE FROM unapplied {_OF}", place).rowcount > 0
-    outcomes = apply_effects(db, owner, commit.effects, now_ms)
+    outcomes = apply_effects(db, owner, commit.effects, now_ms, commit.instance)
     db.execute(
         "INSERT INTO journal VALUES (?,?,?,?,?)", (*place, commit.sequence, commit.entry, encode_outcomes(outcomes))
     )

@@ -28,6 +28,10 @@ class Owner:
         owner = self.namespace if address.scope is Scope.NAMESPACE else self.worker
         return owner, private(address.instance), address.name.encode()
 
+    def writer(self, instance: str | None) -> bytes:
+        """Who changes a bucket, as its feed names it: an instance of the Worker, or nobody's."""
+        return b"" if instance is None else b"%d:%s%s" % (len(self.worker), self.worker, instance.encode())
+
 
 def private(instance: str | None) -> bytes:
     """The column `instance` of `entries`: empty for a bucket that instances share."""

@@ -2,6 +2,7 @@
 
 `base`: the sequence when the present token was given; what is above it was applied under this very token.
 `due`: one row for each instance that has something to do, 0 where it has since its last commit.
+`feeds`, `watches`, `changes`: of buckets that are watched; `held` changes of `bytes`, those of the table.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from pathlib import Path
 
 from perdure.errors import ProviderUnavailable
 
-VERSION = 3
+VERSION = 4
 _OLDEST_SQLITE = (3, 35)
 _BUSY_MS = 5000
 _TABLES = """
@@ -57,6 +58,20 @@ CREATE TABLE IF NOT EXISTS entries (
     value BLOB NOT NULL, expires_ms INTEGER,
     PRIMARY KEY (owner, instance, bucket, key)) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS entries_by_expiry ON entries (expires_ms) WHERE expires_ms IS NOT NULL;
+CREATE TABLE IF NOT EXISTS feeds (
+    owner BLOB NOT NULL, bucket BLOB NOT NULL, life TEXT NOT NULL,
+    max_changes INTEGER NOT NULL, max_bytes INTEGER NOT NULL,
+    last INTEGER NOT NULL DEFAULT 0, held INTEGER NOT NULL DEFAULT 0, bytes INTEGER NOT NULL DEFAULT 0,
+    PRIMARY KEY (owner, bucket)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS watches (
+    owner BLOB NOT NULL, bucket BLOB NOT NULL, worker BLOB NOT NULL, scope TEXT NOT NULL,
+    instance BLOB NOT NULL, writer BLOB NOT NULL, reached INTEGER NOT NULL, renewed_ms INTEGER NOT NULL,
+    PRIMARY KEY (owner, bucket, worker)) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS watches_by_worker ON watches (worker);
+CREATE TABLE IF NOT EXISTS changes (
+    owner BLOB NOT NULL, bucket BLOB NOT NULL, number INTEGER NOT NULL,
+    writer BLOB NOT NULL, key BLOB NOT NULL, value BLOB,
+    PRIMARY KEY (owner, bucket, number));
 CREATE TABLE IF NOT EXISTS foreign_marks (
     worker BLOB NOT NULL, origin BLOB NOT NULL, sequence INTEGER NOT NULL, outcomes BLOB NOT NULL DEFAULT x'',
     PRIMARY KEY (worker, origin)) WITHOUT ROWID;
@@ -71,7 +86,8 @@ CREATE TABLE IF NOT EXISTS identities (
 """
 # What makes the next version's tables of each older version's: (before the tables above are made, after it).
 # Version 1: an instance had one life only. Version 2: entries were not ordered by instance, so deleting an
-# instance read all of a Worker's; a journal's row said itself whether its effects were unapplied.
+# instance read all of a Worker's; a journal's row said itself whether its effects were unapplied. Version 3: buckets
+# could not be watched.
 _UPGRADES = {
     1: ("ALTER TABLE instances ADD COLUMN life TEXT NOT NULL DEFAULT ''", ""),
     2: (
@@ -95,6 +111,7 @@ _UPGRADES = {
         DROP TABLE journal_2
         """,
     ),
+    3: ("", ""),
 }
 
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from perdure.durable.effects import BucketAddress
+from perdure.durable.feeds import FeedBounds, FeedPage, Watch
 from perdure.durable.inbox import Accepted, Cancelled, Due, NewCall, PendingCall, Taken
 from perdure.durable.policy import BucketLimits
 from perdure.durable.records import (
@@ -29,7 +30,7 @@ from perdure.durable.records import (
     WorkerId,
 )
 from perdure.errors import ProviderUnavailable
-from perdure.providers.sqlite import buckets, commits, inbox, instances, results, workers
+from perdure.providers.sqlite import buckets, commits, feeds, inbox, instances, results, workers
 from perdure.providers.sqlite.owner import Owner, require_owner
 from perdure.providers.sqlite.reader import Reader
 from perdure.providers.sqlite.writer import Writer
@@ -159,6 +160,23 @@ class SqliteStore:
     async def count(self, bucket: BucketAddress) -> int:
         return await self._read(lambda db: buckets.count(db, self._owner, bucket))
 
+    # Watched buckets.
+
+    async def watch(self, bucket: BucketAddress, instance: str, bounds: FeedBounds) -> None:
+        await self._write(lambda db: feeds.watch(db, self._owner, bucket, instance, bounds, _now_ms()))
+
+    async def watches(self) -> list[Watch]:
+        return await self._read(lambda db: feeds.watches(db, self._owner, _now_ms()))
+
+    async def unwatch(self, bucket: BucketAddress, idle_ms: int) -> None:
+        await self._write(lambda db: feeds.unwatch(db, self._owner, bucket, idle_ms, _now_ms()))
+
+    async def changes(self, bucket: BucketAddress, after: int, limit: int) -> FeedPage | None:
+        return await self._read(lambda db: feeds.changes(db, self._owner, bucket, after, limit))
+
+    async def told(self, bucket: BucketAddress, life: str, number: int) -> None:
+        await self._write(lambda db: feeds.told(db, self._owner, bucket, life, number))
+
     # The Worker.
 
     async def announce(self, record: HostRecord, ttl_ms: int) -> list[HostRecord]:
@@ -178,7 +196,7 @@ class SqliteStore:
 
     async def purge(self, progress: Callable[[int], None]) -> int:
         total = 0
-        while removed := await self._write(lambda db: workers.purge_some(db, self._owner, _PURGE_STEP)):
+        while removed := await self._write(lambda db: workers.purge_some(db, self._owner, _PURGE_STEP, _now_ms())):
             total += removed
             progress(total)
         return total

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 
 from perdure.durable.records import HostRecord
+from perdure.providers.sqlite import feeds
 from perdure.providers.sqlite.owner import Owner
 
 _TABLES = (
@@ -64,9 +65,12 @@ def components(db: sqlite3.Connection, owner: Owner) -> dict[str, int]:
     )
 
 
-def purge_some(db: sqlite3.Connection, owner: Owner, limit: int) -> int:
+def purge_some(db: sqlite3.Connection, owner: Owner, limit: int, now_ms: int) -> int:
     """Delete up to `limit` rows of each table; 0: nothing is left."""
     removed = 0
+    for watch in feeds.watches(db, owner, now_ms):
+        feeds.unwatch(db, owner, watch.bucket, 0, now_ms)
+        removed += 1
     for table, column, keys in _TABLES:
         statement = f"DELETE FROM {table} WHERE ({keys}) IN (SELECT {keys} FROM {table} WHERE {column}=? LIMIT ?)"
         removed += db.execute(statement, (owner.worker, limit)).rowcount

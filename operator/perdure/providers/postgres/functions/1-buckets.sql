@@ -84,18 +84,25 @@ BEGIN
 END $$;
 
 -- Effects in their order, kinds 1 put, 2 remove, 3 increment, 4 swap. p_places: where each stood before they were
--- sorted; the outcomes of the atomic ones are returned in that order.
+-- sorted; the outcomes of the atomic ones are returned in that order. p_writer: whose effects they are.
 CREATE FUNCTION SCHEMA.apply_VERSION(
   p_now bigint, p_known bytea[], p_owners bytea[], p_privates bytea[], p_names bytea[],
   p_kinds int[], p_places int[], p_buckets bytea[], p_keys bytea[], p_values bytea[], p_ttls bigint[],
-  p_deltas text[], p_expected bytea[]
+  p_deltas text[], p_expected bytea[], p_writer bytea
 ) RETURNS bytea LANGUAGE plpgsql AS $$
 DECLARE
   v_effect record;
+  v_outcome bytea;
   v_outcomes bytea[] := '{}';
   v_at int[] := '{}';
   v_expiring boolean := false;
+  v_watched bytea[];
+  v_there boolean;
+  v_changed bytea[] := '{}';
+  v_keys bytea[] := '{}';
+  v_values bytea[] := '{}';
 BEGIN
+  v_watched := SCHEMA.open_feeds_VERSION(p_known, p_writer);
   INSERT INTO SCHEMA.buckets
     SELECT * FROM unnest(p_known, p_owners, p_privates, p_names) ON CONFLICT DO NOTHING;
   FOR v_effect IN
@@ -105,16 +112,27 @@ BEGIN
     IF v_effect.kind = 1 THEN
       INSERT INTO SCHEMA.entries VALUES (v_effect.bucket, v_effect.key, v_effect.value, p_now + v_effect.ttl)
         ON CONFLICT (bucket, key) DO UPDATE SET value = excluded.value, expires_ms = excluded.expires_ms;
+      v_there := true;
     ELSIF v_effect.kind = 2 THEN
-      DELETE FROM SCHEMA.entries e WHERE e.bucket = v_effect.bucket AND e.key = v_effect.key;
+      DELETE FROM SCHEMA.entries e WHERE e.bucket = v_effect.bucket AND e.key = v_effect.key
+        RETURNING e.expires_ms IS NULL OR e.expires_ms > p_now INTO v_there;
     ELSE
-      v_outcomes := v_outcomes || SCHEMA.atomic_VERSION(
+      v_outcome := SCHEMA.atomic_VERSION(
         p_now, v_effect.kind, v_effect.bucket, v_effect.key, v_effect.value, v_effect.ttl,
         v_effect.delta::numeric, v_effect.expected);
+      v_outcomes := v_outcomes || v_outcome;
       v_at := v_at || v_effect.place;
+      v_there := substring(v_outcome FROM 1 FOR 1) IN ('i', 's');
+      IF v_effect.kind = 3 THEN v_effect.value := substring(v_outcome FROM 6); END IF;
     END IF;
     v_expiring := v_expiring OR v_effect.ttl IS NOT NULL;
+    IF v_there AND v_effect.bucket = ANY (v_watched) THEN
+      v_changed := v_changed || v_effect.bucket;
+      v_keys := v_keys || v_effect.key;
+      v_values := v_values || v_effect.value;
+    END IF;
   END LOOP;
+  IF v_changed <> '{}' THEN PERFORM SCHEMA.append_VERSION(v_changed, v_keys, v_values, p_writer); END IF;
   -- Whoever writes what expires clears more than it writes; of the others one in eight looks.
   IF v_expiring OR p_now % 8 = 0 THEN
     PERFORM SCHEMA.clear_VERSION(p_now, greatest(100, 2 * cardinality(p_kinds)));
@@ -127,7 +145,7 @@ CREATE FUNCTION SCHEMA.foreign_VERSION(
   p_worker bytea, p_origin bytea, p_sequence bigint,
   p_known bytea[], p_owners bytea[], p_privates bytea[], p_names bytea[],
   p_kinds int[], p_places int[], p_buckets bytea[], p_keys bytea[], p_values bytea[], p_ttls bigint[],
-  p_deltas text[], p_expected bytea[],
+  p_deltas text[], p_expected bytea[], p_instance bytea,
   OUT o_status text, OUT o_outcomes bytea
 ) LANGUAGE plpgsql AS $$
 DECLARE
@@ -146,7 +164,8 @@ BEGIN
   END IF;
   o_outcomes := SCHEMA.apply_VERSION(
     SCHEMA.now_ms_VERSION(), p_known, p_owners, p_privates, p_names,
-    p_kinds, p_places, p_buckets, p_keys, p_values, p_ttls, p_deltas, p_expected);
+    p_kinds, p_places, p_buckets, p_keys, p_values, p_ttls, p_deltas, p_expected,
+    coalesce(SCHEMA.writer_VERSION(p_worker, p_instance), ''));
   IF p_sequence > 0 THEN
     UPDATE SCHEMA.marks m SET sequence = p_sequence, outcomes = o_outcomes
       WHERE m.worker = p_worker AND m.origin = p_origin;

@@ -156,7 +156,8 @@ BEGIN
   IF p_kinds <> '{}' THEN
     o_outcomes := SCHEMA.apply_VERSION(
       v_now, p_known, p_owners, p_privates, p_names,
-      p_kinds, p_places, p_buckets, p_keys, p_values, p_ttls, p_deltas, p_expected);
+      p_kinds, p_places, p_buckets, p_keys, p_values, p_ttls, p_deltas, p_expected,
+      SCHEMA.writer_VERSION(p_worker, p_name));
   END IF;
   INSERT INTO SCHEMA.journal VALUES (v_held.id, p_sequence, p_entry, o_outcomes);
   IF p_digests <> '{}' THEN

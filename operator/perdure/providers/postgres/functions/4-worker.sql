@@ -50,10 +50,15 @@ DECLARE
   v_instances bigint[];
   v_buckets bytea[];
   v_table text;
+  v_watched bytea;
   v_count bigint;
   v_parts bigint := 0;
   v_total bigint := 0;
 BEGIN
+  FOR v_watched IN SELECT w.bucket FROM SCHEMA.watches w WHERE w.worker = p_worker LOOP
+    PERFORM SCHEMA.unwatch_VERSION(p_worker, v_watched, 0);
+    v_total := v_total + 1;
+  END LOOP;
   v_instances := ARRAY(SELECT i.id FROM SCHEMA.instances i WHERE i.worker = p_worker LIMIT p_limit);
   FOREACH v_table IN ARRAY ARRAY['journal', 'snapshots', 'blobs', 'results', 'inbox', 'due'] LOOP
     EXECUTE format('DELETE FROM SCHEMA.%I WHERE ctid = ANY (ARRAY('
@@ -62,7 +67,7 @@ BEGIN
     GET DIAGNOSTICS v_count = ROW_COUNT;
     v_parts := v_parts + v_count;
   END LOOP;
-  v_total := v_parts;
+  v_total := v_total + v_parts;
   IF v_parts = 0 THEN
     DELETE FROM SCHEMA.instances i WHERE i.id = ANY (v_instances);
     GET DIAGNOSTICS v_count = ROW_COUNT;

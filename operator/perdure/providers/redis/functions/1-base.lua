@@ -5,10 +5,10 @@
 -- doubles: exact to 2^53, so sequences and milliseconds may be numbers, counters may not. All keys that a function
 -- touches are among its KEYS: while a Redis Cluster moves a slot, undeclared ones would be taken for missing.
 
--- The keys of an instance, in the order of `Keys.instance` in keys.py; buckets follow as triples.
+-- The keys of an instance, in the order of `Keys.instance` in keys.py; buckets follow, each with its own.
 local INSTANCE, JOURNAL, UNAPPLIED, RESULTS, EXPIRY, PRIVATE, NAMES = 1, 2, 3, 4, 5, 6, 7
 local SNAPSHOT, BLOBS, BLOB_ENDS, INBOX, ORDER, DUE, USED = 8, 9, 10, 11, 12, 13, 14
-local INSTANCE_KEYS = 14
+local INSTANCE_KEYS, BUCKET_KEYS = 14, 5
 
 -- `unpack` takes no more than a few thousand values.
 local BATCH = 1000

@@ -1,8 +1,8 @@
--- Buckets. Three keys each: values, key index (byte order), expiry of those with a time to live.
+-- Buckets. Their keys: values, key index (byte order), expiry of those with a time to live, and those of the feed.
 
 -- What is wrong with the buckets of KEYS[first…last], or nil.
 local function check_buckets(keys, first, last)
-  for at = first, last, 3 do
+  for at = first, last, BUCKET_KEYS do
     local kind = redis.call('TYPE', keys[at]).ok
     if kind ~= 'hash' and kind ~= 'none' then return keys[at] .. ' holds a ' .. kind end
   end
@@ -22,9 +22,10 @@ local function outcome(letter, data)
   return letter .. struct.pack('>I4', #data) .. data
 end
 
--- A bucket while effects are applied. Puts are gathered and written together. clock: `now` once it was asked for.
-local function open_bucket(keys, at, clock)
-  return { values = keys[at], index = keys[at + 1], expiry = keys[at + 2], clock = clock,
+-- A bucket while effects are applied. Puts are gathered and written together. clock: `now` once it was asked for. feed:
+-- where changes belong, or nil.
+local function open_bucket(keys, at, clock, feed)
+  return { values = keys[at], index = keys[at + 1], expiry = keys[at + 2], clock = clock, feed = feed,
     expiring = redis.call('EXISTS', keys[at + 2]) == 1, puts = {}, names = {} }
 end
 
@@ -56,6 +57,7 @@ local function put(bucket, key, value, ttl)
   puts[count + 1], puts[count + 2] = key, value
   names[count + 1], names[count + 2] = 0, key
   if ttl ~= '' or bucket.expiring then set_ttl(bucket, key, ttl) end
+  if bucket.feed then append(bucket.feed, key, value) end
   if count >= BATCH then flush(bucket) end
 end
 
@@ -74,6 +76,11 @@ local function current(bucket, key)
     if ends and tonumber(ends) <= clock_of(bucket) then remove(bucket, key) end
   end
   return redis.call('HGET', bucket.values, key)
+end
+
+local function delete_key(bucket, key)
+  if bucket.feed and current(bucket, key) then append(bucket.feed, key, false) end
+  remove(bucket, key)
 end
 
 -- deltas: one or several 64-bit numbers, for a sum beyond 64 bits. HINCRBY is exact; its reply in Lua is not.
@@ -95,7 +102,9 @@ local function increment(bucket, key, deltas, ttl)
     redis.call('ZADD', bucket.index, 0, key)
     set_ttl(bucket, key, ttl)
   end
-  return outcome('i', redis.call('HGET', bucket.values, key))
+  local after = redis.call('HGET', bucket.values, key)
+  if bucket.feed then append(bucket.feed, key, after) end
+  return outcome('i', after)
 end
 
 -- expected: false where the key must be missing.
@@ -118,20 +127,21 @@ end
 
 -- args from first on: kind, number of the bucket, key, value, ttl in ms or ''. Kinds: P put, R remove, I increment (the
 -- value is the delta), N swap of a missing key, S swap, with the expected value as a sixth. → encoded outcomes
-local function apply_effects(keys, offset, args, first)
+local function apply_effects(keys, offset, args, first, feeds)
   local opened, outcomes, clock, at = {}, {}, {}, first
   while at <= #args do
     local kind, number, key, value, ttl = args[at], args[at + 1], args[at + 2], args[at + 3], args[at + 4]
     local bucket = opened[number]
     if not bucket then
-      bucket = open_bucket(keys, offset + 3 * tonumber(number) - 2, clock)
+      local position = tonumber(number)
+      bucket = open_bucket(keys, offset + BUCKET_KEYS * (position - 1) + 1, clock, feeds[position])
       opened[number] = bucket
     end
     at = at + 5
     if kind == 'P' then
       put(bucket, key, value, ttl)
     elseif kind == 'R' then
-      remove(bucket, key)
+      delete_key(bucket, key)
     elseif kind == 'I' then
       outcomes[#outcomes + 1] = increment(bucket, key, value, ttl)
     elseif kind == 'N' then
@@ -144,6 +154,7 @@ local function apply_effects(keys, offset, args, first)
   for _, bucket in pairs(opened) do
     flush(bucket)
     if bucket.expiring then clear_expired(bucket) end
+    if bucket.feed then close_feed(bucket.feed) end
   end
   return table.concat(outcomes)
 end
@@ -156,7 +167,7 @@ local function note_private(keys, positions)
 end
 
 -- keys: marks, then buckets, then sets of private buckets; args: origin, sequence, number of the buckets, private
--- buckets, effects… A mark is the sequence, or the sequence, a space and the outcomes. Sequence 0 has none.
+-- buckets, the instance's key or '', effects… A mark is the sequence, or the sequence, a space and the outcomes. Sequence 0 has none.
 local function foreign(keys, args)
   local sequence = tonumber(args[2])
   if sequence > 0 then
@@ -166,10 +177,13 @@ local function foreign(keys, args)
     if sequence == highest then return 'DUPLICATE ' .. string.sub(mark, space + 1) end
     if sequence < highest then return 'DUPLICATE ' end
   end
-  local wrong = check_buckets(keys, 2, 3 * tonumber(args[3]) + 1)
+  local buckets = tonumber(args[3])
+  local wrong = check_buckets(keys, 2, BUCKET_KEYS * buckets + 1)
   if wrong then return 'WRONG ' .. wrong end
+  local feeds, full = open_feeds(keys, 1, buckets, args[5])
+  if full then return 'FULL ' .. full end
   note_private(keys, args[4])
-  local outcomes = apply_effects(keys, 1, args, 5)
+  local outcomes = apply_effects(keys, 1, args, 6, feeds)
   if sequence > 0 then redis.call('HSET', keys[1], args[1], args[2] .. ' ' .. outcomes) end
   return 'APPLIED ' .. outcomes
 end

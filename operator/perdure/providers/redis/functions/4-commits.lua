@@ -123,8 +123,10 @@ local function commit(keys, args)
     if not state or (result and fingerprint_of(state) ~= string.sub(args[11], 1, 32)) then return 'CANCELLED' end
   end
   local buckets, blobs = tonumber(args[14]), tonumber(args[16])
-  local wrong = check_buckets(keys, INSTANCE_KEYS + 1, INSTANCE_KEYS + 3 * buckets)
+  local wrong = check_buckets(keys, INSTANCE_KEYS + 1, INSTANCE_KEYS + BUCKET_KEYS * buckets)
   if wrong then return 'WRONG ' .. wrong end
+  local feeds, full = open_feeds(keys, INSTANCE_KEYS, buckets, keys[INSTANCE])
+  if full then return 'FULL ' .. full end
 
   -- From here on everything is written.
   if has(flags, 'n') then
@@ -133,7 +135,7 @@ local function commit(keys, args)
     redis.call('HDEL', keys[INSTANCE], 'ss', 'sb')
   end
   if args[15] ~= '' then note_private(keys, args[15]) end
-  local outcomes = apply_effects(keys, INSTANCE_KEYS, args, 17 + 2 * blobs)
+  local outcomes = apply_effects(keys, INSTANCE_KEYS, args, 17 + 2 * blobs, feeds)
   redis.call('RPUSH', keys[JOURNAL], record(args[6], outcomes))
   for at = 17, 16 + 2 * blobs, 2 do
     redis.call('HSETNX', keys[BLOBS], args[at], args[at + 1])

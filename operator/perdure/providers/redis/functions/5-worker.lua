@@ -49,8 +49,8 @@ end
 -- keys: an instance, then its private buckets; args: name → GONE, NONE, or AGAIN if there are other private buckets
 local function delete(keys, args)
   local bases = redis.call('SMEMBERS', keys[PRIVATE])
-  if #bases * 3 ~= #keys - INSTANCE_KEYS then return 'AGAIN' end
-  for at = INSTANCE_KEYS + 1, #keys, 3 do
+  if #bases * BUCKET_KEYS ~= #keys - INSTANCE_KEYS then return 'AGAIN' end
+  for at = INSTANCE_KEYS + 1, #keys, BUCKET_KEYS do
     if redis.call('SISMEMBER', keys[PRIVATE], keys[at]) == 0 then return 'AGAIN' end
   end
   local held = redis.call('HMGET', keys[INSTANCE], 's', 'c')
