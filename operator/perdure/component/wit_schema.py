@@ -7,6 +7,7 @@ in a string.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import TypeAlias
 
 from perdure.component.interfaces import TypeName, World
@@ -44,13 +45,15 @@ def schema_of(t: ValueType, world: World | None = None) -> Schema:
 
 
 class Schemas:
-    """Schemas of many types that share their definitions. `prefix`: where those will be, for references."""
+    """Schemas of many types that share their definitions. `prefix`: where those will be, for references; `taken`: names
+    that others have there."""
 
-    def __init__(self, world: World, prefix: str = "#/$defs/") -> None:
+    def __init__(self, world: World, prefix: str = "#/$defs/", taken: Iterable[str] = ()) -> None:
         self.definitions: dict[str, Schema] = {}
         self._world = world
         self._prefix = prefix
         self._keys: dict[TypeName, str] = {}
+        self._taken = set(taken)
 
     def of(self, t: ValueType) -> Schema:
         """A reference for a named type, else the schema itself."""
@@ -59,29 +62,38 @@ class Schemas:
             return self._structure(t, {})
         origin = self._world.origin(name)
         if origin not in self._keys:
-            self._keys[origin] = key = self._new_key(origin)
-            self.definitions[key] = {}
+            self._keys[origin] = key = self._new_key(f"{origin.interface}.{origin.name}")
             definition = self._world.definition(origin)
             items = {} if definition is None else definition.items
             docs = "" if definition is None else definition.docs
-            self.definitions[key] = {"title": origin.name, **_described(docs), **self._structure(t, items)}
+            # After those that it mentions, which some generators need, and without a title: they would name their
+            # type by that, and another interface may have the same.
+            self.definitions[key] = {**_described(docs), **self._structure(t, items)}
         return {"$ref": self._prefix + self._keys[origin]}
 
     def arguments(self, t: FuncType) -> Schema:
         """The body of a call: an array of arguments, or an object by parameter name (`wit_json.args_from_json`)."""
-        by_name = self._object([(name, kind, "") for name, kind in t.params])
-        return {"oneOf": [self._array([kind for _, kind in t.params]), by_name]}
+        return {"oneOf": [self._array([kind for _, kind in t.params]), self._by_name(t)]}
+
+    def named_arguments(self, path: str, t: FuncType) -> Schema:
+        """The same for the function `path`; those by name get a definition, so that generators have a name for it."""
+        key = self._new_key(f"{path}.arguments")
+        self.definitions[key] = self._by_name(t)
+        return {"oneOf": [self._array([kind for _, kind in t.params]), {"$ref": self._prefix + key}]}
 
     def result(self, t: FuncType) -> Schema:
         """The reply: null for a function without a result."""
         return {"type": "null"} if t.result is None else self.of(t.result)
 
-    def _new_key(self, name: TypeName) -> str:
-        """OpenAPI takes letters, digits, dots, dashes and underscores."""
-        wanted = re.sub(r"[^A-Za-z0-9._-]", ".", f"{name.interface}.{name.name}".strip("."))
+    def _by_name(self, t: FuncType) -> Schema:
+        return self._object([(name, kind, "") for name, kind in t.params])
+
+    def _new_key(self, path: str) -> str:
+        wanted = identifier(path)
         key, number = wanted, 2
-        while key in self.definitions:
+        while key in self._taken:
             key, number = f"{wanted}-{number}", number + 1
+        self._taken.add(key)
         return key
 
     def _structure(self, t: ValueType, docs: dict[str, str]) -> Schema:
@@ -108,7 +120,7 @@ class Schemas:
                     "oneOf": [_only(side, {"type": "null"} if kind is None else self.of(kind)) for side, kind in sides]
                 }
             case VariantType(cases):
-                return {"oneOf": [{**self._case(name, kind), **_described(docs.get(name, ""))} for name, kind in cases]}
+                return {"oneOf": self._cases(cases, docs)}
             case EnumType(names):
                 return {"type": "string", "enum": list(names)}
             case FlagsType(names):
@@ -116,12 +128,22 @@ class Schemas:
             case OwnType() | BorrowType():
                 return {"not": {}, "description": "a handle, which cannot be sent or received"}
 
-    def _case(self, name: str, payload: ValueType | None) -> Schema:
-        return {"const": name} if payload is None else _only(name, self.of(payload))
+    def _cases(self, cases: tuple[tuple[str, ValueType | None], ...], docs: dict[str, str]) -> list[Json]:
+        """Those without a payload together: generators tell an enumeration from objects, but not one constant."""
+        found: list[Json] = []
+        bare = [name for name, kind in cases if kind is None]
+        if bare:
+            told = "\n\n".join(f"`{name}`: {docs[name]}" for name in bare if docs.get(name))
+            found.append({"type": "string", "enum": list(bare), **_described(told)})
+        for name, kind in cases:
+            if kind is not None:
+                found.append({**_only(name, self.of(kind)), **_described(docs.get(name, ""))})
+        return found
 
     def _array(self, kinds: list[ValueType]) -> Schema:
-        items: Schema = {"prefixItems": [self.of(kind) for kind in kinds]} if kinds else {}
-        return {"type": "array", **items, "items": False, "minItems": len(kinds), "maxItems": len(kinds)}
+        # Their number bounds it; `items: false` would say no more, and generators do not take it.
+        items: Schema = {"prefixItems": [self.of(kind) for kind in kinds]} if kinds else {"items": {}}
+        return {"type": "array", **items, "minItems": len(kinds), "maxItems": len(kinds)}
 
     def _object(self, fields: list[tuple[str, ValueType, str]]) -> Schema:
         return {
@@ -130,6 +152,11 @@ class Schemas:
             "required": [name for name, _, _ in fields],
             "additionalProperties": False,
         }
+
+
+def identifier(path: str) -> str:
+    """Of a function or a type, in what OpenAPI takes: letters, digits, dots, dashes and underscores."""
+    return re.sub(r"[^A-Za-z0-9._-]", ".", path.strip("."))
 
 
 def has_handles(t: ValueType | None) -> bool:

@@ -12,7 +12,7 @@ from perdure import errors
 from perdure.component.interfaces import Function, Interface, World
 from perdure.component.types import FuncType
 from perdure.component.wit_json import Json
-from perdure.component.wit_schema import Schema, Schemas, has_handles
+from perdure.component.wit_schema import Schema, Schemas, has_handles, identifier
 from perdure.component.wit_world import function_text
 from perdure.host.http.openapi_parts import ACCEPTED, CBOR, PARAMETERS, PROBLEM, SCHEMAS, problem_responses
 from perdure.host.http.openapi_worker import worker_paths
@@ -43,7 +43,7 @@ _ERRORS: tuple[type[errors.PerdureError], ...] = (
 
 def openapi(world: World, *, title: str, version: str) -> dict[str, Json]:
     """OpenAPI 3.1. `version`: what names this very component, its digest."""
-    schemas = Schemas(world, "#/components/schemas/")
+    schemas = Schemas(world, "#/components/schemas/", taken=("Problem", *SCHEMAS))
     paths: dict[str, Json] = {}
     for interface, func in world.exported_functions():
         if func.type is not None and not _has_handles(func.type):
@@ -71,18 +71,14 @@ def openapi(world: World, *, title: str, version: str) -> dict[str, Json]:
 def _operation(world: World, interface: Interface, func: Function, t: FuncType, schemas: Schemas) -> dict[str, Json]:
     described: Schema = {"description": func.docs} if func.docs else {}
     return {
-        "operationId": interface.path_of(func),
+        "operationId": identifier(interface.path_of(func)),
         "tags": [interface.name or "world"],
         "summary": f"{func.name}: {function_text(world, interface, func)}",
         **described,
         "parameters": [
             {"$ref": f"#/components/parameters/{name}"} for name in ("idempotencyKey", "prefer", "scheduleAt")
         ],
-        "requestBody": {
-            "description": "the arguments, in order or by name",
-            "required": bool(t.params),
-            "content": {"application/json": {"schema": schemas.arguments(t)}, **CBOR},
-        },
+        **(_body(schemas.named_arguments(interface.path_of(func), t)) if t.params else {}),
         "responses": {
             "200": {
                 "description": "the result",
@@ -101,6 +97,16 @@ def _operation(world: World, interface: Interface, func: Function, t: FuncType, 
                 for status in problem_responses(_ERRORS)
             },
         },
+    }
+
+
+def _body(arguments: Schema) -> dict[str, Json]:
+    return {
+        "requestBody": {
+            "description": "the arguments, in order or by name",
+            "required": True,
+            "content": {"application/json": {"schema": arguments}, **CBOR},
+        }
     }
 
 

@@ -44,6 +44,10 @@ def listed(schema: Json, description: str = "") -> Json:
     return {"type": "array", "items": schema, **words}
 
 
+BINARY: dict[str, Json] = {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
+"""Bytes as they are."""
+
+
 def text(description: str) -> Json:
     return {"type": "string", "description": description}
 
@@ -121,8 +125,8 @@ PARAMETERS: dict[str, Json] = {
         "name": SCHEDULE_AT,
         "in": "header",
         "required": False,
-        "description": "accept the call as with `respond-async`, and run it at this time",
-        "schema": {"type": "string", "format": "date-time"},
+        "description": "accept the call as with `respond-async`, and run it at this time (RFC 3339, with an offset)",
+        "schema": {"type": "string"},
     },
     "wait": {
         "name": "Prefer",

@@ -6,7 +6,7 @@ from perdure import errors
 from perdure.component.wit_json import Json
 from perdure.durable.control import Verb
 from perdure.durable.settings import UpdatePolicy
-from perdure.host.http.openapi_parts import CBOR, answer, listed, problem_responses, query, reference, whole
+from perdure.host.http.openapi_parts import BINARY, CBOR, answer, listed, problem_responses, query, reference, whole
 from perdure.host.http.preferences import MAX_WAIT
 
 Error = type[errors.PerdureError]
@@ -165,8 +165,8 @@ def _completion(name: str) -> Json:
     more = (errors.NoSuchPromise, errors.PromiseCompleted, errors.TooLarge)
     fails = name == "failPromise"
     summary = "let a promise fail; the body says why" if fails else "complete a promise with the body's bytes"
-    kind = "text/plain" if fails else "application/octet-stream"
-    body: Json = {"content": {kind: {"schema": {"type": "string"}}}} if fails else {"content": {kind: {}}}
+    plain: dict[str, Json] = {"text/plain": {"schema": {"type": "string"}}} if fails else {}
+    body: Json = {"content": {**plain, **BINARY}}
     return {**_operation(name, summary, reference("Promise"), *more), "requestBody": body}
 
 
@@ -187,7 +187,7 @@ def _value() -> Json:
         "summary": "a value of a bucket, as its bytes",
         "parameters": [_OWNER],
         "responses": {
-            "200": {"description": "the value", "content": {"application/octet-stream": {}}},
+            "200": {"description": "the value", "content": BINARY},
             **_problems((*_STORE, errors.NoSuchBucket, errors.NoSuchKey)),
         },
     }
