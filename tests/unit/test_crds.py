@@ -12,7 +12,7 @@ import yaml
 from pydantic import BaseModel
 
 from perdure.manifests.load import _model_in
-from perdure.manifests.provider import Etcd, KeyValueProviderSpec, Nats, Postgres, Redis
+from perdure.manifests.provider import Etcd, KeyValueProviderSpec, Nats, Postgres, Probe, Redis
 from perdure.manifests.worker import Durability, Limits, Retry, WorkerSpec
 
 CRDS = Path(__file__).resolve().parents[2] / "crds"
@@ -111,6 +111,7 @@ def test_models_and_crds_have_the_same_defaults() -> None:
         ("postgres", Postgres, {"url": "postgres://h/d"}),
         ("nats", Nats, {"servers": ["nats://h:4222"]}),
         ("etcd", Etcd, {"endpoints": ["http://h:2379"]}),
+        ("probe", Probe, {}),
     ]:
         assert model.model_validate({**given, **defaults(provider[name])}) == model.model_validate(given), name
 

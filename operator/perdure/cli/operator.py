@@ -41,6 +41,14 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "--bootstrap", type=Path, metavar="FILE", help="KeyValueProviders to apply when this operator begins to lead"
     )
     parser.add_argument("--insecure-registry", action="append", metavar="HOST:PORT", help="plain HTTP to this one")
+    parser.add_argument(
+        "--probe-namespace",
+        metavar="NAMESPACE",
+        help="where KeyValueProviders that name no namespace are probed from (default: the pod's)",
+    )
+    parser.add_argument(
+        "--probe-pull-secret", action="append", metavar="NAME", help="a Secret there to pull the host image with"
+    )
     parser.add_argument("--lease-namespace", metavar="NAMESPACE", help="where the Lease lies (default: the pod's)")
     parser.add_argument(
         "--metrics-listen",
@@ -60,7 +68,13 @@ def run(args: argparse.Namespace) -> int:
     name = os.environ.get("POD_NAME") or socket.gethostname()
     return run_operator(
         OperatorConfig(
-            settings=Settings(args.host_image, args.host_pull_policy, tuple(args.insecure_registry or ())),
+            settings=Settings(
+                args.host_image,
+                args.host_pull_policy,
+                tuple(args.insecure_registry or ()),
+                probe_namespace=args.probe_namespace or _own_namespace(),
+                probe_pull_secrets=tuple(args.probe_pull_secret or ()),
+            ),
             identity=f"{name}_{uuid.uuid4().hex[:8]}",
             lease_namespace=args.lease_namespace or _own_namespace(),
             metrics_listen=parse_address(args.metrics_listen, option="--metrics-listen"),

@@ -214,15 +214,37 @@ class Sqlite(Model):
     storage_class_name: str | None = None
 
 
+Level = Literal["D0", "D1", "D2", "D3", "D4"]
+
+
+class Probe(Model):
+    """How the operator finds out whether the provider can be used: by a Job each `interval`, and after each change. It
+    runs in `namespace` (None: the operator's own), where the Secrets must be, too."""
+
+    enabled: bool = True
+    interval: Milliseconds = 600_000
+    namespace: str | None = Field(default=None, pattern=r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$")
+
+    @field_validator("interval")
+    @classmethod
+    def _check_interval(cls, value: int) -> int:
+        if not 10_000 <= value <= 24 * 3_600_000:
+            raise ValueError("must be from 10s to 24h")
+        return value
+
+
 class Memory(Model):
     """The host's memory: nothing survives the pod. For tests."""
 
 
 class KeyValueProviderSpec(Model):
-    """Exactly one of `redis`, `postgres`, `sqlite`, `memory`, `etcd` and `nats`."""
+    """Exactly one of `redis`, `postgres`, `sqlite`, `memory`, `etcd` and `nats`. `minDurability`: what the platform
+    team counts on; a weaker provider says so in its status."""
 
     default: bool = False
     allowed_namespaces: tuple[str, ...] = ("*",)
+    min_durability: Level | None = None
+    probe: Probe = Probe()
     redis: Redis | None = None
     postgres: Postgres | None = None
     sqlite: Sqlite | None = None

@@ -6,12 +6,13 @@ when it is written and when it is read.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
 
 from perdure.errors import Cause, ManifestError
+from perdure.manifests.provider import Level
 
 MAX_BYTES = 4000
 _MAX_TEXT = 200
@@ -57,7 +58,7 @@ class ProbeReport(BaseModel):
     cause: Cause | None = None
     message: Message
     server: ServerFound | None = None
-    durability: Literal["D0", "D1", "D2", "D3", "D4"] | None = None
+    durability: Level | None = None
     guarantee: Text | None = None
     warnings: tuple[Text, ...] = Field(default=(), max_length=8)
 

@@ -20,6 +20,7 @@ from perdure.reconciler.api import PROVIDER, UNREACHED, WORKER, ApiError, Cluste
 from perdure.reconciler.lease import LeaderLost, Leadership
 from perdure.reconciler.metrics import OperatorMetrics
 from perdure.reconciler.objects.config import provider_document
+from perdure.reconciler.probes import Prober
 from perdure.reconciler.providers import ProviderReconciler
 from perdure.reconciler.reconcile import Reconciler, Settings
 from perdure.reconciler.references import References
@@ -74,8 +75,15 @@ class _Operator:
         self._references = References()
         self._leadership = Leadership(cluster, config.lease_namespace, LEASE_NAME, config.identity)
         self._workers = Reconciler(cluster, config.settings, self._references)
-        self._providers = ProviderReconciler(cluster, self._references)
         self._queue = WorkQueue(self._reconcile, self._failed)
+        prober = Prober(
+            cluster,
+            image=config.settings.host_image,
+            pull_policy=config.settings.pull_policy,
+            namespace=config.settings.probe_namespace,
+            pull_secrets=config.settings.probe_pull_secrets,
+        )
+        self._providers = ProviderReconciler(cluster, self._references, prober, self._provider_changed)
         self._bootstrap = config.bootstrap
         self._identity = Identity(config.identity)
 
@@ -155,6 +163,10 @@ class _Operator:
             self.metrics.seconds.observe(time.monotonic() - started)
         self.metrics.reconciles.labels("ok").inc()
         return following
+
+    def _provider_changed(self, name: str) -> None:
+        for key in self._references.on_provider(name):
+            self._queue.trigger(key, 0.5)
 
     def _failed(self, key: Key, error: Exception) -> None:
         self.metrics.reconciles.labels("error").inc()

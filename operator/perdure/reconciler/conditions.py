@@ -34,6 +34,18 @@ class Reason(enum.StrEnum):
     BLOCKED = "Blocked"
     DELETING = "Deleting"
     ACCEPTED = "Accepted"
+    ANSWERS = "Answers"
+    NO_SERVER = "NoServer"
+    NO_ANSWER = "NoAnswer"
+    CREDENTIALS_REFUSED = "CredentialsRefused"
+    TLS_FAILED = "TlsFailed"
+    UNSUITABLE = "Unsuitable"
+    REFUSED = "Refused"
+    PROBING = "Probing"
+    PROBE_FAILED = "ProbeFailed"
+    NOT_PROBED = "NotProbed"
+    AS_DECLARED = "AsDeclared"
+    WEAKER_THAN_DECLARED = "WeakerThanDeclared"
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,8 @@ from typing import Any
 
 import kopf
 
-from perdure.reconciler.objects.common import LABEL
+from perdure.reconciler.objects.common import LABEL, MANAGED_BY
+from perdure.reconciler.objects.probe import LABEL as PROBE
 from perdure.reconciler.references import References
 from perdure.reconciler.workqueue import Key
 
@@ -23,7 +24,6 @@ _CHILDREN = (
     ("apps", "v1", "deployments"),
     ("apps", "v1", "statefulsets"),
     ("policy", "v1", "poddisruptionbudgets"),
-    ("batch", "v1", "jobs"),
 )
 _SETTLE = 0.2
 
@@ -38,6 +38,8 @@ def settings() -> kopf.OperatorSettings:
     found.watching.chunk_size = 500
     for group, version, plural in _CHILDREN:
         found.watching.label_selectors[group, version, plural] = LABEL
+    # Those of Workers and those of providers.
+    found.watching.label_selectors["batch", "v1", "jobs"] = f"{MANAGED_BY}=perdure"
     return found
 
 
@@ -77,6 +79,14 @@ def registry(trigger: Callable[[Key, float], None], references: References, seen
         owner = labels.get(LABEL)
         if owner is not None:
             trigger((namespace or "", owner), _SETTLE)
+
+    @kopf.on.event("batch", "v1", "jobs", registry=handlers)
+    async def job(namespace: str | None, labels: Any, meta: Any, **_: object) -> None:
+        seen()
+        _child(labels, namespace)
+        if PROBE in labels:
+            for owner in meta.get("ownerReferences", []):
+                trigger(("", owner["name"]), _SETTLE)
 
     async def child(namespace: str | None, labels: Any, **_: object) -> None:
         seen()

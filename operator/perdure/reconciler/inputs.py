@@ -16,6 +16,7 @@ from perdure.manifests.provider import KeyValueProvider
 from perdure.manifests.worker import Worker
 from perdure.reconciler.api import KINDS, PROVIDER, Cluster, Object
 from perdure.reconciler.conditions import Problem, Reason
+from perdure.reconciler.objects.secrets import secrets_of
 from perdure.reconciler.references import Uses
 from perdure.reconciler.resolution import ComponentRefused, Pin, resolve_component
 
@@ -134,19 +135,7 @@ def _secrets(worker: Worker, effective: EffectiveConfig | None) -> dict[str, tup
         if item.value_from is not None and item.value_from.secret_key_ref is not None:
             found[item.value_from.secret_key_ref.name] = (f"spec.env {item.name}", True)
     for provider in effective.providers if effective is not None else ():
-        server = provider.spec.server
-        if server is None:
-            continue
-        if server.tls is not None and server.tls.ca_secret_ref is not None:
-            found[server.tls.ca_secret_ref.name] = (f"caSecretRef of KeyValueProvider {provider.name}", True)
-        if server.credentials_secret_ref is not None:
-            why = f"credentialsSecretRef of KeyValueProvider {provider.name}"
-            found.setdefault(server.credentials_secret_ref.name, (why, False))
-        if server.client_certificate_ref is not None:
-            why = f"clientCertificateSecretRef of KeyValueProvider {provider.name}"
-            found.setdefault(server.client_certificate_ref.name, (why, False))
-        sentinel = provider.spec.redis.sentinel if provider.spec.redis is not None else None
-        if sentinel is not None and sentinel.credentials_secret_ref is not None:
-            why = f"sentinel.credentialsSecretRef of KeyValueProvider {provider.name}"
-            found.setdefault(sentinel.credentials_secret_ref.name, (why, False))
+        for use in secrets_of(provider):
+            if use.fixed or use.name not in found:
+                found[use.name] = (use.why, use.fixed)
     return found

@@ -32,7 +32,7 @@ def observe(pods: Iterable[Object], checksum: str) -> Pods:
     alive = [pod for pod in running if not _is_going(pod)]
     current = [pod for pod in alive if _checksum(pod) == checksum]
     stopping = [pod for pod in running if _is_going(pod) and _runs(pod) and _checksum(pod) != checksum]
-    waiting = next((reason for pod in current if (reason := _waiting(pod)) is not None), None)
+    waiting = next((reason for pod in current if (reason := why_waiting(pod)) is not None), None)
     refusal = next((found for pod in current if (found := _refusal(pod)) is not None), None)
     silent = next((address for pod in current if (address := _silent(pod)) is not None), None)
     return Pods(len(alive), sum(map(_is_ready, alive)), len(current), len(stopping), refusal, waiting, silent)
@@ -52,7 +52,7 @@ def _checksum(pod: Object) -> str | None:
 
 
 def _runs(pod: Object) -> bool:
-    return "running" in _host_status(pod).get("state", {})
+    return "running" in container_status(pod).get("state", {})
 
 
 def _silent(pod: Object) -> str | None:
@@ -67,16 +67,17 @@ def _is_ready(pod: Object) -> bool:
     return any(found["type"] == "Ready" and found["status"] == "True" for found in conditions)
 
 
-def _host_status(pod: Object) -> Object:
+def container_status(pod: Object, name: str = CONTAINER) -> Object:
+    """What the kubelet says of one container."""
     statuses = pod.get("status", {}).get("containerStatuses", [])
-    return next((status for status in statuses if status["name"] == CONTAINER), {})
+    return next((status for status in statuses if status["name"] == name), {})
 
 
 def _refusal(pod: Object) -> tuple[str, str] | None:
     """What the host wrote before it ended: `code: sentence`."""
     if _is_ready(pod):
         return None
-    status = _host_status(pod)
+    status = container_status(pod)
     for state in (status.get("state", {}), status.get("lastState", {})):
         message = state.get("terminated", {}).get("message", "")
         code, colon, sentence = message.partition(": ")
@@ -85,12 +86,13 @@ def _refusal(pod: Object) -> tuple[str, str] | None:
     return None
 
 
-def _waiting(pod: Object) -> str | None:
+def why_waiting(pod: Object, container: str = CONTAINER) -> str | None:
+    """Why a pod, or its container, does not start."""
     name = pod["metadata"]["name"]
     for found in pod.get("status", {}).get("conditions", []):
         if found["type"] == "PodScheduled" and found["status"] == "False":
             return f"pod {name} cannot be scheduled: {found.get('message', found.get('reason', ''))}"
-    waiting = _host_status(pod).get("state", {}).get("waiting")
+    waiting = container_status(pod, container).get("state", {}).get("waiting")
     if waiting and waiting.get("reason") not in _NOISE:
         refusal = _refusal(pod)
         detail = refusal[1] if refusal else waiting.get("message", "")

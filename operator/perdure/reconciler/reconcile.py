@@ -27,11 +27,14 @@ _REFUSED = (400, 403, 422)
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What the operator was started with. `host_image` runs in the Workers' pods."""
+    """What the operator was started with. `host_image` runs in the Workers' pods, and in probes: these in
+    `probe_namespace` where the provider names none, with `probe_pull_secrets`."""
 
     host_image: str
     pull_policy: str = "IfNotPresent"
     insecure_registries: tuple[str, ...] = ()
+    probe_namespace: str = "default"
+    probe_pull_secrets: tuple[str, ...] = ()
 
 
 class Reconciler:

@@ -40,9 +40,9 @@ class References:
     def providers_of(self, worker: Key) -> frozenset[str]:
         return self._uses.get(worker, Uses()).providers
 
-    def users_of(self, provider: str) -> int:
-        """How many Workers run on a provider."""
-        return sum(provider in uses.providers for uses in self._uses.values())
+    def on_provider(self, provider: str) -> list[Key]:
+        """Workers that run on a provider."""
+        return [key for key, uses in self._uses.items() if provider in uses.providers]
 
     def readiness(self) -> tuple[int, int]:
         """Workers that are ready, and that are not."""

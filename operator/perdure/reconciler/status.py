@@ -60,15 +60,24 @@ async def write_status(cluster: Cluster, kind: Kind, document: Object, status: O
     former: Object = document.get("status") or {}
     if former == status:
         return
-    patch = {**dict.fromkeys(former), **status}
-    if "component" in former and "component" in status:
-        patch["component"] = {**dict.fromkeys(former["component"]), **status["component"]}
-    meta = document["metadata"]
-    await cluster.merge(kind, meta.get("namespace"), meta["name"], {"status": patch}, subresource="/status")
+    meta, patch = document["metadata"], {"status": merge_patch(former, status)}
+    await cluster.merge(kind, meta.get("namespace"), meta["name"], patch, subresource="/status")
     for condition in transitions(former.get("conditions", []), status["conditions"]):
         bad = condition["status"] == "False" and condition["type"] != "Progressing"
         text = f"{condition['type']} is {condition['status']}: {condition['message']}"
         await post_event(cluster, document, "Warning" if bad else "Normal", condition["reason"], text)
+
+
+def merge_patch(former: Object, wanted: Object) -> Object:
+    """The JSON merge patch (RFC 7396) from one to the other: what is wanted no more is null."""
+    patch: Object = dict.fromkeys(former)
+    for name, value in wanted.items():
+        before = former.get(name)
+        if isinstance(before, dict) and isinstance(value, dict):
+            patch[name] = merge_patch(before, value)
+        else:
+            patch[name] = value
+    return patch
 
 
 def timestamp() -> str:

@@ -13,8 +13,9 @@ from perdure.reconciler.conditions import Facts, Problem, Reason, merged, transi
 from perdure.reconciler.deletion import FINALIZER, FORCE
 from perdure.reconciler.objects.pods import CHECKSUM
 from perdure.reconciler.observation import observe
-from perdure.reconciler.providers import provider_status
+from perdure.reconciler.providers import accept, provider_status
 from support.plans import REDIS
+from unit.reconciler.test_probes import OF_PROBES
 
 DOCUMENT = Path(__file__).resolve().parents[3] / "docs" / "conditions.md"
 GOOD = Facts(digest="sha256:d", provider="main", desired=3, ready=3, updated=3, total=3)
@@ -122,8 +123,8 @@ def test_every_reason_can_be_reached() -> None:
     ]  # fmt: skip
     reached = {reason for each in facts for _, reason, _ in found(**each).values()}
     reached |= {condition["reason"] for condition in provider(REDIS)["conditions"]}
-    # test_deletion.py reaches this one.
-    assert {reason.value for reason in Reason} - reached == {Reason.DELETING.value}
+    # test_deletion.py reaches one, test_probes.py those of probes.
+    assert {reason.value for reason in Reason} - reached == {Reason.DELETING.value, *OF_PROBES}
 
 
 def test_a_transition_time_changes_with_the_status_only() -> None:
@@ -147,7 +148,8 @@ def test_a_hostile_message_is_cut() -> None:
 
 def provider(spec: dict[str, Any], defaults: tuple[str, ...] = ()) -> dict[str, Any]:
     document = yaml.safe_load("{apiVersion: perdure.dev/v1alpha1, kind: KeyValueProvider, metadata: {name: main}}")
-    return provider_status({**document, "spec": spec}, list(defaults), 2, "2026-01-01T00:00:00Z")
+    whole = {**document, "spec": spec}
+    return provider_status(whole, *accept(whole, list(defaults)), None, 2, "2026-01-01T00:00:00Z")
 
 
 @pytest.mark.parametrize(

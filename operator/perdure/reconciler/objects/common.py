@@ -9,6 +9,7 @@ from perdure.manifests.effective import EffectiveConfig
 
 Object = dict[str, Any]
 LABEL = "perdure.dev/worker"
+MANAGED_BY = "app.kubernetes.io/managed-by"
 CONFIG_FILE = "perdure.yaml"
 
 
@@ -51,7 +52,7 @@ def labels(name: str) -> dict[str, str]:
     return {
         "app.kubernetes.io/name": "perdure-host",
         "app.kubernetes.io/instance": name,
-        "app.kubernetes.io/managed-by": "perdure",
+        MANAGED_BY: "perdure",
         LABEL: name,
     }
 

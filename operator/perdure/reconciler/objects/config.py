@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from perdure.manifests.provider import KeyValueProvider
+from perdure.manifests.provider import KeyValueProvider, Probe
 from perdure.reconciler.objects.common import CONFIG_FILE, Object, Plan, base
 
 
@@ -24,10 +24,11 @@ def manifests(plan: Plan, *, leave_out: frozenset[str] = frozenset()) -> dict[st
 
     Only what hosts read is in it: whatever else a manifest says must not restart them.
     """
-    documents = [_worker(plan, leave_out | _NOT_FOR_HOSTS), *map(_provider, plan.effective.providers)]
+    documents = [_worker(plan, leave_out | _NOT_FOR_HOSTS), *map(client_document, plan.effective.providers)]
     return {CONFIG_FILE: yaml.safe_dump_all(documents, sort_keys=True)}
 
 
+_NOT_FOR_CLIENTS = ("default", "allowedNamespaces", "minDurability", "probe")
 _NOT_FOR_HOSTS = frozenset({"pod_template", "replicas", "service", "deletion_policy"})
 
 
@@ -51,6 +52,8 @@ def _worker(plan: Plan, leave_out: frozenset[str]) -> dict[str, Any]:
 def provider_document(provider: KeyValueProvider) -> Object:
     """The whole resource, as it would be written by hand."""
     spec = provider.spec.model_dump(by_alias=True, exclude_none=True)
+    if provider.spec.probe == Probe():
+        del spec["probe"]  # what it does not say, somebody else may
     return {
         "apiVersion": provider.api_version,
         "kind": provider.kind,
@@ -59,10 +62,10 @@ def provider_document(provider: KeyValueProvider) -> Object:
     }
 
 
-def _provider(provider: KeyValueProvider) -> Object:
-    """As hosts read it: without what concerns the choice of a provider, or the making of a volume."""
+def client_document(provider: KeyValueProvider) -> Object:
+    """As hosts and probes read it: without what concerns the choice of a provider, or the making of a volume."""
     found = provider_document(provider)
-    for field in ("default", "allowedNamespaces"):
+    for field in _NOT_FOR_CLIENTS:
         found["spec"].pop(field, None)
     if provider.spec.sqlite is not None:
         found["spec"]["sqlite"] = {}

@@ -9,6 +9,7 @@ from typing import Any
 from perdure.manifests.worker import EnvVar
 from perdure.reconciler.objects.common import CONFIG_FILE, Object, Plan, labels
 from perdure.reconciler.objects.config import config_map
+from perdure.reconciler.objects.secrets import secret_volumes
 
 CHECKSUM = "perdure.dev/config-checksum"
 CONTAINER = "host"
@@ -33,6 +34,22 @@ def _checksum(plan: Plan, template: Object) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:32]
 
 
+def pod_security() -> Object:
+    """Pod security *restricted*."""
+    return {
+        "runAsNonRoot": True,
+        "runAsUser": USER,
+        "runAsGroup": USER,
+        "fsGroup": USER,
+        "seccompProfile": {"type": "RuntimeDefault"},
+    }
+
+
+def container_security() -> Object:
+    """Pod security *restricted*, and a root file system that cannot be written."""
+    return {"allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True, "capabilities": {"drop": ["ALL"]}}
+
+
 def _template(plan: Plan) -> Object:
     worker = plan.effective.worker
     seconds = -(-worker.spec.limits.invocation_timeout // 1000)
@@ -44,13 +61,7 @@ def _template(plan: Plan) -> Object:
             "automountServiceAccountToken": False,
             "enableServiceLinks": False,
             "terminationGracePeriodSeconds": seconds + _GRACE + 5,
-            "securityContext": {
-                "runAsNonRoot": True,
-                "runAsUser": USER,
-                "runAsGroup": USER,
-                "fsGroup": USER,
-                "seccompProfile": {"type": "RuntimeDefault"},
-            },
+            "securityContext": pod_security(),
             "containers": [_container(plan, mounts, seconds + _GRACE)],
             "volumes": volumes,
         },
@@ -98,11 +109,7 @@ def _container(plan: Plan, mounts: list[Object], grace: int) -> Object:
             *(_variable(item) for item in worker.spec.env if item.value_from is not None),
         ],
         "ports": [{"name": "http", "containerPort": 8080}, {"name": "metrics", "containerPort": 9090}],
-        "securityContext": {
-            "allowPrivilegeEscalation": False,
-            "readOnlyRootFilesystem": True,
-            "capabilities": {"drop": ["ALL"]},
-        },
+        "securityContext": container_security(),
         "resources": {"requests": {"cpu": "50m", "memory": "128Mi"}},
         "startupProbe": {**_probe("/readyz"), "periodSeconds": 1, "failureThreshold": 120},
         "readinessProbe": {**_probe("/readyz"), "periodSeconds": 2, "failureThreshold": 2},
@@ -155,22 +162,9 @@ def _volumes(plan: Plan) -> tuple[list[Object], list[Object]]:
     for index, secret in enumerate(component.pull_secrets):
         add(f"pull-{index}", {"secret": {"secretName": secret.name}}, f"/etc/perdure/secrets/pull-{index}")
     for index, provider in enumerate(plan.effective.providers):
-        server = provider.spec.server
-        if server is not None and server.credentials_secret_ref is not None:
-            secret_source = {"secret": {"secretName": server.credentials_secret_ref.name}}
-            add(f"credentials-{index}", secret_source, f"/etc/perdure/secrets/{provider.name}")
-        sentinel = provider.spec.redis.sentinel if provider.spec.redis is not None else None
-        if sentinel is not None and sentinel.credentials_secret_ref is not None:
-            secret_source = {"secret": {"secretName": sentinel.credentials_secret_ref.name}}
-            add(f"credentials-sentinel-{index}", secret_source, f"/etc/perdure/secrets/{provider.name}-sentinel")
-        if server is not None and server.tls is not None and server.tls.ca_secret_ref is not None:
-            reference = server.tls.ca_secret_ref
-            items = [{"key": reference.key, "path": reference.key}]
-            ca_source = {"secret": {"secretName": reference.name, "items": items}}
-            add(f"ca-{index}", ca_source, f"/etc/perdure/secrets/{provider.name}-ca")
-        if server is not None and server.client_certificate_ref is not None:
-            secret_source = {"secret": {"secretName": server.client_certificate_ref.name}}
-            add(f"certificate-{index}", secret_source, f"/etc/perdure/secrets/{provider.name}-tls")
+        for volume, mount in secret_volumes(index, provider):
+            volumes.append(volume)
+            mounts.append(mount)
     if plan.effective.home.spec.sqlite is not None:
         mounts.append({"name": "data", "mountPath": "/var/lib/perdure"})
     return volumes, mounts
