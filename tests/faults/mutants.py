@@ -11,6 +11,7 @@ import hashlib
 import secrets
 from collections.abc import Callable
 
+from faults.clerk.mutants import BETWEEN, CLERK_MUTANTS
 from perdure.durable import faultpoint
 from perdure.durable.calls import failure_of
 from perdure.durable.records import Commit, CommitStatus, Committed, ForeignApply, SnapshotWrite
@@ -18,13 +19,12 @@ from perdure.providers.redis import client as redis_client
 from perdure.providers.redis.library import function_library
 from perdure.providers.redis.store import RedisStore
 
-BETWEEN = "mutant.between"
 _FENCED = "  if held[1] ~= args[1] or held[2] ~= args[2] then return 'FENCED' end\n"
 
 
 def apply(name: str) -> None:
     """Make this process's stores wrong in the way `name` says."""
-    MUTANTS[name]()
+    (MUTANTS | CLERK_MUTANTS)[name]()
 
 
 def _lua(before: str, after: str, times: int = 1) -> Callable[[], None]:

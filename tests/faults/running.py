@@ -40,9 +40,15 @@ class Outcome:
 
 
 async def run_schedule(
-    schedule: Schedule, nursery: Nursery, servers: Servers, *, traced: bool = False, scenario: Scenario | None = None
+    schedule: Schedule,
+    nursery: Nursery,
+    servers: Servers,
+    *,
+    traced: bool = False,
+    scenario: Scenario | None = None,
+    quick: dict[str, float] | None = None,
 ) -> Outcome:
-    """Never raises for what the product does wrong: that is in the outcome."""
+    """Never raises for what the product does wrong: that is in the outcome. `quick`: timings, see `Nursery.host`."""
     setting = schedule.setting
     clerks = setting.guest == "clerk"
     actions = scenario or (errands if clerks else scripted)(setting.seed)
@@ -58,7 +64,9 @@ async def run_schedule(
         number = len(hosts)
         fault = schedule.faults[number] if number < len(schedule.faults) else None
         name = HOSTS[number] if number < len(HOSTS) else f"z{number}"
-        return await nursery.host(name, manifest, place.data, fault=fault, traced=traced, mutant=setting.mutant)
+        return await nursery.host(
+            name, manifest, place.data, fault=fault, traced=traced, mutant=setting.mutant, quick=quick
+        )
 
     def answered(host: Host) -> None:
         nonlocal before

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import pytest
 
+from faults.clerk.mutants import CLERK_MUTANTS
+from faults.clerk.scenario import PEER, Complete, Race
 from faults.hosts import Nursery
 from faults.mutants import BETWEEN, MUTANTS
 from faults.network import network_sweep
 from faults.relay import Harm
 from faults.rewinding import two_owners_of_one_epoch
 from faults.running import run_schedule
-from faults.scenario import Call, Scenario
+from faults.scenario import Action, Call, Look, Scenario
 from faults.schedules import Fault, Schedule, Setting
 from faults.stores import Servers
 
@@ -32,6 +34,36 @@ OVERFLOW = Scenario(
         Call("alice", [{"get": ["near", "n"]}], "key-3"),
     ]
 )
+SURE = {"ttl": 30.0}
+"""A host that is slow is not taken for dead, so that nobody else is fast enough to overcome the fault."""
+PLACE = ("near", "promise")
+OUTSIDE: dict[str, tuple[Fault, list[Action]]] = {
+    "answer-not-journalled": (
+        Fault("home.commit.after", 2),
+        [Call("alice", [{"fetch": ["/a", "YWJj", "near", "a"]}, {"add": ["near", "n", 1]}], "key-1")],
+    ),
+    "request-under-a-new-key": (
+        Fault("http.send.after", 1),
+        [Call("alice", [{"fetch": ["/a", "YWJj", "near", "a"]}], "key-1")],
+    ),
+    "call-under-a-new-key": (
+        Fault("home.commit.after", 3),
+        [Look("bob"), Call("alice", [{"call": ["bob", [{"add": ["near", "n", 1]}]]}], "key-1")],
+    ),
+    "completion-after-the-reply": (
+        Fault(BETWEEN, 1),
+        [
+            Call("alice", [{"promise": [*PLACE]}], "key-1"),
+            Complete(PLACE, "YWJj"),
+            Call("bob", [{"await": [*PLACE]}], "key-2"),
+        ],
+    ),
+    "outcome-forgotten": (
+        Fault("home.commit.after", 2),
+        [Call("alice", [{"add": ["near", "n", 3]}, {"compare-and-swap": ["near", "n", 3, 5]}], "key-1")],
+    ),
+}
+"""Mutants of what guests do outside, the fault that finds them, and what is done meanwhile."""
 
 
 @pytest.mark.parametrize("mutant", FOUND_BY)
@@ -68,5 +100,32 @@ async def test_a_store_that_fails_in_the_middle(hosts: Nursery, fault_servers: S
         assert (outcome.wrong is not None) == bool(mutant), outcome.wrong
 
 
+@pytest.mark.parametrize("mutant", OUTSIDE)
+async def test_a_wrong_world_is_found(mutant: str, hosts: Nursery, fault_servers: Servers) -> None:
+    fault, actions = OUTSIDE[mutant]
+
+    async def wrong(mutant: str, *faults: Fault) -> str | None:
+        schedule = Schedule(Setting("redis", "Invocation", 1, mutant, "clerk"), faults)
+        outcome = await run_schedule(schedule, hosts, fault_servers, scenario=Scenario(actions), quick=SURE)
+        assert outcome.came == (len(faults) if mutant or fault.point != BETWEEN else 0)
+        return outcome.wrong
+
+    # The controls: without the fault it is not noticed, and the fault alone is overcome.
+    assert await wrong(mutant) is None
+    assert await wrong("", fault) is None
+    assert await wrong(mutant, fault) is not None
+
+
+async def test_a_cache_whose_vacancies_everybody_gets(hosts: Nursery, fault_servers: Servers) -> None:
+    race = Race("page", [("alice", "key-1", "YWJj"), ("bob", "key-2", "ZGVm"), (PEER, "key-3", "Z2hp")])
+    for mutant in ("", "vacancy-for-everybody"):
+        schedule = Schedule(Setting("redis", "Invocation", 1, mutant, "clerk"))
+        alone = Call("alice", [{"get-or-set": ["other", "YWJj", 0]}, {"get-or-set": ["other", "ZGVm", 0]}], "key-0")
+        for actions in ([alone], [Look("alice"), Look("bob"), Look(PEER), race]):
+            outcome = await run_schedule(schedule, hosts, fault_servers, scenario=Scenario(actions))
+            assert (outcome.wrong is not None) == (bool(mutant) and race in actions), outcome.wrong
+
+
 async def test_every_mutant_has_its_test() -> None:
+    assert CLERK_MUTANTS.keys() == {*OUTSIDE, "vacancy-for-everybody"}
     assert MUTANTS.keys() == {*FOUND_BY, "no-sequence-check", "later-epochs-pass", "missing-pcall"}
