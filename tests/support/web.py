@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -22,9 +23,11 @@ class Shop:
     charges: dict[str, bytes] = field(default_factory=dict)
     misused: list[str] = field(default_factory=list)
 
+    scheme: str = "http"
+
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"{self.scheme}://127.0.0.1:{self.port}"
 
     async def charge(self, request: web.Request) -> web.Response:
         body = await self._noted(request)
@@ -69,8 +72,8 @@ class Shop:
 
 
 @asynccontextmanager
-async def shop_server() -> AsyncIterator[Shop]:
-    shop = Shop()
+async def shop_server(tls: ssl.SSLContext | None = None) -> AsyncIterator[Shop]:
+    shop = Shop(scheme="http" if tls is None else "https")
     application = web.Application(client_max_size=64 << 20)
     for path, handler in (
         ("/charge", shop.charge),
@@ -83,7 +86,7 @@ async def shop_server() -> AsyncIterator[Shop]:
         application.router.add_route("*", path, handler)
     runner = web.AppRunner(application, shutdown_timeout=0.1)
     await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
+    site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls)
     await site.start()
     shop.port = runner.addresses[0][1]
     try:

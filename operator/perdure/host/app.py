@@ -157,7 +157,7 @@ async def running_host(config: HostConfig, progress: Callable[[str], None]) -> A
         home = stores.home
         library = component_library(bound, bound.component.engine, guest_interfaces(), home)
         stack.callback(library.close)
-        http = OutgoingHttp(config.worker.spec.http)
+        http = OutgoingHttp(config.worker.spec.http, config.secrets)
         stack.push_async_callback(http.close)
         caller = InstanceCaller(FunctionIndex(bound.component.exports))
         environment = engine_environment(config, pool, stores, metrics, http, caller)

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
 from collections.abc import Callable
+from pathlib import Path
 from types import SimpleNamespace
 
 import aiohttp
@@ -16,8 +18,9 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from aiohttp.resolver import ThreadedResolver
 from yarl import URL
 
+from perdure.errors import ManifestError
 from perdure.host.egress import Egress
-from perdure.manifests.worker import Http
+from perdure.manifests.worker import HTTP_CA, Http
 from perdure.wasi.http.messages import HttpRequest, error_plain, visible
 from perdure.wasi.recorder import Plain
 
@@ -54,10 +57,14 @@ class _Resolver(AbstractResolver):
 
 
 class OutgoingHttp:
-    """For all instances of this host. `close` when no guest runs any more."""
+    """For all instances of this host. `close` when no guest runs any more. `secrets`: where Secrets are mounted.
 
-    def __init__(self, settings: Http) -> None:
+    Raises `ManifestError` where the authority that is to be trusted cannot be read.
+    """
+
+    def __init__(self, settings: Http, secrets: Path = Path()) -> None:
         self._egress = Egress(settings.allow)
+        self._trust = _trust(settings, secrets)
         self._timeout = settings.timeout / 1000
         self._max_body = settings.max_body_bytes
         self._session: aiohttp.ClientSession | None = None
@@ -135,7 +142,11 @@ class OutgoingHttp:
     def _get_session(self) -> aiohttp.ClientSession:
         if self._session is None:
             connector = aiohttp.TCPConnector(
-                limit=_CONNECTIONS, limit_per_host=_PER_HOST, resolver=_Resolver(self._egress), ttl_dns_cache=10
+                limit=_CONNECTIONS,
+                limit_per_host=_PER_HOST,
+                resolver=_Resolver(self._egress),
+                ttl_dns_cache=10,
+                ssl=self._trust,
             )
             trace = aiohttp.TraceConfig()
             trace.on_connection_reuseconn.append(_reused)
@@ -160,6 +171,24 @@ async def _reused(
     session: aiohttp.ClientSession, context: SimpleNamespace, params: aiohttp.TraceConnectionReuseconnParams
 ) -> None:
     context.trace_request_ctx.reused = True
+
+
+def _trust(settings: Http, secrets: Path) -> ssl.SSLContext | bool:
+    """The system's authorities (or those of `SSL_CERT_FILE`), and the manifest's. True: the client's own context."""
+    reference = None if settings.tls is None else settings.tls.ca_secret_ref
+    if reference is None:
+        return True
+    context = ssl.create_default_context()
+    context.set_alpn_protocols(["http/1.1"])
+    try:
+        context.load_verify_locations(secrets / HTTP_CA / reference.key)
+    except OSError as error:
+        raise ManifestError(
+            f"the key {reference.key!r} of Secret {reference.name} is not there, or holds no certificate in PEM "
+            f"({error.strerror or error})",
+            field="spec.http.tls.caSecretRef",
+        ) from error
+    return context
 
 
 def _target(path: str) -> str:

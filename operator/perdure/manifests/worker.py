@@ -9,6 +9,7 @@ from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from perdure.manifests.base import Bytes, Factor, Metadata, Milliseconds, Model
 from perdure.manifests.pod_template import PodTemplate
+from perdure.manifests.provider import Tls
 
 _SHA256 = re.compile(r"(?:sha256:)?([0-9a-fA-F]{64})")
 
@@ -222,13 +223,18 @@ def split_authority(text: str) -> tuple[str, int | None]:
     return host, int(port) if port else None
 
 
+HTTP_CA = "_http-ca"
+"""Where in the directory of Secrets the one of `spec.http.tls.caSecretRef` is; no provider can be named so."""
+
+
 class Http(Model):
     """Requests that guests make. `allow`: where to; nowhere unless said. `timeout`: for a request and its whole answer.
-    `maxBodyBytes`: of either body."""
+    `maxBodyBytes`: of either body. `tls`: the authority in its Secret is trusted beside the system's."""
 
     allow: tuple[str, ...] = Field(default=(), max_length=1000)
     timeout: Milliseconds = 30_000
     max_body_bytes: Annotated[Bytes, Field(le=64 << 20)] = 16 << 20
+    tls: Tls | None = None
 
     @field_validator("allow")
     @classmethod

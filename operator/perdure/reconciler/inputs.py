@@ -134,6 +134,9 @@ def _secrets(worker: Worker, effective: EffectiveConfig | None) -> dict[str, tup
     for item in worker.spec.env:
         if item.value_from is not None and item.value_from.secret_key_ref is not None:
             found[item.value_from.secret_key_ref.name] = (f"spec.env {item.name}", True)
+    http = worker.spec.http.tls
+    if http is not None and http.ca_secret_ref is not None:
+        found[http.ca_secret_ref.name] = ("spec.http.tls.caSecretRef", True)
     for provider in effective.providers if effective is not None else ():
         for use in secrets_of(provider):
             if use.fixed or use.name not in found:

@@ -107,6 +107,19 @@ def test_secrets_of_postgres_are_mounted_like_those_of_redis() -> None:
     assert authority == {"secretName": "pg-ca", "items": [{"key": "ca.crt", "path": "ca.crt"}]}
 
 
+def test_the_authority_that_guests_trust_is_mounted() -> None:
+    reference = {"name": "corporate-ca", "key": "root.pem"}
+    made = plan(http={"allow": ["api.internal"], "tls": {"caSecretRef": reference}})
+    spec = pod_template(made)["spec"]
+    mounts = by("mountPath", spec["containers"][0]["volumeMounts"])
+    source = by("name", spec["volumes"])[mounts["/etc/perdure/secrets/_http-ca"]["name"]]["secret"]
+    items = [{"key": "root.pem", "path": "root.pem"}]
+    assert source == {"secretName": "corporate-ca", "items": items, "optional": True}
+    assert "/etc/perdure/secrets/_http-ca" not in by(
+        "mountPath", pod_template(plan())["spec"]["containers"][0]["volumeMounts"]
+    )
+
+
 def test_secrets_of_sentinels_are_their_own() -> None:
     sentinel = {"masterName": "m", "addresses": ["s:26379"], "credentialsSecretRef": {"name": "sentinel-auth"}}
     given = {"main": {"redis": {"sentinel": sentinel, "credentialsSecretRef": {"name": "redis-auth"}}}}

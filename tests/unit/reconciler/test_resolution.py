@@ -197,6 +197,17 @@ async def test_what_is_missing_has_a_reason_of_its_own() -> None:
     ]
 
 
+async def test_the_authority_that_guests_trust_is_looked_for() -> None:
+    http = {"tls": {"caSecretRef": {"name": "corporate-ca"}}}
+    assert await reasons(COMPONENT, provider(memory={}), http=http) == [
+        (Reason.SECRET_NOT_FOUND, "Secret corporate-ca not found in namespace shop (spec.http.tls.caSecretRef)")
+    ]
+    found = [COMPONENT, provider(memory={}), secret("corporate-ca", "7")]
+    assert await reasons(*found, http=http) == []
+    # It is read at the start: another one makes the pods anew.
+    assert (await versions(*found, http=http))["Secret/corporate-ca"] == "7"
+
+
 async def test_replicas_do_not_stand_in_the_way_of_a_deletion() -> None:
     document = worker_document(replicas=2)
     cluster = cast("Cluster", MemoryCluster(COMPONENT, provider(sqlite={})))

@@ -6,7 +6,7 @@ import hashlib
 import json
 from typing import Any
 
-from perdure.manifests.worker import EnvVar
+from perdure.manifests.worker import HTTP_CA, EnvVar
 from perdure.reconciler.objects.common import CONFIG_FILE, Object, Plan, labels
 from perdure.reconciler.objects.config import config_map
 from perdure.reconciler.objects.secrets import secret_volumes
@@ -165,6 +165,12 @@ def _volumes(plan: Plan) -> tuple[list[Object], list[Object]]:
         for volume, mount in secret_volumes(index, provider):
             volumes.append(volume)
             mounts.append(mount)
+    tls = plan.effective.worker.spec.http.tls
+    if tls is not None and tls.ca_secret_ref is not None:
+        # Optional: a Job that deletes data needs none of it, and a host says what is missing.
+        items = [{"key": tls.ca_secret_ref.key, "path": tls.ca_secret_ref.key}]
+        ca_source = {"secret": {"secretName": tls.ca_secret_ref.name, "items": items, "optional": True}}
+        add("http-ca", ca_source, f"/etc/perdure/secrets/{HTTP_CA}")
     if plan.effective.home.spec.sqlite is not None:
         mounts.append({"name": "data", "mountPath": "/var/lib/perdure"})
     return volumes, mounts
