@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -55,8 +56,11 @@ class Parts:
         self.did.append("accept")
         return Accepted.ACCEPTED
 
-    async def forward(self, peer: HostRecord, request: PeerRequest, *, deadline: float) -> ForwardedReply:
+    async def forward(
+        self, peer: HostRecord, request: PeerRequest, *, deadline: float, listed: Callable[[], bool]
+    ) -> ForwardedReply:
         self.did.append(f"forward to {peer.host}")
+        assert listed()
         if not self.reachable:
             raise PeerUnreachable(peer.host)
         return REPLY

@@ -17,6 +17,7 @@ from perdure.component.plan import ExportedFunc
 from perdure.durable.control import Verb
 from perdure.durable.inbox import Accepted, NewCall
 from perdure.durable.instance import Invocation, InvocationResult
+from perdure.durable.records import HostRecord
 from perdure.errors import Fenced, HostLeaving, InvocationTimeout, ProviderUnavailable
 from perdure.host.inbox import Inbox
 from perdure.host.instances import InstanceTable
@@ -119,7 +120,7 @@ class Invoker:
             peer = preferred_host(target.instance, self._membership.hosts)
             if may_forward and peer is not None and peer.host != self._membership.me.host:
                 try:
-                    reply = await self._peers.forward(peer, target.request, deadline=deadline)
+                    reply = await self._forwarded(peer, target, deadline)
                     self._metrics.forwarded("answered")
                     return reply
                 except PeerUnreachable:
@@ -137,6 +138,12 @@ class Invoker:
                 log.info("fenced", extra={"fields": {"instance": target.instance}})
                 self._require_staying(target)
         raise ProviderUnavailable(f"instance {target.instance!r} keeps moving between hosts; try again")
+
+    async def _forwarded(self, peer: HostRecord, target: Target, deadline: float) -> ForwardedReply:
+        def listed() -> bool:
+            return peer in self._membership.hosts
+
+        return await self._peers.forward(peer, target.request, deadline=deadline, listed=listed)
 
     async def _observed(self, instance: str, work: Awaitable[T], *, claims: bool) -> T:
         if not claims:

@@ -3,13 +3,17 @@
 A forwarded request carries `Perdure-Forwarded`; whoever receives one carries it out itself. What is unknown after a
 failure decides what may happen next: a connection that was never made is safe to run here, and so is any failure
 of what may be repeated, such as a call with an idempotency key; a lost reply to anything else is reported as such.
+
+A process that stands still keeps its connections and says nothing. So of what may be repeated no answer is waited for
+any longer once the membership has lost the peer and nothing else that it is asked is answered either. A host that
+is ending is not among the members, but answers.
 """
 
 from __future__ import annotations
 
 import asyncio
 import io
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from urllib.parse import quote
 
@@ -61,15 +65,35 @@ _PASSED_ON = ("Retry-After", "Idempotency-Replayed", "Perdure-Host", "Location",
 class Peers:
     """Forwards over one bounded connection pool."""
 
-    def __init__(self, me: str, *, connections_per_host: int = 64, connect_timeout: float = 1.0) -> None:
+    def __init__(
+        self, me: str, *, connections_per_host: int = 64, connect_timeout: float = 1.0, look: float = 0.25
+    ) -> None:
         self._me = me
         self._connect_timeout = connect_timeout
+        self._look = look
         self._connections = connections_per_host
         self._session: aiohttp.ClientSession | None = None
 
-    async def forward(self, peer: HostRecord, request: PeerRequest, *, deadline: float) -> ForwardedReply:
-        """Raises `PeerUnreachable`, `ProviderUnavailable` (outcome unknown, not repeatable), `InvocationTimeout` or
-        `TooLarge` (the reply is)."""
+    async def forward(
+        self, peer: HostRecord, request: PeerRequest, *, deadline: float, listed: Callable[[], bool]
+    ) -> ForwardedReply:
+        """`listed`: whether the peer is among the members now. Raises `PeerUnreachable`, `ProviderUnavailable` (outcome
+        unknown, not repeatable), `InvocationTimeout` or `TooLarge` (the reply is)."""
+        if not request.repeatable:
+            return await self._sent(peer, request, deadline)
+        sending = asyncio.ensure_future(self._sent(peer, request, deadline))
+        try:
+            while True:
+                await asyncio.wait({sending}, timeout=self._look)
+                if sending.done():
+                    return sending.result()
+                if not listed() and not await self._answers(peer) and not sending.done():
+                    raise PeerUnreachable(str(peer.host))
+        finally:
+            sending.cancel()
+            await asyncio.wait({sending})
+
+    async def _sent(self, peer: HostRecord, request: PeerRequest, deadline: float) -> ForwardedReply:
         remaining = deadline - asyncio.get_running_loop().time()
         timeout = aiohttp.ClientTimeout(total=max(remaining, 0.05) + 0.5, sock_connect=self._connect_timeout)
         headers = {**request.headers, FORWARDED: self._me}
@@ -93,6 +117,15 @@ class Peers:
                 f"the connection to host {peer.host} was lost: whether the request was carried out is unknown. "
                 "A call with an Idempotency-Key can be repeated safely"
             ) from error
+
+    async def _answers(self, peer: HostRecord) -> bool:
+        """Whether it says anything at all."""
+        timeout = aiohttp.ClientTimeout(total=self._connect_timeout)
+        try:
+            async with self._get_session().get(peer.url + "/", timeout=timeout):
+                return True
+        except (aiohttp.ClientError, TimeoutError):
+            return False
 
     async def close(self) -> None:
         """Close the pool; idempotent."""
