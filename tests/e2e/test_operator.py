@@ -90,3 +90,4 @@ def test_the_operators_metrics(kubectl: Kubectl, release: Release, pods: dict[st
     found = metrics(release, name)
     assert found["perdure_operator_is_leader"] == 1
     assert found["perdure_operator_reconciles_totalok"] > 0
+    assert found["perdure_operator_providerstrue"] >= 1

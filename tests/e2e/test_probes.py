@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from e2e.conftest import REDIS_IMAGE, SYSTEM, Release
-from e2e.workers import Object, provider, restricted_pod, service_of
+from e2e.workers import Object, provider, restricted_pod, service_of, worker
 from support.cluster.kubectl import Kubectl, eventually
 
 
@@ -81,6 +81,8 @@ def test_a_store_that_refuses_goes_and_comes_back(kubectl: Kubectl, cluster: Kub
         "probe": {"interval": "10s", "namespace": kubectl.namespace},
     }
     cluster.apply(provider(name, **spec))
+    # No host of it says anything: the probe's word is all there is.
+    kubectl.apply(worker(replicas=0, keyValue={"provider": name}))
     watched = Watched(cluster, name)
     try:
         assert "credentialsSecretRef" in watched.comes("False", "CredentialsRefused")["message"]
@@ -92,8 +94,11 @@ def test_a_store_that_refuses_goes_and_comes_back(kubectl: Kubectl, cluster: Kub
         kubectl.run("delete", "pod", "redis", "--force", "--grace-period=0")
         message = watched.comes("False", "NoAnswer")["message"]
         assert f"redis.{kubectl.namespace}.svc:6379" in message and "network policies" in message
+        eventually(lambda: kubectl.condition("counter", "ProviderReady").get("reason") == "ProviderUnavailable", "told")
+        assert kubectl.condition("counter")["message"].startswith(f"KeyValueProvider {name}: Redis at")
         kubectl.apply(redis_pod(password))
         watched.comes("True", "Answers")
+        eventually(lambda: kubectl.condition("counter", "ProviderReady").get("status") == "True", "it is back")
         text = cluster.run("get", "kvp", name, "-o", "yaml") + kubectl.run(
             "get", "job,pod,event", "-l", "app!=redis", "-o", "yaml"
         )
@@ -105,6 +110,7 @@ def test_a_store_that_refuses_goes_and_comes_back(kubectl: Kubectl, cluster: Kub
         told = [event["reason"] for event in events if event["involvedObject"]["name"] == name]
         assert {"CredentialsRefused", "Answers", "NoAnswer", "WeakerThanDeclared"} <= set(told)
     finally:
+        kubectl.run("delete", "worker", "counter")
         cluster.run("delete", "kvp", name)
     eventually(lambda: not kubectl.list("job"), "the Job goes with its provider", 30)
 

@@ -122,6 +122,10 @@ def test_a_bucket_at_a_second_redis_is_exactly_once(
     assert any(key.endswith(":b:there") for key in away)
     assert not any(":j:" in key for key in away), "the journal is at home"
     eventually(lambda: (cluster.get("kvp", second) or {})["status"]["workers"] == 1, "the provider counts its Workers")
+    entries = (kubectl.get("worker", "counter") or {})["status"]["providers"]
+    assert [(entry["name"], entry["home"], entry["reachable"], entry["durability"]) for entry in entries] == [
+        ("default", True, True, "D2"), (second, False, True, "D2"),
+    ]  # fmt: skip
     kubectl.run("delete", "worker", "counter", "--wait=true", seconds=180)
     assert redis_keys(pattern) == redis_keys(pattern, database=6) == []
 

@@ -105,9 +105,12 @@ def test_it_remembers_a_bounded_number(ownership: Ownership, clock: Clock) -> No
 
 
 def test_what_is_quarantined_is_known(ownership: Ownership) -> None:
+    fence(ownership, "b", Quarantined("bad"))
     fence(ownership, "a", Quarantined("bad"))
     fence(ownership, "a", Quarantined("bad"))
-    assert ownership.quarantined == 1
+    assert ownership.quarantined == 2
+    assert (ownership.latest_quarantined(1), ownership.latest_quarantined(5)) == (["a"], ["a", "b"])
+    ownership.forget("b")
     with ownership.observed("a"):
         pass
     assert ownership.quarantined == 0

@@ -33,7 +33,7 @@ from perdure.errors import PerdureError
 from perdure.host.calling import InstanceCaller
 from perdure.host.components import fetch_component
 from perdure.host.config import HostConfig
-from perdure.host.description import describe, describe_component
+from perdure.host.description import describe, describe_component, describe_status
 from perdure.host.dispatcher import Dispatcher
 from perdure.host.engine import engine_environment
 from perdure.host.functions import FunctionIndex
@@ -144,7 +144,14 @@ async def running_host(config: HostConfig, progress: Callable[[str], None]) -> A
             for parts in running:
                 parts.show(metrics)
 
-        metrics_url = await _listen(stack, health_application(metrics, not_ready, refresh), config.metrics_listen, 0.1)
+        ownership = Ownership(metrics.ownership_conflict)
+
+        def status() -> dict[str, object]:
+            found, problems = (watch_holder[0].found, watch_holder[0].problems) if watch_holder else ({}, {})
+            return describe_status(config, found, problems, ownership)
+
+        health = health_application(metrics, not_ready, refresh, status)
+        metrics_url = await _listen(stack, health, config.metrics_listen, 0.1)
         data = await fetch_component(config, progress)
         bound, about = await _load(stack, config, data, metrics, progress)
         stores = await open_stores(config)
@@ -172,7 +179,6 @@ async def running_host(config: HostConfig, progress: Callable[[str], None]) -> A
         )
         stack.callback(table.close)
         members = Membership(home, HostRecord(config.host, config.advertise))
-        ownership = Ownership(metrics.ownership_conflict)
         dispatcher = Dispatcher(home, table, members, ownership, metrics)
         running.append(_Running(table, members, dispatcher, ownership))
         peers = Peers(config.host)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 
 from perdure.component.about import About
 from perdure.component.component import Component
@@ -13,8 +14,11 @@ from perdure.component.wit_text import format_func, format_type
 from perdure.component.wit_world import function_text
 from perdure.durable.records import ProviderInfo
 from perdure.host.config import HostConfig
+from perdure.host.ownership import Ownership
 from perdure.keyvalue.generations import generations
 
+NAMED = 5
+"""Instances in quarantine whose names a host tells."""
 MAX_WORLD = 512 * 1024
 """Bytes of `world`. The operator reads 1 MiB of the document, and must find the rest of it."""
 
@@ -60,6 +64,25 @@ def describe(config: HostConfig, component: dict[str, object], found: dict[str, 
             for name, info in found.items()
         },
     }
+
+
+def describe_status(
+    config: HostConfig, found: Mapping[str, ProviderInfo], problems: Mapping[str, str], ownership: Ownership
+) -> dict[str, object]:
+    """What the operator puts into the Worker's status. `problems`: of providers that cannot be used now."""
+    providers = {}
+    for provider in config.effective.providers:
+        info, name = found.get(provider.name), provider.name
+        providers[name] = {
+            "kind": provider.spec.kind,
+            "home": name == config.effective.home.name,
+            "durability": info.durability if info else None,
+            "guarantee": info.guarantee if info else None,
+            "reachable": name not in problems if info or name in problems else None,
+            "problem": problems.get(name),
+        }
+    quarantined = {"count": ownership.quarantined, "latest": ownership.latest_quarantined(NAMED)}
+    return {"providers": providers, "quarantined": quarantined}
 
 
 def _export(func: ExportedFunc, about: About, known: tuple[Interface, Function] | None) -> dict[str, object]:

@@ -9,6 +9,7 @@ more, longer each time and never exactly as long as the other.
 
 from __future__ import annotations
 
+import itertools
 import logging
 import random
 import time
@@ -63,6 +64,10 @@ class Ownership:
     def quarantined(self) -> int:
         """How many instances this host met last in quarantine."""
         return len(self._quarantined)
+
+    def latest_quarantined(self, most: int) -> list[str]:
+        """The names of those that were met last."""
+        return list(itertools.islice(reversed(self._quarantined), most))
 
     def delay(self, name: str) -> float:
         """Seconds to wait before this host claims the instance; 0.0: it may."""

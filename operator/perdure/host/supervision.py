@@ -25,6 +25,11 @@ class StoreWatch:
         self.found: dict[str, ProviderInfo] = {}
 
     @property
+    def problems(self) -> Mapping[str, str]:
+        """Why a provider cannot be used now, of those that cannot."""
+        return self._failed
+
+    @property
     def problem(self) -> str | None:
         return "; ".join(f"provider {name}: {reason}" for name, reason in sorted(self._failed.items())) or None
 

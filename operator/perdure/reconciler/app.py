@@ -74,7 +74,6 @@ class _Operator:
         self.metrics = OperatorMetrics()
         self._references = References()
         self._leadership = Leadership(cluster, config.lease_namespace, LEASE_NAME, config.identity)
-        self._workers = Reconciler(cluster, config.settings, self._references)
         self._queue = WorkQueue(self._reconcile, self._failed)
         prober = Prober(
             cluster,
@@ -84,6 +83,7 @@ class _Operator:
             pull_secrets=config.settings.probe_pull_secrets,
         )
         self._providers = ProviderReconciler(cluster, self._references, prober, self._provider_changed)
+        self._workers = Reconciler(cluster, config.settings, self._references, self._provider_doubted)
         self._bootstrap = config.bootstrap
         self._identity = Identity(config.identity)
 
@@ -168,6 +168,10 @@ class _Operator:
         for key in self._references.on_provider(name):
             self._queue.trigger(key, 0.5)
 
+    def _provider_doubted(self, name: str) -> None:
+        self._providers.doubt(name)
+        self._queue.trigger(("", name), 0.5)
+
     def _failed(self, key: Key, error: Exception) -> None:
         self.metrics.reconciles.labels("error").inc()
         fields = {"namespace": key[0], "name": key[1]}
@@ -191,5 +195,8 @@ class _Operator:
         ready, other = self._references.readiness()
         self.metrics.workers.labels("true").set(ready)
         self.metrics.workers.labels("false").set(other)
+        providers = self._providers.reachability()
+        for word in ("True", "False", "Unknown"):
+            self.metrics.providers.labels(word.lower()).set(providers[word])
         self.metrics.queued.set(len(self._queue))
         self.metrics.leading.set(self._leadership.leading)

@@ -71,7 +71,8 @@ class Facts:
     """What one reconcile saw. Where there is no error there is None.
 
     `refusal`: (code, sentence) that a host of the present generation left when it ended. `waiting`: why a pod does
-    not start. `stopping`: hosts of a former configuration that finish their calls.
+    not start. `stopping`: hosts of a former configuration that finish their calls. `unreachable`: of the
+    Worker's providers, by a probe where no host says anything.
     """
 
     spec_error: str | None = None
@@ -87,6 +88,7 @@ class Facts:
     stopping: int = 0
     refusal: tuple[str, str] | None = None
     waiting: str | None = None
+    unreachable: str | None = None
 
 
 def verdicts(facts: Facts) -> list[Verdict]:
@@ -117,6 +119,8 @@ def _provider(facts: Facts) -> Verdict:
         return _says("ProviderReady", problem)
     if facts.refusal and facts.refusal[0].startswith("provider-"):
         return Verdict("ProviderReady", "False", Reason.PROVIDER_UNAVAILABLE, facts.refusal[1])
+    if facts.unreachable and facts.ready == 0:
+        return Verdict("ProviderReady", "False", Reason.PROVIDER_UNAVAILABLE, facts.unreachable)
     return Verdict("ProviderReady", "True", Reason.RESOLVED, f"KeyValueProvider {facts.provider} is used")
 
 

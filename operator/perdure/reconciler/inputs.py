@@ -16,6 +16,7 @@ from perdure.manifests.provider import KeyValueProvider
 from perdure.manifests.worker import Worker
 from perdure.reconciler.api import KINDS, PROVIDER, Cluster, Object
 from perdure.reconciler.conditions import Problem, Reason
+from perdure.reconciler.hosts import ProviderReport, by_probe
 from perdure.reconciler.objects.secrets import secrets_of
 from perdure.reconciler.references import Uses
 from perdure.reconciler.resolution import ComponentRefused, Pin, resolve_component
@@ -23,13 +24,15 @@ from perdure.reconciler.resolution import ComponentRefused, Pin, resolve_compone
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """Where there is no error there is None. `versions`: of objects whose content pods read only when they start."""
+    """Where there is no error there is None. `versions`: of objects whose content pods read only when they start;
+    `probes`: what the providers' own status says of them."""
 
     worker: Worker | None = None
     effective: EffectiveConfig | None = None
     pin: Pin | None = None
     versions: tuple[tuple[str, str], ...] = ()
     uses: Uses = Uses()
+    probes: tuple[tuple[str, ProviderReport], ...] = ()
     spec_error: str | None = None
     provider_error: Problem | None = None
     reference_error: Problem | None = None
@@ -51,9 +54,9 @@ async def gather(cluster: Cluster, document: Object, insecure: tuple[str, ...]) 
         worker = worker.model_copy(update={"spec": worker.spec.model_copy(update={"replicas": 0})})
     found = Inputs(worker=worker, uses=Uses(config_maps=_config_maps(worker)))
     try:
-        effective = await _effective(cluster, worker)
+        effective, probes = await _effective(cluster, worker)
         used = frozenset(provider.name for provider in effective.providers)
-        found = replace(found, effective=effective, uses=replace(found.uses, providers=used))
+        found = replace(found, effective=effective, probes=probes, uses=replace(found.uses, providers=used))
     except ProviderProblem as error:
         missing = isinstance(error, ProviderMissing)
         reason = Reason.PROVIDER_NOT_FOUND if missing else Reason.PROVIDER_REFUSED
@@ -70,17 +73,22 @@ async def gather(cluster: Cluster, document: Object, insecure: tuple[str, ...]) 
         return replace(found, component_error=Problem(Reason.COMPONENT_NOT_FOUND, error.detail))
 
 
-async def _effective(cluster: Cluster, worker: Worker) -> EffectiveConfig:
+async def _effective(
+    cluster: Cluster, worker: Worker
+) -> tuple[EffectiveConfig, tuple[tuple[str, ProviderReport], ...]]:
     providers: list[KeyValueProvider] = []
+    probes: dict[str, ProviderReport] = {}
     broken: dict[str, str] = {}
     for document in await cluster.list(PROVIDER):
         name = document["metadata"]["name"]
+        probes[name] = by_probe(document.get("status") or {})
         try:
             providers.append(parse_provider({**document, "kind": "KeyValueProvider", "apiVersion": API_VERSION}))
         except ManifestError as error:
             broken[name] = error.detail
     try:
-        return resolve(worker, providers)
+        effective = resolve(worker, providers)
+        return effective, tuple((provider.name, probes[provider.name]) for provider in effective.providers)
     except ProviderProblem:
         wanted = [worker.spec.key_value.provider, *(bucket.provider for bucket in worker.spec.key_value.buckets)]
         for name in wanted:

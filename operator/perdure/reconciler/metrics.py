@@ -23,6 +23,12 @@ class OperatorMetrics:
         )
         self.leading = Gauge("perdure_operator_is_leader", "1 while this process reconciles.", registry=self.registry)
         self.workers = Gauge("perdure_operator_workers", "Workers by readiness.", ("ready",), registry=self.registry)
+        self.providers = Gauge(
+            "perdure_operator_providers",
+            "KeyValueProviders by whether they can be reached: true, false, unknown.",
+            ("reachable",),
+            registry=self.registry,
+        )
         self.queued = Gauge("perdure_operator_queue_depth", "Workers that wait or are due.", registry=self.registry)
         self.last_event = Gauge(
             "perdure_operator_last_event_timestamp_seconds", "When the last watch event came.", registry=self.registry

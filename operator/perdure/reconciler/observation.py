@@ -24,6 +24,8 @@ class Pods:
     waiting: str | None
     silent: str | None
     """The address of a current pod whose host runs, is not ready, and has not ended with words of its own."""
+    addresses: tuple[str, ...] = ()
+    """Of hosts that run, with the present configuration if there are any; those that are ready first."""
 
 
 def observe(pods: Iterable[Object], checksum: str) -> Pods:
@@ -35,7 +37,10 @@ def observe(pods: Iterable[Object], checksum: str) -> Pods:
     waiting = next((reason for pod in current if (reason := why_waiting(pod)) is not None), None)
     refusal = next((found for pod in current if (found := _refusal(pod)) is not None), None)
     silent = next((address for pod in current if (address := _silent(pod)) is not None), None)
-    return Pods(len(alive), sum(map(_is_ready, alive)), len(current), len(stopping), refusal, waiting, silent)
+    ready = sum(map(_is_ready, alive))
+    speakers = [pod for pod in current if _answers(pod)] or [pod for pod in alive if _answers(pod)]
+    addresses = tuple(str(pod["status"]["podIP"]) for pod in sorted(speakers, key=_is_ready, reverse=True))
+    return Pods(len(alive), ready, len(current), len(stopping), refusal, waiting, silent, addresses)
 
 
 def _has_ended(pod: Object) -> bool:
@@ -53,6 +58,10 @@ def _checksum(pod: Object) -> str | None:
 
 def _runs(pod: Object) -> bool:
     return "running" in container_status(pod).get("state", {})
+
+
+def _answers(pod: Object) -> bool:
+    return _runs(pod) and bool(pod["status"].get("podIP"))
 
 
 def _silent(pod: Object) -> str | None:

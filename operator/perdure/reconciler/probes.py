@@ -49,8 +49,11 @@ class Prober:
         self._namespace = namespace
         self._pull_secrets = pull_secrets
 
-    async def look(self, provider: KeyValueProvider, status: Object, now: datetime.datetime) -> Look:
-        """One step: take a Job's outcome, begin one, or leave all as it is. Raises `ApiError`: try again later."""
+    async def look(
+        self, provider: KeyValueProvider, status: Object, now: datetime.datetime, *, doubted: bool = False
+    ) -> Look:
+        """One step: take a Job's outcome, begin one, or leave all as it is. `doubted`: somebody else has noticed a
+        change. Raises `ApiError`: try again later."""
         if provider.spec.server is None:
             return _embedded(provider)
         known = Known.of(status)
@@ -65,9 +68,9 @@ class Prober:
         plan = ProbePlan(
             provider, namespace, self._image, self._pull_policy, self._pull_secrets if own else (), versions
         )
-        return await self._step(plan, known, now)
+        return await self._step(plan, known, now, doubted=doubted)
 
-    async def _step(self, plan: ProbePlan, known: Known, now: datetime.datetime) -> Look:
+    async def _step(self, plan: ProbePlan, known: Known, now: datetime.datetime, *, doubted: bool) -> Look:
         job = await self._cluster.get(_JOB, plan.namespace, plan.name)
         if job is not None and LABEL not in job["metadata"].get("labels", {}):
             words = f"Job {plan.name} in namespace {plan.namespace} is in the way of the probe: delete it"
@@ -84,7 +87,7 @@ class Prober:
             if uid != known.job:
                 checksum = job["metadata"]["annotations"][CHECKSUM]
                 known = known.after(outcome, checksum=checksum, job=uid, now=now, namespace=plan.namespace)
-        due = known.due(plan.checksum, plan.provider.spec.probe.interval / 1000)
+        due = known.due(plan.checksum, plan.provider.spec.probe.interval / 1000, doubted=doubted)
         wait = (due - now).total_seconds()
         if wait > 0:
             most = _READY if known.failures == 0 else _UNREADY

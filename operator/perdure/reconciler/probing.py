@@ -5,15 +5,20 @@ Answers come from a pod that runs foreign code: they are bounded and checked.
 
 from __future__ import annotations
 
+import asyncio
 import json
+from collections.abc import Collection, Sequence
 
 import aiohttp
 
+from perdure.reconciler.hosts import HostReport, read_report
 from perdure.reconciler.status import Details
 
 _TIMEOUT = aiohttp.ClientTimeout(total=3, connect=1)
 _MAX_BYTES = 1 << 20
 _MAX_REASON = 512
+_MAX_STATUS = 64 << 10
+_MAX_ASKED = 8
 _MAX_EXPORTS = 256
 
 
@@ -24,19 +29,33 @@ async def ask_host(base: str) -> Details | None:
         return None
     try:
         return _details(json.loads(found[1]))
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
 
 
 async def why_not_ready(address: str) -> tuple[str, str] | None:
     """(code, sentence) of a host that runs and is not ready, by its pod's address; None where it does not say."""
-    shown = f"[{address}]" if ":" in address else address
-    found = await _get(f"http://{shown}:9090/readyz", _MAX_REASON)
+    found = await _get(f"{_second_port(address)}/readyz", _MAX_REASON)
     if found is None or found[0] != 503:
         return None
     text = "".join(char for char in found[1].decode("utf-8", "replace") if char.isprintable()).strip()
     # Starting and draining pass by themselves; a provider that does not answer is worth a condition.
     return ("provider-unavailable", text) if text.startswith("provider ") else None
+
+
+async def ask_hosts(addresses: Sequence[str], providers: Collection[str]) -> list[HostReport]:
+    """What hosts tell of the Worker's `providers` and of instances in quarantine; at most some of them are asked."""
+
+    async def ask(address: str) -> HostReport | None:
+        found = await _get(f"{_second_port(address)}/status", _MAX_STATUS)
+        return read_report(found[1], providers) if found is not None and found[0] == 200 else None
+
+    found = await asyncio.gather(*(ask(address) for address in addresses[:_MAX_ASKED]))
+    return [report for report in found if report is not None]
+
+
+def _second_port(address: str) -> str:
+    return f"http://[{address}]:9090" if ":" in address else f"http://{address}:9090"
 
 
 async def _get(url: str, limit: int) -> tuple[int, bytes] | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+from collections import Counter
 from collections.abc import Callable
 
 from perdure.errors import ManifestError
@@ -30,12 +31,24 @@ class ProviderReconciler:
         self._references = references
         self._prober = prober
         self._changed = changed
+        self._doubted: set[str] = set()
+        self._reachable: dict[str, str] = {}
+
+    def reachability(self) -> Counter[str]:
+        """How many providers can be reached (`True`), cannot (`False`), or nobody knows (`Unknown`)."""
+        return Counter(self._reachable.values())
+
+    def doubt(self, name: str) -> None:
+        """Hosts have noticed something: what the last probe found may not hold any more."""
+        self._doubted.add(name)
 
     async def provider(self, key: Key) -> float | None:
         """Seconds until the next look, or None when it is gone."""
         everything = await self._cluster.list(PROVIDER)
         document = next((found for found in everything if found["metadata"]["name"] == key[1]), None)
         if document is None:
+            self._doubted.discard(key[1])
+            self._reachable.pop(key[1], None)
             return None
         document |= {"apiVersion": API_VERSION, "kind": "KeyValueProvider"}
         others = [found["metadata"]["name"] for found in everything if found["spec"].get("default") is True]
@@ -43,10 +56,14 @@ class ProviderReconciler:
         former: Object = document.get("status") or {}
         look = None
         if provider is not None and not document["metadata"].get("deletionTimestamp"):
-            look = await self._prober.look(provider, former, datetime.datetime.now(datetime.UTC))
+            now = datetime.datetime.now(datetime.UTC)
+            look = await self._prober.look(provider, former, now, doubted=key[1] in self._doubted)
         users = len(self._references.on_provider(key[1]))
         status = provider_status(document, provider, accepted, look, users, timestamp())
         await write_status(self._cluster, PROVIDER, document, status)
+        if former.get("lastProbeTime") != status.get("lastProbeTime"):
+            self._doubted.discard(key[1])
+        self._reachable[key[1]] = _reachable(status) or "Unknown"
         if _reachable(former) != _reachable(status):
             self._changed(key[1])
         return _AGAIN if look is None else look.again

@@ -101,12 +101,15 @@ class Known:
         kept = self.checksum == checksum and (report is None or report.cause == "no-answer")
         return known if kept else replace(known, found={})
 
-    def due(self, checksum: str, interval: float) -> datetime.datetime:
-        """When to look again. `interval` in seconds. Failures come back sooner, at growing distances."""
+    def due(self, checksum: str, interval: float, *, doubted: bool = False) -> datetime.datetime:
+        """When to look again. `interval` in seconds. Failures come back sooner, at growing distances; `doubted` ones
+        at once, as often as is sensible."""
         if self.at is None:
             return datetime.datetime.min.replace(tzinfo=datetime.UTC)
         if self.verdict is None or self.checksum != checksum:
             return self.at + datetime.timedelta(seconds=_SPACING)
+        if doubted:
+            return self.at + datetime.timedelta(seconds=_FIRST_RETRY)
         wait = min(interval, _FIRST_RETRY * 2.0 ** min(self.failures - 1, 20)) if self.failures else interval
         return self.at + datetime.timedelta(seconds=wait * self._jitter())
 

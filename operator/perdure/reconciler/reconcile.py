@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import logging
 import random
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from perdure.reconciler.api import KINDS, WORKER, ApiError, Cluster, Object
 from perdure.reconciler.conditions import Facts
 from perdure.reconciler.deletion import ensure_finalizer, finish
+from perdure.reconciler.hosts import changed_words, told_fields, unreachable
 from perdure.reconciler.inputs import Inputs, gather
 from perdure.reconciler.objects.common import Plan, selector
 from perdure.reconciler.objects.pods import CHECKSUM, checksum
-from perdure.reconciler.observation import observe
+from perdure.reconciler.observation import Pods, observe
 from perdure.reconciler.ownership import NotOurs, apply_children
-from perdure.reconciler.probing import ask_host, why_not_ready
+from perdure.reconciler.probing import ask_host, ask_hosts, why_not_ready
 from perdure.reconciler.references import References
 from perdure.reconciler.status import timestamp, worker_status, write_status
 from perdure.reconciler.workqueue import Key
@@ -38,9 +40,13 @@ class Settings:
 
 
 class Reconciler:
-    """`worker(key)` is what the queue calls."""
+    """`worker(key)` is what the queue calls. `doubt` is told the name of a provider of which hosts say something else
+    than before."""
 
-    def __init__(self, cluster: Cluster, settings: Settings, references: References) -> None:
+    def __init__(
+        self, cluster: Cluster, settings: Settings, references: References, doubt: Callable[[str], None]
+    ) -> None:
+        self._doubt = doubt
         self._cluster = cluster
         self._settings = settings
         self._references = references
@@ -112,8 +118,14 @@ class Reconciler:
         refusal = pods.refusal
         if refusal is None and pods.silent is not None:
             refusal = await why_not_ready(pods.silent)
+        former = document.get("status") or {}
+        told = await self._told(inputs, pods, former)
+        if pods.ready or pods.silent is not None:
+            for name in changed_words(former, told):
+                self._doubt(name)
         facts = replace(
             facts,
+            unreachable=unreachable(told.get("providers", [])),
             ready=pods.ready,
             updated=pods.current,
             total=pods.total,
@@ -121,13 +133,20 @@ class Reconciler:
             refusal=refusal,
             waiting=pods.waiting,
         )
-        former = document.get("status") or {}
         asked = None
         if pods.ready and pods.current == pods.total and _unknown(former, facts.digest):
             asked = await ask_host(f"http://{meta['name']}.{meta['namespace']}.svc")
-        status = worker_status(document, facts, inputs.pin, asked, timestamp())
+        status = worker_status(document, facts, inputs.pin, asked, timestamp()) | told
         await write_status(self._cluster, WORKER, document, status)
         return any(found["type"] == "Ready" and found["status"] == "True" for found in status["conditions"])
+
+    async def _told(self, inputs: Inputs, pods: Pods, former: Object) -> Object:
+        """What hosts, or else probes, say of the providers."""
+        if inputs.effective is None:
+            return {}
+        providers, home = inputs.effective.providers, inputs.effective.home.name
+        reports = await ask_hosts(pods.addresses, [provider.name for provider in providers])
+        return told_fields(providers, home, reports, dict(inputs.probes), former=former, ready=pods.ready)
 
 
 def _is_refusal(error: ApiError) -> bool:

@@ -66,12 +66,12 @@ class World:
     def job(self) -> Object | None:
         return self.cluster.find("Job", "perdure-probe-main")
 
-    async def look(self, seconds: float = 0) -> float:
+    async def look(self, seconds: float = 0, *, doubted: bool = False) -> float:
         """`seconds` pass before it. Returns when the operator wants to look again."""
         self.now += datetime.timedelta(seconds=seconds)
         provider, accepted = accept(self.document, [])
         assert provider is not None
-        found = await self._prober.look(provider, self.status, self.now)
+        found = await self._prober.look(provider, self.status, self.now, doubted=doubted)
         self.document["status"] = provider_status(self.document, provider, accepted, found, 0, self.now.isoformat())
         if self.job is not None and "uid" not in self.job["metadata"]:
             self.jobs += 1
@@ -157,6 +157,21 @@ async def test_how_often_it_is_looked_at() -> None:
     assert world.status["probe"]["failures"] == len(began)
     began = await world.until(1200, GOOD)
     assert world.status["probe"]["failures"] == 0
+
+
+async def test_what_hosts_have_noticed_is_looked_into() -> None:
+    world = World()
+    await world.until(60, GOOD)
+    await world.look(1)
+    assert world.job is not None and "status" in world.job, "the control: without a doubt it is not due"
+    await world.look(1, doubted=True)
+    await world.look(1, doubted=True)
+    assert world.jobs == 2
+    world.end(SILENT)
+    again = await world.look(1)
+    assert world.says() == ("False", "NoAnswer")
+    assert await world.look(doubted=True) > 5, "again and again is no reason to be asked all the time"
+    assert again > 5
 
 
 async def test_an_operator_that_starts_anew_does_not_probe_everything() -> None:

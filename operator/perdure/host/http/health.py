@@ -1,4 +1,5 @@
-"""The second port (9090): liveness, readiness, metrics. It answers while the API's port drains."""
+"""The second port (9090): liveness, readiness, metrics, and what the operator asks for a Worker's status. It answers
+while the API's port drains."""
 
 from __future__ import annotations
 
@@ -10,9 +11,13 @@ from perdure.host.metrics import HostMetrics
 
 
 def health_application(
-    metrics: HostMetrics, not_ready: Callable[[], str | None], refresh: Callable[[], None]
+    metrics: HostMetrics,
+    not_ready: Callable[[], str | None],
+    refresh: Callable[[], None],
+    status: Callable[[], dict[str, object]],
 ) -> web.Application:
-    """`not_ready` gives the reason in words, or None; `refresh` brings gauges up to date before a scrape."""
+    """`not_ready` gives the reason in words, or None; `refresh` brings gauges up to date before a scrape; `status`
+    gives the document of `/status`."""
 
     async def healthz(request: web.Request) -> web.Response:
         return web.Response(text="ok\n")
@@ -25,8 +30,12 @@ def health_application(
         refresh()
         return web.Response(body=metrics.render(), headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"})
 
+    async def told(request: web.Request) -> web.Response:
+        return web.json_response(status())
+
     app = web.Application()
     app.router.add_get("/healthz", healthz)
     app.router.add_get("/readyz", readyz)
     app.router.add_get("/metrics", scrape)
+    app.router.add_get("/status", told)
     return app
