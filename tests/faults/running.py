@@ -99,9 +99,10 @@ async def run_schedule(
                 found = await place.contents(servers, player.model.buckets)
                 if found != player.model.buckets:
                     raise Wrong(f"the stores hold {found}, not {player.model.buckets}")
-                lone = not any(host.was_stopped for host in hosts)
-                if outside is not None and (wrong := outside.wrong(lone=lone)):
+                if outside is not None and (wrong := outside.wrong()):
                     raise Wrong(f"requests outside: {wrong}")
+                if isinstance(player, ClerkPlayer) and not any(host.was_stopped for host in hosts):
+                    await player.strays(came())
             except Wrong as wrong:
                 outcome.wrong = str(wrong)
             finally:

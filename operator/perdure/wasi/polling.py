@@ -69,7 +69,10 @@ def ready(ctx: WasiContext, pollable: Pollable) -> object:
     source = pollable.source
     if source is not None:
         return _look(state, source)
-    return bool(state.recorder.record("poll.ready", (pollable.ready_at,), lambda: _now(state) >= pollable.ready_at))
+    found = bool(state.recorder.record("poll.ready", (pollable.ready_at,), lambda: _now(state) >= pollable.ready_at))
+    if found:
+        _passed(state, pollable.ready_at)
+    return found
 
 
 async def _look(state: WasiState, source: Awaited) -> bool:
@@ -114,6 +117,8 @@ async def poll(ctx: WasiContext, pollables: Sequence[Pollable]) -> list[int]:
         pending = pollables[index].pending
         if pending is not None:
             await pending.observe(state)
+        else:
+            _passed(state, pollables[index].ready_at)
     return indices
 
 
@@ -153,6 +158,11 @@ def _ready(state: WasiState, pollables: Sequence[Pollable], instants: list[int])
         for index, pollable in enumerate(pollables)
         if (pollable.ready_at <= now if (pending := pollable.pending) is None else pending.ready())
     ]
+
+
+def _passed(state: WasiState, instant: int) -> None:
+    """The guest is told that it has come. A timer may have fired a moment early: its clock says so, too."""
+    state.latest_ns = max(state.latest_ns, instant)
 
 
 def _now(state: WasiState) -> int:

@@ -28,7 +28,7 @@ class ClerkModel(Model):
             return f"the answer is {json.dumps(answer)}"
         memory = self.memories.setdefault(instance, Memory())
         for step, found in zip(steps, answer, strict=True):
-            expected = self._expected(memory, step, found)
+            expected = self._expected(instance, memory, step, found)
             if found != expected:
                 return f"the answer to {json.dumps(step)} is {json.dumps(found)}, not {json.dumps(expected)}"
         memory.ended += 1
@@ -58,14 +58,14 @@ class ClerkModel(Model):
             self.buckets[bucket].setdefault(key, base64.b64decode(str(value)))
         return {"value": encoded(self.buckets[bucket].get(key))}
 
-    def _expected(self, memory: Memory, step: Step, found: Answer) -> Answer:
+    def _expected(self, instance: str, memory: Memory, step: Step, found: Answer) -> Answer:
         if isinstance(step, str):
             return "nothing"
         (kind, args), *_ = step.items()
         match kind, args:
             case "fetch", [_, _, bucket, key]:
                 value = base64.b64decode(str(found["value"])) if isinstance(found, dict) and "value" in found else b""
-                if not self.outside.served(meant(step), value):
+                if not self.outside.served(instance, meant(step), value):
                     return {"value": [encoded(given) for given in self.outside.given.get(meant(step), [])]}
                 if bucket:
                     self.buckets[str(bucket)][str(key)] = value
@@ -76,10 +76,10 @@ class ClerkModel(Model):
                 return {"text": known.decode()}
             case "await", [bucket, key]:
                 return self.completions[str(bucket), str(key)]
-            case "call", [instance, steps]:
+            case "call", [callee, steps]:
                 assert isinstance(steps, list)
                 text = found.get("text") if isinstance(found, dict) else None
-                wrong = self.check(str(instance), steps, json.loads(text)) if isinstance(text, str) else "no answer"
+                wrong = self.check(str(callee), steps, json.loads(text)) if isinstance(text, str) else "no answer"
                 return found if wrong is None else {"wrong": wrong}
             case "get-or-set", [key, value, _] if found == "filled" and self.overdue:
                 self.buckets["cache"][str(key)] = base64.b64decode(str(value))

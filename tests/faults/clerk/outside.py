@@ -20,15 +20,15 @@ _SLOW = 0.003
 
 @dataclass
 class Outside:
-    """`keys`: those under which each request came. `given`: its answers. `late`: what came again after the guest's call
-    had been answered."""
+    """`keys`: those under which each request came. `given`: its answers. `late`: instances whose requests came again after
+    their call had been answered."""
 
     port: int = 0
     keys: dict[Meant, set[str]] = field(default_factory=dict)
     given: dict[Meant, list[bytes]] = field(default_factory=dict)
-    late: list[Meant] = field(default_factory=list)
+    late: dict[str, Meant] = field(default_factory=dict)
     _expected: set[Meant] = field(default_factory=set)
-    _answered: set[Meant] = field(default_factory=set)
+    _answered: dict[Meant, str] = field(default_factory=dict)
     _count: int = 0
 
     @property
@@ -39,18 +39,18 @@ class Outside:
     def url(self) -> str:
         return f"http://{self.authority}"
 
-    def served(self, meant: Meant, answer: bytes) -> bool:
-        """A guest says that it got this answer, in a call that is over."""
+    def served(self, instance: str, meant: Meant, answer: bytes) -> bool:
+        """The instance says that it got this answer, in a call that is over."""
         self._expected.add(meant)
-        self._answered.add(meant)
+        self._answered[meant] = instance
         return answer in self.given.get(meant, [])
 
     def tried(self, meant: Meant) -> None:
         """A guest has made it, in a call that came to nothing."""
         self._expected.add(meant)
 
-    def wrong(self, *, lone: bool) -> str | None:
-        """What must not have come, or should have. `lone`: no host outlived its calls, so nothing may come late."""
+    def wrong(self) -> str | None:
+        """What must not have come, or should have."""
         if missing := self._expected - self.keys.keys():
             return f"never came: {missing}"
         if unmeant := self.keys.keys() - self._expected:
@@ -59,8 +59,6 @@ class Outside:
             return f"came under several keys: {several}"
         if len({key for keys in self.keys.values() for key in keys}) != len(self.keys):
             return f"different requests under one key: {self.keys}"
-        if lone and self.late:
-            return f"came again after their call had been answered: {self.late}"
         return None
 
     async def serve(self, request: web.Request) -> web.Response:
@@ -70,7 +68,7 @@ class Outside:
         self.keys.setdefault(meant, set()).add(request.headers.get("Idempotency-Key", ""))
         self.given.setdefault(meant, []).append(answer)
         if meant in self._answered:
-            self.late.append(meant)
+            self.late[self._answered[meant]] = meant
         await asyncio.sleep(_SLOW)
         return web.Response(body=answer)
 

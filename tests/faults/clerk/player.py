@@ -62,6 +62,15 @@ class ClerkPlayer(Player):
                 case Complete(place) if any({"await": [*place]} in begun.steps for begun in self._begun.values()):
                     await self.carry_out(action)
 
+    async def strays(self, deaths: int) -> None:
+        """Raises `Wrong` where a request was sent again after its call had been answered. An instance that moved more
+        often than hosts died was taken from a host that lived, whose request may come late."""
+        for instance, request in self.model.outside.late.items():
+            send = self._getting(instance, "")
+            found = await self.ask(f"the epoch of {instance}", send)
+            if isinstance(found, dict) and found["epoch"] <= 1 + deaths:
+                raise Wrong(f"{request} came again after its call had been answered: {found}")
+
     def at_rest(self) -> list[str]:
         busy = {begun.instance for begun in self._begun.values()}
         return [name for name in super().at_rest() if name not in busy]
