@@ -158,6 +158,35 @@ async def test_a_failing_call_is_tried_again_and_then_quarantines(ledger: BoundC
     code.close()
 
 
+async def test_a_resumed_call_is_tried_once_more(ledger: BoundComponent, home: Store) -> None:
+    """Though it has no attempt left; and once is once."""
+    code = library(ledger)
+    table = table_of(code, environment({"home": home}, retry=RetryPolicy(max_attempts=2, initial_ms=1, max_ms=1)))
+    # The increment is a gate: what each attempt did so far stays, and counts them.
+    await home.enqueue("alice", new_call("bad", {"add": ["near", "n", 1]}, "trap"), 10)
+    for tried in (b"2", b"3", b"4"):
+        with pytest.raises(Quarantined, match="guest-trapped"):
+            await settle(table, home)
+        assert await home.get_many(NEAR, ["n"]) == [tried]
+        await table.control("alice", Verb.RESUME)
+    # Without somebody who resumes it, an attempt beyond is not made.
+    fuse = Fuse(2, applied=True)
+    dying = table_of(code, environment(all_crashing({"home": home}, fuse), retry=RetryPolicy(max_attempts=2)))
+    with pytest.raises(Crash):
+        await dying.run_pending("alice")
+    assert fuse.burnt == "take"
+    with pytest.raises(Quarantined):
+        await settle(table, home)
+    assert await home.get_many(NEAR, ["n"]) == [b"5"]
+    await home.halt("alice", (await home.claim("alice", "nonce", "one")).token, None)
+    with pytest.raises(Quarantined, match="the host ended during its last attempt"):
+        await settle(table, home)
+    assert await home.get_many(NEAR, ["n"]) == [b"5"]
+    for each in (table, dying):
+        each.close()
+    code.close()
+
+
 async def test_a_policy_names_what_is_tried_again(ledger: BoundComponent, home: Store) -> None:
     code = library(ledger)
     policy = RetryPolicy(max_attempts=3, initial_ms=5000, failures=frozenset({Failure.TIMEOUT}))

@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 import enum
 
+from perdure.durable.attempts import allow, forget
 from perdure.durable.calls import Halt, HaltState, decode_call, decode_halt, encode, failed_result
 from perdure.durable.components import ComponentLibrary
 from perdure.durable.environment import EngineEnvironment
@@ -43,6 +44,7 @@ async def control(name: str, verb: Verb, library: ComponentLibrary, environment:
             halt = Halt(HaltState.INTERRUPTED, "on request", environment.wall_ms)
             await environment.home.halt(name, claim.token, encode(halt))
         case Verb.RESUME:
+            await _give_attempts(name, claim, environment)
             await environment.home.halt(name, claim.token, None)
         case Verb.SKIP:
             await _skip(name, claim, library, environment)
@@ -50,6 +52,15 @@ async def control(name: str, verb: Verb, library: ComponentLibrary, environment:
             await _reset(name, claim, library, environment)
         case Verb.SNAPSHOT:
             raise BadRequest("a snapshot is taken from memory")
+
+
+async def _give_attempts(name: str, claim: Claim, environment: EngineEnvironment) -> None:
+    """What quarantined it is tried once more, though it is out of attempts."""
+    await forget(name, claim, environment)
+    key = None if claim.data.halt is None else decode_halt(claim.data.halt).key
+    waiting = None if key is None else await environment.home.pending(name, key)
+    if waiting is not None and waiting.attempts >= environment.retry.max_attempts:
+        await allow(name, waiting.key, environment)
 
 
 async def _skip(name: str, claim: Claim, library: ComponentLibrary, environment: EngineEnvironment) -> None:

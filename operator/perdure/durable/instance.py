@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 from perdure.component.plan import ExportedFunc
 from perdure.component.snapshot import Snapshot
+from perdure.durable.attempts import attempt
 from perdure.durable.calls import Halt, HaltState, decode_halt, encode, failure_of
 from perdure.durable.components import Code, ComponentLibrary
 from perdure.durable.environment import EngineEnvironment
@@ -93,6 +94,20 @@ class DurableInstance:
         """
         claim = await claim_instance(name, environment)
         require_running(name, claim)
+        instance = None
+        try:
+            async with attempt(name, claim, environment):
+                instance = await cls._opened(name, claim, library, environment, deadline)
+        except BaseException:
+            if instance is not None:
+                instance.close()
+            raise
+        return instance
+
+    @classmethod
+    async def _opened(
+        cls, name: str, claim: Claim, library: ComponentLibrary, environment: EngineEnvironment, deadline: float
+    ) -> DurableInstance:
         begun = time.perf_counter()
         # What others began must not be cut short because this caller has little time left.
         now = asyncio.get_running_loop().time()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from perdure.durable.attempts import allowed
 from perdure.durable.calls import FailedAttempt, Halt, HaltState, decode_call, encode
 from perdure.durable.environment import EngineEnvironment
 from perdure.durable.faultpoint import Point, reach
@@ -41,8 +42,8 @@ async def run_next(instance: DurableInstance, environment: EngineEnvironment, de
     call = taken.call
     if call is None:
         return Ran(ran=False, next_ms=taken.next_ms)
-    if call.attempts > environment.retry.max_attempts:
-        # Its last attempt took its host with it, or was resumed in vain.
+    if call.attempts > environment.retry.max_attempts and not await allowed(instance.name, call.key, environment):
+        # Its last attempt took its host with it.
         await _quarantine(instance, environment, call, "the host ended during its last attempt")
     payload = decode_call(call.payload)
     try:

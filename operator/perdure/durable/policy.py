@@ -19,6 +19,9 @@ CLAIMS = "\x1fvacancies"
 PROMISES = "\x1fpromises"
 """The private bucket, at the home store, that holds an instance's promises; no guest opens one of this name."""
 
+ATTEMPTS = "\x1fattempts"
+"""The private bucket, at the home store, that counts attempts to go on with a call; no guest opens it either."""
+
 
 @dataclass(frozen=True, slots=True)
 class CachePolicy:
@@ -109,6 +112,8 @@ class BucketCatalog:
             raise NoSuchBucket(f"bucket {name!r} is where a cache keeps its vacancies")
         if name == PROMISES:
             raise NoSuchBucket(f"bucket {name!r} is where promises are kept")
+        if name == ATTEMPTS:
+            raise NoSuchBucket(f"bucket {name!r} is where attempts are counted")
         return BucketPolicy(name, self.home)
 
     def providers(self) -> set[str]:
