@@ -26,17 +26,21 @@ $(VENV)/.installed: pyproject.toml setup.py requirements-dev.lock $(NATIVE)
 demo: $(VENV)/.installed  ## run the example: set, kill -9, get (embedded SQLite; no cluster, no Redis)
 	@PATH="$(abspath $(BIN)):$$PATH" scripts/demo
 
+# As many as there are processors, up to four: servers are started for each.
+TEST_JOBS ?= auto
+JOBS = --numprocesses $(TEST_JOBS) --maxprocesses 4 --dist loadfile
+
 test: $(VENV)/.installed  ## every test that needs no cluster; brings the servers it needs
 	@VENV=$(VENV) .ci/install-test-tools
 	@$(MAKE) --no-print-directory lint
 	@echo "== building the tests' guests" && .ci/build-guests >/dev/null && VENV=$(VENV) .ci/build-python-example >/dev/null
-	@$(BIN)/python -m pytest tests --ignore=tests/e2e
+	@$(BIN)/python -m pytest tests --ignore=tests/e2e $(JOBS)
 	@$(MAKE) --no-print-directory pure
 
 # What depends on how guest and host meet; the rest of the tests knows nothing of it.
 PURE := composition interleaving native python_guest resources runtime safety trampolines values waiting
 pure: $(VENV)/.installed  ## the component runtime's tests without the extension
-	@PERDURE_PURE=1 $(BIN)/python -m pytest -q $(PURE:%=tests/component/test_%.py)
+	@PERDURE_PURE=1 $(BIN)/python -m pytest -q $(JOBS) $(PURE:%=tests/component/test_%.py)
 
 unit: $(VENV)/.installed  ## the tests that take seconds
 	@$(BIN)/python -m pytest -q tests/unit
