@@ -11,13 +11,13 @@ from collections.abc import Mapping
 
 import pytest
 
-from faults.model import Model, Step, encoded
+from faults.model import Memory, Model, Step, encoded
 from perdure.component.component import BoundComponent
 from perdure.durable import recorder
 from perdure.durable.effects import BucketAddress, Scope
 from perdure.durable.instance import DurableInstance
 from perdure.durable.policy import BucketPolicy
-from perdure.durable.settings import CommitMode
+from perdure.durable.settings import CommitMode, MemoryMode
 from perdure.durable.store import Store
 from perdure.providers.memory import MemoryStore, MemoryWorld
 from support.crashing import Crash, Fuse, all_crashing
@@ -51,8 +51,11 @@ def program(chance: random.Random) -> list[Step]:
 class Scenario:
     """Programs sent one after another by a caller that repeats what was not answered, under the same key."""
 
-    def __init__(self, bound: BoundComponent, stores: Mapping[str, Store], mode: CommitMode, seed: int) -> None:
+    def __init__(
+        self, bound: BoundComponent, stores: Mapping[str, Store], mode: CommitMode, memory: MemoryMode, seed: int
+    ) -> None:
         self._bound = bound
+        self._memory = memory
         self._stores = stores
         self._mode = mode
         chance = random.Random(seed)
@@ -70,11 +73,11 @@ class Scenario:
             number = len(answers)
             try:
                 if instance is None or not instance.usable:
-                    settings = environment(stores, FAR, commit=self._mode)
+                    settings = environment(stores, FAR, commit=self._mode, memory=self._memory)
                     instance = await DurableInstance.open("alice", code, settings, deadline=deadline())
                 result = await call(instance, self._bound, "run", self.programs[number], key=f"key-{number}")
                 answers.append(json.loads(result.body))
-                if number == self._snapshot_after:
+                if number == self._snapshot_after and self._memory is MemoryMode.INSTANCE:
                     taken = await instance.capture()
                     assert taken is not None
                     await instance.keep(taken, instance.sequence)
@@ -83,7 +86,8 @@ class Scenario:
                 if instance is not None:
                     instance.close()
                 instance, stores = None, self._stores
-        final = await DurableInstance.open("alice", code, environment(self._stores, FAR), deadline=deadline())
+        settings = environment(self._stores, FAR, memory=self._memory)
+        final = await DurableInstance.open("alice", code, settings, deadline=deadline())
         answers.append(json.loads((await call(final, self._bound, "memory")).body)[:2])
         final.close()
         code.close()
@@ -104,7 +108,20 @@ def _fresh() -> dict[str, Store]:
     return {name: MemoryStore(MemoryWorld(), WORKER) for name in ("home", "away")}
 
 
-async def _sweep(ledger: BoundComponent, mode: CommitMode, *, applied: bool, scenarios: int) -> None:
+def _expected(model: Model, program: list[Step], memory: MemoryMode) -> object:
+    if memory is MemoryMode.INVOCATION:
+        model.delete("alice")
+    return model.run("alice", program)
+
+
+async def _sweep(
+    ledger: BoundComponent,
+    mode: CommitMode,
+    *,
+    applied: bool,
+    scenarios: int,
+    kept: MemoryMode = MemoryMode.INSTANCE,
+) -> None:
     seeds = random.sample(range(1 << 30), scenarios)
     boundaries: dict[str, int] = {}
     for seed in seeds:
@@ -112,18 +129,19 @@ async def _sweep(ledger: BoundComponent, mode: CommitMode, *, applied: bool, sce
         while True:
             operations += 1
             stores = _fresh()
-            scenario, model = Scenario(ledger, stores, mode, seed), Model(effect=mode is CommitMode.EFFECT)
+            scenario, model = Scenario(ledger, stores, mode, kept, seed), Model(effect=mode is CommitMode.EFFECT)
             fuse = Fuse(operations, applied=applied)
             answers, crashes = await scenario.play(fuse)
-            expected: list[object] = [model.run("alice", steps) for steps in scenario.programs]
-            memory = model.memories["alice"]
+            expected: list[object] = [_expected(model, steps, kept) for steps in scenario.programs]
+            memory = model.memories["alice"] if kept is MemoryMode.INSTANCE else Memory()
             where = f"seed {seed}, crash at operation {operations} ({fuse.burnt})"
             assert answers == [*expected, [memory.sum, memory.ended]], where
             assert await _contents(stores) == model.buckets, where
             if not crashes:
                 break
             boundaries[fuse.burnt or ""] = boundaries.get(fuse.burnt or "", 0) + 1
-    assert boundaries.keys() >= {"claim", "commit", "apply_foreign", "applied", "snapshot", "get_many"}
+    seen = {"snapshot"} if kept is MemoryMode.INSTANCE else set()
+    assert boundaries.keys() >= seen | {"claim", "commit", "apply_foreign", "applied", "get_many"}
 
 
 @pytest.mark.parametrize("mode", list(CommitMode))
@@ -139,3 +157,8 @@ async def test_a_crash_where_each_read_is_a_gate(
     """As it is where a call reads much."""
     monkeypatch.setattr(recorder, "UNSAVED", 0)
     await _sweep(ledger, CommitMode.INVOCATION, applied=applied, scenarios=6)
+
+
+@pytest.mark.parametrize("applied", [False, True], ids=["before", "after"])
+async def test_a_crash_where_each_call_begins_with_new_memory(ledger: BoundComponent, applied: bool) -> None:
+    await _sweep(ledger, CommitMode.EFFECT, applied=applied, scenarios=6, kept=MemoryMode.INVOCATION)

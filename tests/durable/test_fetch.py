@@ -24,7 +24,7 @@ pytestmark = pytest.mark.timeout(900)
 
 @pytest.fixture
 async def script(engine: Engine) -> BoundComponent:
-    data = Path(built("build-web-guest")).read_bytes()
+    data = Path(built("build-web-guest", "web-js")).read_bytes()
     return (await Component.load(engine, data)).bind(guest_interfaces())
 
 

@@ -17,7 +17,7 @@ from perdure.durable.effects import BucketAddress, Remove, Scope
 from perdure.durable.instance import DurableInstance
 from perdure.durable.policy import BucketLimits, BucketPolicy
 from perdure.durable.records import ForeignApply, WorkerId
-from perdure.durable.settings import CommitMode
+from perdure.durable.settings import CommitMode, MemoryMode
 from perdure.durable.store import ForeignStore
 from perdure.providers.memory import MemoryStore, MemoryWorld
 from providers.worlds import FOREIGN, ForeignWorld, foreign_world_of
@@ -42,7 +42,7 @@ async def test_a_crash_at_every_operation(ledger: BoundComponent, world: Foreign
     while True:
         operations += 1
         stores: dict[str, Any] = {"home": MemoryStore(MemoryWorld(), WORKER), "away": away}
-        scenario, model = Scenario(ledger, stores, mode, seed), Model(effect=mode is CommitMode.EFFECT)
+        scenario, model = Scenario(ledger, stores, mode, MemoryMode.INSTANCE, seed), Model(effect=mode is CommitMode.EFFECT)
         fuse = Fuse(operations, applied=applied)
         answers, crashes = await scenario.play(fuse)
         expected: list[object] = [model.run("alice", steps) for steps in scenario.programs]

@@ -1,8 +1,9 @@
 """wasi:keyvalue as guests see it: a guest of each language and generation, on a host, over each provider.
 
 The guests (`tests/guests/kv-*`) export the same functions, each over its own generation's interfaces, so that every test
-here is asked of all of them. Guests in Rust meet every provider; of those in other languages some meet SQLite, and all
-of them every provider with `PERDURE_TEST_MATRIX=full` in the environment.
+here is asked of all of them. Guests in Rust meet every provider that can be a home; of those in other languages some meet
+SQLite, and all of them every provider, also those that have buckets only, with `PERDURE_TEST_MATRIX=full` in the
+environment.
 """
 
 from __future__ import annotations
@@ -15,11 +16,12 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from support.hosts import Client
-from support.keyvalue import PROVIDERS, b64, hosted, provider_of
+from support.keyvalue import FAR, PROVIDERS, b64, hosted, provider_of
 
 LANGUAGES = {
     "rust": ("g1", "g2", "g3", "g4"),
@@ -35,6 +37,7 @@ ODD = [
     "e\u0301", "é", "🔑", "\U0010ffff", "\ufeff", '"quoted"', "a\\b", "null",
 ]  # fmt: skip
 """Names that a provider might take for its own syntax; two of them look alike and are not the same."""
+NAMES = ("b", "one", "two", "other", "default")
 MARK = "\ufeff"
 """What JavaScript's tools leave out of a text that begins with it; the bytes reach the guest."""
 MISSING = {"value": None, "in-batch": None, "exists": False, "listed": False}
@@ -49,6 +52,10 @@ class KeyValue:
     """G3 and G4 have an error with cases; of G1 and G2 these are the words of the error's `trace`."""
     odd: list[str]
     """Names that the guest's language can hold."""
+    most: int = 2500
+    """Entries that the provider writes together."""
+    value: int = 1 << 20
+    """Bytes of a large value to it."""
 
     async def __call__(self, function: str, *args: object, instance: str = "a") -> object:
         for _ in range(100):
@@ -80,7 +87,8 @@ def _matrix() -> Iterator[tuple[str, str, str]]:
     for language, generations in LANGUAGES.items():
         for generation in generations:
             if whole or language == "rust":
-                yield from ((language, generation, provider) for provider in PROVIDERS)
+                providers = (*PROVIDERS, *FAR) if whole else PROVIDERS
+                yield from ((language, generation, provider) for provider in providers)
             elif f"{language}-{generation}" in ALWAYS:
                 yield language, generation, "sqlite"
 
@@ -95,7 +103,7 @@ def open_host(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, t
 
     @asynccontextmanager
     async def start(undeclared: str = "Allow", **limits: object) -> AsyncIterator[KeyValue]:
-        keyvalue = {
+        keyvalue: dict[str, Any] = {
             "undeclaredBuckets": undeclared,
             "buckets": [
                 {"name": "open"},
@@ -103,10 +111,14 @@ def open_host(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, t
                 {"name": "small", "maxKeyBytes": 8, "maxValueBytes": 8},
             ],
         }
+        if undeclared == "Allow" and kind in FAR:
+            # What is not declared is at home.
+            keyvalue["buckets"] += [{"name": name} for name in (*NAMES, *ODD)]
         spec = {"limits": {"maxBodyBytes": "8Mi", **limits}, "keyValue": keyvalue}
         async with hosted(name, component, provider, tmp_path, **spec) as client:
             odd = [name for name in ODD if language != "js" or name != MARK]
-            yield KeyValue(client, generation in ("g3", "g4"), odd)
+            bounds = {"most": 100, "value": 900_000} if kind in FAR else {}
+            yield KeyValue(client, generation in ("g3", "g4"), odd, **bounds)
 
     return start
 
@@ -203,7 +215,7 @@ async def test_the_bucket_without_a_name_is_the_default_one(kv: KeyValue) -> Non
 
 
 async def test_a_large_value(kv: KeyValue) -> None:
-    value = random.Random(1).randbytes(1 << 20)
+    value = random.Random(1).randbytes(kv.value)
     await kv.ok("set", "b", "k", b64(value))
     assert await kv.ok("get", "b", "k") == b64(value)
     assert await kv.ok("get-many", "b", ["k", "k"]) == [b64(value)] * 2
@@ -211,14 +223,16 @@ async def test_a_large_value(kv: KeyValue) -> None:
 
 async def test_more_keys_than_a_page_has(kv: KeyValue) -> None:
     keys = [f"key-{number:05}" for number in range(2500)]
-    await kv.ok("set-many", "b", [[key, b64(key.encode())] for key in keys])
+    for at in range(0, len(keys), kv.most):
+        await kv.ok("set-many", "b", [[key, b64(key.encode())] for key in keys[at : at + kv.most]])
     assert sorted(await kv.ok("keys", "b")) == keys  # type: ignore[call-overload]
     assert await kv.ok("get-many", "b", keys) == [b64(key.encode()) for key in keys]
     # The new key sorts into the middle of a page that the store has not seen yet.
     before, written, deleted = await kv.ok("rewrite", "b", "b", "key-01500a", b64(b"x"))  # type: ignore[misc]
     assert (before["keys"], written["keys"], deleted["keys"]) == (2500, 2501, 2500)
     assert written["listed"] and not deleted["listed"]
-    await kv.ok("delete-many", "b", keys[:-1])
+    for at in range(0, len(keys) - 1, kv.most):
+        await kv.ok("delete-many", "b", keys[at : min(at + kv.most, len(keys) - 1)])
     assert await kv.ok("keys", "b") == keys[-1:]
 
 

@@ -5,16 +5,21 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import re
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import cast
 
 import pytest
 
 from support.guests import COMPILED, guest, language_guest
 from support.hosts import Client, local_host
 
+KINDS = {"apiVersion": "perdure.dev/v1alpha1"}
 PROVIDERS = ("memory", "sqlite", "redis", "postgres")
+FAR = ("etcd", "nats")
+"""Those that have buckets only: they are called `far`, and the home beside them is in memory."""
 
 
 def b64(data: bytes) -> str:
@@ -23,39 +28,56 @@ def b64(data: bytes) -> str:
 
 
 def provider_of(kind: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
-    """The provider's part of its manifest; the provider is called `home`."""
+    """The provider's part of its manifest; the provider is called `home`, or `far`."""
     if kind == "redis":
         return {"redis": {"url": request.getfixturevalue("redis").url}}
     if kind == "postgres":
         port = request.getfixturevalue("postgres").port
         monkeypatch.setenv("PERDURE_HOME_USERNAME", "postgres")
         return {"postgres": {"url": f"postgres://127.0.0.1:{port}/postgres"}}
+    if kind == "etcd":
+        return {"etcd": {"endpoints": [request.getfixturevalue("etcd").url]}}
+    if kind == "nats":
+        return {"nats": {"servers": [request.getfixturevalue("nats").url]}}
     return {kind: {}}
+
+
+def _yaml(document: object) -> str:
+    """JSON, but for characters beyond the basic plane: YAML has no surrogates."""
+    pairs = re.compile(r"\\u(d[89ab]..)\\u(d[c-f]..)")
+    return pairs.sub(lambda pair: f"\\U{ord(json.loads(chr(34) + pair[0] + chr(34))):08x}", json.dumps(document))
 
 
 def manifest_of(
     name: str, component: str, provider: dict[str, object], directory: Path, spec: Mapping[str, object]
 ) -> Path:
     """The file of a Worker `name`, which runs the guest `component`, in Rust or, as `kv-g4.python`, in another
-    language; with its provider. `spec`: more of the Worker's manifest."""
+    language; with its provider. `spec`: more of the Worker's manifest. A provider that has buckets only has all that are
+    declared."""
     stem, _, language = component.partition(".")
     path = language_guest(language, stem) if language else guest(stem)
-    kinds = {"apiVersion": "perdure.dev/v1alpha1"}
-    home = {
-        **kinds,
-        "kind": "KeyValueProvider",
-        "metadata": {"name": "home"},
-        "spec": {"default": True, **provider},
-    }
+    far = not provider.keys().isdisjoint(FAR)
+    documents: list[object] = [_provider("home", {"default": True, **({"memory": {}} if far else provider)})]
+    if far:
+        documents.append(_provider("far", provider))
+        keyvalue = cast("dict[str, list[dict[str, object]]]", spec["keyValue"])
+        spec = {
+            **spec,
+            "keyValue": {**keyvalue, "buckets": [{**one, "provider": "far"} for one in keyvalue["buckets"]]},
+        }
     worker = {
-        **kinds,
+        **KINDS,
         "kind": "Worker",
         "metadata": {"name": name},
         "spec": {"component": {"url": f"file:{path}"}, **spec},
     }
     manifest = directory / "worker.yaml"
-    manifest.write_text(json.dumps(home) + "\n---\n" + json.dumps(worker))
+    manifest.write_text("\n---\n".join(map(_yaml, [*documents, worker])))
     return manifest
+
+
+def _provider(name: str, spec: dict[str, object]) -> dict[str, object]:
+    return {**KINDS, "kind": "KeyValueProvider", "metadata": {"name": name}, "spec": spec}
 
 
 @asynccontextmanager

@@ -12,7 +12,7 @@ from perdure.component.instance import InstanceLimits
 from perdure.durable.environment import GuestLine
 from perdure.durable.observer import Hooks
 from perdure.durable.records import WorkerId
-from perdure.durable.settings import CommitMode, Failure, RetryPolicy, SnapshotPolicy, UpdatePolicy
+from perdure.durable.settings import CommitMode, Failure, MemoryMode, RetryPolicy, SnapshotPolicy, UpdatePolicy
 from perdure.errors import ManifestError
 from perdure.host import stores
 from perdure.host.config import mounts_of
@@ -62,6 +62,12 @@ def test_the_engine_gets_what_the_manifest_says(tmp_path: Path) -> None:
     assert found.retry == RetryPolicy(3, 2000, 60_000, 1.5, failures)
     assert found.settings == {"colour": "red", "timeout": "7"}
     assert (found.retention_ms, found.max_results, found.timeout) == (3_600_000, 9, 7.0)
+
+
+def test_without_memory_that_goes_on_an_update_begins_anew(tmp_path: Path) -> None:
+    assert environment(tmp_path, WORKER).memory is MemoryMode.INSTANCE
+    found = environment(tmp_path, WORKER + SET.replace("{commit: Effect", "{memory: Invocation, commit: Effect"))
+    assert (found.memory, found.update) == (MemoryMode.INVOCATION, UpdatePolicy.RESTART)
 
 
 def test_a_foreign_provider_is_no_home(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from perdure.durable.homewatch import HomeWatch
 from perdure.durable.observer import Hooks
 from perdure.durable.policy import BucketCatalog
 from perdure.durable.records import WorkerId
-from perdure.durable.settings import CommitMode, RetryPolicy, SnapshotPolicy, UpdatePolicy
+from perdure.durable.settings import CommitMode, MemoryMode, RetryPolicy, SnapshotPolicy, UpdatePolicy
 from perdure.durable.store import ForeignStore, Store
 from perdure.wasi.files.tree import Mount
 from perdure.wasi.http.messages import HttpClient
@@ -55,6 +55,7 @@ class EngineEnvironment:
     limits: InstanceLimits = field(default_factory=InstanceLimits)
     pool: InstancePool | None = None
     commit: CommitMode = CommitMode.INVOCATION
+    memory: MemoryMode = MemoryMode.INSTANCE
     snapshots: SnapshotPolicy = field(default_factory=SnapshotPolicy)
     retry: RetryPolicy = field(default_factory=RetryPolicy)
     update: UpdatePolicy = UpdatePolicy.RESTART

@@ -1,9 +1,9 @@
 """One durable instance in this host's memory: claim, recover, invoke with one commit each, keep snapshots.
 
-Invariant: while `usable`, memory equals what recovery from the store would give, and the token was ours at the last
-commit. Whatever breaks that (trap, timeout, cancellation, fencing, unknown outcome) makes the object unusable; the
-next invocation opens a new one from the store. Crash before the commit: nothing happened. Crash after: the result is
-stored.
+Invariant: while `usable`, memory equals what recovery from the store would give (where it goes on from call to call),
+and the token was ours at the last commit. Whatever breaks that (trap, timeout, cancellation, fencing, unknown outcome)
+makes the object unusable; the next invocation opens a new one from the store. Crash before the commit: nothing
+happened. Crash after: the result is stored.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from perdure.durable.records import Claim, OwnerToken, SnapshotWrite
 from perdure.durable.recovery import recover
 from perdure.durable.replay import Recorded
 from perdure.durable.runner import Runner
+from perdure.durable.settings import MemoryMode
 from perdure.durable.snapshots import WHOLE_UP_TO, Taken
 from perdure.durable.writer import InstanceWriter, KeyUsed, Running
 from perdure.errors import (
@@ -82,6 +83,7 @@ class DurableInstance:
         self._snapshot_sequence: int | None = None
         self._chain = 0
         self._refused = False
+        self._each_anew = environment.memory is MemoryMode.INVOCATION
 
     @classmethod
     async def open(
@@ -152,6 +154,7 @@ class DurableInstance:
         return (
             self.usable
             and not self._refused
+            and not self._each_anew
             and self._environment.snapshots.due(guest_us=growth.guest_us, entries=growth.entries, size=growth.bytes)
         )
 
@@ -211,6 +214,8 @@ class DurableInstance:
             raise Fenced(f"instance {self.name!r} is owned by another host now")
         self.usable = False
         try:
+            if self._each_anew:
+                self._runner = await self._runner.begin_anew(running.deadline)
             body = await self._runner.run(running)
             reach(Point.GUEST_DONE)
             owned = await self._end(running, body)
@@ -304,6 +309,8 @@ class DurableInstance:
         runner.overlay.clear()
         if running.key is not None:
             self._remember(running.key)
+        if self._each_anew:
+            runner.close()
         return owned
 
     async def _abandon(self, running: Running, error: PerdureError) -> None:

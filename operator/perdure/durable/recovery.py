@@ -15,7 +15,7 @@ from perdure.durable.journal import Entry, Kind, decode_entry
 from perdure.durable.records import Claim, InstanceData
 from perdure.durable.replay import Recorded, ReplayPlan, component_of, plan_replay, recorded, require_component
 from perdure.durable.runner import Runner
-from perdure.durable.settings import UpdatePolicy
+from perdure.durable.settings import MemoryMode, UpdatePolicy
 from perdure.durable.snapshots import decode_part
 from perdure.durable.updates import StateHandover, hand_over
 from perdure.durable.writer import InstanceWriter
@@ -101,11 +101,16 @@ async def _rebuild(
     writer = InstanceWriter(name, code.digest, environment, claim)
     applied = await settle_foreign(entries, claim, writer, environment)
     plan = plan_replay(entries)
+    anew = environment.memory is MemoryMode.INVOCATION and _begun_anew(plan)
+    if anew:
+        plan = replace(plan, start=plan.unfinished[0].start if plan.unfinished else None, calls=[])
     writer.growth.entries, writer.growth.guest_us = len(entries), plan.guest_us
     writer.growth.bytes = sum(len(record.entry) for record in data.journal) + sum(map(len, data.blobs.values()))
     runner = Runner(name, code, environment, writer)
     try:
-        snapshot = await _memory(runner, writer, data, plan, deadline)
+        snapshot = None
+        if plan.unfinished or not anew:
+            snapshot = await _memory(runner, writer, data, plan, deadline, anew=anew)
         reach(Point.RESTORED)
         begun = time.perf_counter()
         for call in plan.calls:
@@ -137,13 +142,18 @@ async def _rebuild_again(
     return await _rebuild(name, settled, entries, code, environment, deadline)
 
 
+def _begun_anew(plan: ReplayPlan) -> bool:
+    """Whether nothing goes on with the memory of earlier calls: not even a call that began when memory was kept."""
+    return not plan.unfinished or plan.unfinished[0].start is not None
+
+
 async def _memory(
-    runner: Runner, writer: InstanceWriter, data: InstanceData, plan: ReplayPlan, deadline: float
+    runner: Runner, writer: InstanceWriter, data: InstanceData, plan: ReplayPlan, deadline: float, *, anew: bool
 ) -> Snapshot | None:
-    if data.snapshot is not None:
+    if data.snapshot is not None and not anew:
         return await runner.restore(data.snapshot.parts)
     writer.start = await runner.instantiate(plan.start, deadline)
-    if plan.migrated is not None:
+    if plan.migrated is not None and not anew:
         await StateHandover(runner).load_again(plan.migrated, deadline)
     return None
 

@@ -22,9 +22,11 @@ from perdure.durable.overlay import Overlay
 from perdure.durable.promises import InstancePromises
 from perdure.durable.recorder import JournalRecorder
 from perdure.durable.replay import Recorded, decode_arguments
+from perdure.durable.settings import MemoryMode
 from perdure.durable.snapshots import Taken
 from perdure.durable.writer import InstanceWriter, Running
 from perdure.errors import GuestTrapped, NoSuchFunction, PerdureError, Quarantined, SnapshotRefused
+from perdure.wasi.exit import exited, is_command
 from perdure.wasi.http.exchanges import Exchanges
 from perdure.wasi.http.serving import is_handler, serve
 from perdure.wasi.state import WasiState
@@ -101,6 +103,20 @@ class Runner:
             return self.recorder.take()
         self.recorder.finish_replay()
         return None
+
+    async def begin_anew(self, deadline: float) -> Runner:
+        """A runner with a fresh guest in the place of this one's. What the next commit has takes the place of the
+        journal so far."""
+        self.close()
+        runner = Runner(self._writer.name, self.code, self._environment, self._writer)
+        runner.context.wasi.latest_ns = self.context.wasi.latest_ns
+        try:
+            self._writer.start = await runner.instantiate(None, deadline)
+        except BaseException:
+            runner.close()
+            raise
+        self._writer.anew = True
+        return runner
 
     async def restore(self, parts: list[bytes]) -> Snapshot:
         """A guest as its snapshot says. Raises `Quarantined`."""
@@ -217,6 +233,13 @@ class Runner:
         self._begun = time.perf_counter()
         try:
             body = result(await self._guest.call(func, values, deadline=running.deadline))
+        except GuestTrapped as error:
+            # A command's memory is of no use after it; elsewhere calls to come need it whole.
+            anew = self._environment.memory is MemoryMode.INVOCATION
+            ended = exited(error) if anew and is_command(func) else None
+            if ended is None:
+                raise
+            body = result(ended)
         finally:
             self.gates.running = None
             self.context.http.end_invocation()

@@ -15,6 +15,14 @@ class CommitMode(enum.StrEnum):
     EFFECT = "Effect"
 
 
+class MemoryMode(enum.StrEnum):
+    """INSTANCE: a guest's memory goes on from call to call. INVOCATION: each call begins with a new one, as hosts do it
+    that make an instance for every request."""
+
+    INSTANCE = "Instance"
+    INVOCATION = "Invocation"
+
+
 class UpdatePolicy(enum.StrEnum):
     """What becomes of an instance whose journal names another component than the Worker's present one.
 

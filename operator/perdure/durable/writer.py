@@ -57,7 +57,8 @@ class Growth:
 
 
 class InstanceWriter:
-    """Made for a claim. `start`: events of an instantiation that no entry has yet; the next one takes them."""
+    """Made for a claim. `start`: events of an instantiation that no entry has yet; the next one takes them. `anew`: the
+    next entry is the first of a new memory, and takes the place of all before it."""
 
     def __init__(self, name: str, component: str, environment: EngineEnvironment, claim: Claim) -> None:
         self.name = name
@@ -67,6 +68,7 @@ class InstanceWriter:
         self.sequence = claim.data.sequence
         self.origin = origin_of(environment.worker, name, claim.data.life)
         self.start: list[Event] | None = None
+        self.anew = False
         self.growth = Growth()
         self._environment = environment
 
@@ -183,6 +185,7 @@ class InstanceWriter:
         environment = self._environment
         home = environment.catalog.home
         data, blobs = encode_entry(entry)
+        fresh |= self.anew
         commit = Commit(
             instance=self.name,
             token=self.token,
@@ -207,7 +210,7 @@ class InstanceWriter:
         if committed.status is CommitStatus.CANCELLED:
             raise InvocationCancelled(f"the call {running.key!r} was cancelled")
         self.sequence = entry.sequence
-        self.start = None
+        self.start, self.anew = None, False
         if fresh:
             self.growth = Growth()
         self.growth.add(len(data) + sum(map(len, blobs.values())), running.guest_us)

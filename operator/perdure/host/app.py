@@ -27,7 +27,6 @@ from perdure.component.types import FuncType
 from perdure.durable.homewatch import HomeWatch
 from perdure.durable.interface import DurableResolver
 from perdure.durable.records import HostRecord
-from perdure.durable.settings import UpdatePolicy
 from perdure.durable.store import Store
 from perdure.errors import PerdureError
 from perdure.host.calling import InstanceCaller
@@ -35,7 +34,7 @@ from perdure.host.components import fetch_component
 from perdure.host.config import HostConfig
 from perdure.host.description import describe, describe_component, describe_status
 from perdure.host.dispatcher import Dispatcher
-from perdure.host.engine import engine_environment
+from perdure.host.engine import engine_environment, update_policy
 from perdure.host.functions import FunctionIndex
 from perdure.host.http.api import Api
 from perdure.host.http.buckets import BucketRoutes
@@ -289,7 +288,7 @@ def _api(
                 describe=lambda: describe(config, described, watch.found),
                 openapi=openapi(about.world, title=config.worker.name, version=about.digest),
                 component=about.digest,
-                policy=UpdatePolicy(spec.update),
+                policy=update_policy(spec),
             ),
         ],
         max_body=spec.limits.max_body_bytes,

@@ -8,7 +8,7 @@ from perdure.component.pool import InstancePool
 from perdure.durable.caller import Caller
 from perdure.durable.environment import EngineEnvironment, GuestLine
 from perdure.durable.observer import Hooks
-from perdure.durable.settings import CommitMode, Failure, RetryPolicy, SnapshotPolicy, UpdatePolicy
+from perdure.durable.settings import CommitMode, Failure, MemoryMode, RetryPolicy, SnapshotPolicy, UpdatePolicy
 from perdure.host.config import HostConfig, catalog_of, mounts_of, namespace_apart
 from perdure.host.stores import OpenStores
 from perdure.manifests.worker import WorkerSpec
@@ -49,9 +49,10 @@ def engine_environment(
         timeout=spec.limits.invocation_timeout / 1000,
         pool=pool,
         commit=CommitMode(spec.durability.commit),
+        memory=MemoryMode(spec.durability.memory),
         snapshots=snapshot_policy(spec),
         retry=retry_policy(spec),
-        update=UpdatePolicy(spec.update),
+        update=update_policy(spec),
         retention_ms=spec.durability.result_retention,
         max_results=spec.durability.max_results,
         variables=config.variables,
@@ -71,6 +72,11 @@ def snapshot_policy(spec: WorkerSpec) -> SnapshotPolicy:
         entries=durability.max_journal_entries,
         bytes=durability.max_journal_bytes,
     )
+
+
+def update_policy(spec: WorkerSpec) -> UpdatePolicy:
+    """Where no memory is kept there is none to stay with, or to hand over."""
+    return UpdatePolicy.RESTART if spec.durability.memory == "Invocation" else UpdatePolicy(spec.update)
 
 
 def retry_policy(spec: WorkerSpec) -> RetryPolicy:

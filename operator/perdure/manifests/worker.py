@@ -132,13 +132,15 @@ class KeyValue(Model):
 
 
 class Durability(Model):
-    """When effects become durable, how long results are kept, and when a snapshot takes the place of the journal.
+    """When effects become durable, whose a guest's memory is, how long results are kept, and when a snapshot takes the
+    place of the journal.
 
     A snapshot is due when replay would take `replayBudget` of the guest's own time, or the journal holds
     `maxJournalEntries` or `maxJournalBytes`. `maxResults`: kept per instance, beside `resultRetention`.
     """
 
     commit: Literal["Invocation", "Effect"] = "Invocation"
+    memory: Literal["Instance", "Invocation"] = "Instance"
     result_retention: Milliseconds = 24 * 3600 * 1000
     max_results: int = Field(default=10_000, ge=1, le=1_000_000)
     replay_budget: Milliseconds = 100

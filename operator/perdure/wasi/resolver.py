@@ -11,9 +11,9 @@ import inspect
 import re
 
 from perdure.component.host import HostFunction, HostResource, RefusedFunction
-from perdure.component.traps import HostTrap
-from perdure.component.types import FuncType, Ok
+from perdure.component.types import FuncType
 from perdure.wasi import clocks, polling, settings, streams
+from perdure.wasi.exit import leave
 from perdure.wasi.files import table as files
 from perdure.wasi.http import table as http
 from perdure.wasi.state import WasiContext
@@ -25,11 +25,6 @@ _REFUSED = ("wasi:sockets/", "wasi:http/", "wasi:filesystem/types")
 _KNOWN = ("wasi:cli/", "wasi:clocks/", "wasi:filesystem/", "wasi:http/", "wasi:io/", "wasi:random/", "wasi:sockets/")
 
 
-def _exit(ctx: WasiContext, status: object) -> None:
-    failed = not isinstance(status, Ok) and status != 0
-    raise HostTrap(f"the guest called exit ({'failure' if failed else 'success'}): an instance does not exit")
-
-
 def _nothing(ctx: WasiContext, *args: object) -> None:
     return None
 
@@ -38,8 +33,8 @@ _FUNCTIONS: dict[tuple[str, str], HostFunction] = {
     ("wasi:cli/environment", "get-environment"): lambda ctx: list(ctx.wasi.environment),
     ("wasi:cli/environment", "get-arguments"): lambda ctx: list(ctx.wasi.arguments),
     ("wasi:cli/environment", "initial-cwd"): _nothing,
-    ("wasi:cli/exit", "exit"): _exit,
-    ("wasi:cli/exit", "exit-with-code"): _exit,
+    ("wasi:cli/exit", "exit"): leave,
+    ("wasi:cli/exit", "exit-with-code"): leave,
     ("wasi:cli/stdin", "get-stdin"): lambda ctx: streams.InputStream(),
     ("wasi:cli/stdout", "get-stdout"): lambda ctx: streams.OutputStream(streams.Standard("stdout")),
     ("wasi:cli/stderr", "get-stderr"): lambda ctx: streams.OutputStream(streams.Standard("stderr")),

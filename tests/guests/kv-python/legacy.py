@@ -5,7 +5,12 @@ from __future__ import annotations
 from types import TracebackType
 
 from componentize_py_types import Err
+from wit_world.imports.streams import StreamError_Closed
 from wit_world.imports.types import Bucket, IncomingValue, OutgoingValue
+
+SMALL = 4096
+"""Bytes that are written and read at once; larger values go through streams, in pieces."""
+_PIECE = 1 << 16
 
 
 class Errors:
@@ -29,7 +34,26 @@ def opened(name: str) -> Bucket:
 
 def body(value: IncomingValue) -> bytes:
     with value:
-        return value.incoming_value_consume_sync()
+        size = value.size() if hasattr(value, "size") else value.incoming_value_size()
+        return value.incoming_value_consume_sync() if size <= SMALL else _read(value)
+
+
+def _read(value: IncomingValue) -> bytes:
+    pieces = []
+    with value.incoming_value_consume_async() as stream:
+        while True:
+            try:
+                pieces.append(stream.blocking_read(_PIECE))
+            except Err as error:
+                if not isinstance(error.value, StreamError_Closed):
+                    raise
+                return b"".join(pieces)
+
+
+def _write(value: OutgoingValue, data: bytes) -> None:
+    with value.outgoing_value_write_body_async() as stream:
+        for at in range(0, len(data), SMALL):
+            stream.blocking_write_and_flush(data[at : at + SMALL])
 
 
 class Outgoing:
@@ -38,7 +62,10 @@ class Outgoing:
     def __init__(self, *values: bytes) -> None:
         self.made = [OutgoingValue.new_outgoing_value() for _ in values]
         for one, value in zip(self.made, values, strict=True):
-            one.outgoing_value_write_body_sync(value)
+            if len(value) <= SMALL:
+                one.outgoing_value_write_body_sync(value)
+            else:
+                _write(one, value)
 
     def __enter__(self) -> list[OutgoingValue]:
         return self.made
