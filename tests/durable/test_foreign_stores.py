@@ -42,7 +42,10 @@ async def test_a_crash_at_every_operation(ledger: BoundComponent, world: Foreign
     while True:
         operations += 1
         stores: dict[str, Any] = {"home": MemoryStore(MemoryWorld(), WORKER), "away": away}
-        scenario, model = Scenario(ledger, stores, mode, MemoryMode.INSTANCE, seed), Model(effect=mode is CommitMode.EFFECT)
+        scenario, model = (
+            Scenario(ledger, stores, mode, MemoryMode.INSTANCE, seed),
+            Model(effect=mode is CommitMode.EFFECT),
+        )
         fuse = Fuse(operations, applied=applied)
         answers, crashes = await scenario.play(fuse)
         expected: list[object] = [model.run("alice", steps) for steps in scenario.programs]

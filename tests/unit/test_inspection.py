@@ -74,6 +74,7 @@ SOUND = {
     "migrated": instance(entry(5, kind=Kind.MIGRATED, function="", state=b"s"), entry(6)),
     "large payloads": instance(entry(1, arguments=LARGE), entry(2, events=[Event("keyvalue.get", b"e", LARGE)])),
     "foreign effects": instance(entry(1, foreign=FOREIGN), unapplied=[1]),
+    "a new memory": instance(entry(7, start=[])),
     "halted": instance(entry(1), halt=encode(Halt(HaltState.QUARANTINED, "why", 1))),
 }
 

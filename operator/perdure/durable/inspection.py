@@ -187,7 +187,8 @@ def _begins_anew(data: InstanceData) -> bool:
     if not data.journal:
         return False
     entry, _ = _decoded(data.first, data.journal[0], data.blobs)
-    return entry is None or entry.kind in _BEGINNINGS
+    # One with the events of an instantiation is the first of a new memory.
+    return entry is None or entry.kind in _BEGINNINGS or entry.start is not None
 
 
 def _decoded(
