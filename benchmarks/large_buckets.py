@@ -84,6 +84,7 @@ def environment(store: Store) -> EngineEnvironment:
     return EngineEnvironment(
         worker=WORKER,
         host="bench",
+        home=store,
         stores={"home": store},
         catalog=BucketCatalog((), home="home", undeclared=True),
         limits=InstanceLimits(memory=512 << 20, lifted=1 << 30),

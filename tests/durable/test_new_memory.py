@@ -10,6 +10,7 @@ import json
 import pytest
 
 from perdure.component.component import BoundComponent
+from perdure.durable import recovery
 from perdure.durable.inspection import check
 from perdure.durable.instance import DurableInstance
 from perdure.durable.settings import CommitMode, MemoryMode, UpdatePolicy
@@ -66,26 +67,29 @@ async def test_a_trap_and_an_answer_given_before(ledger: BoundComponent, home: S
     code.close()
 
 
-async def test_a_call_ends_with_the_memory_it_began_with(ledger: BoundComponent, home: Store) -> None:
-    """Begun where memory is kept, and finished by a host that keeps none."""
-    code = library(ledger)
-    kept = environment({"home": home}, commit=CommitMode.EFFECT)
-    instance = await DurableInstance.open("alice", code, kept, deadline=deadline())
+@pytest.mark.parametrize("kept", [True, False], ids=["kept", "control"])
+async def test_a_call_ends_with_the_memory_it_began_with(
+    ledger: BoundComponent, home: Store, kept: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Begun where memory is kept, and finished by a host that keeps none. The control: one that does not look."""
+    if not kept:
+        monkeypatch.setattr(recovery, "_begun_anew", lambda plan: True)
+    code, settings = library(ledger), {"commit": CommitMode.EFFECT}
+    instance = await DurableInstance.open("alice", code, environment({"home": home}, **settings), deadline=deadline())
     await run(instance, ledger, {"remember": 5})
-    dying = crashing(home, Fuse(4, applied=False))
-    doomed = await DurableInstance.open(
-        "alice", code, environment({"home": dying}, commit=CommitMode.EFFECT), deadline=deadline()
-    )
+    instance.close()
+    dying = environment({"home": crashing(home, Fuse(4, applied=False))}, **settings)
+    doomed = await DurableInstance.open("alice", code, dying, deadline=deadline())
     steps = [{"add": ["near", "n", 1]}, {"add": ["near", "n", 1]}, {"remember": 2}]
     with pytest.raises(Crash):
         await run(doomed, ledger, *steps, key="k")
-    instance.close()
     doomed.close()
     data = await home.peek("alice")
     assert data is not None and data.open, "the first gate was passed, the end was not"
-    new = environment({"home": home}, commit=CommitMode.EFFECT, **NEW)
+    new = environment({"home": home}, **settings, **NEW)
     instance = await DurableInstance.open("alice", code, new, deadline=deadline())
-    assert await run(instance, ledger, *steps, key="k") == [{"number": 1}, {"number": 2}, {"number": 7}]
+    remembered = {"number": 7 if kept else 2}
+    assert await run(instance, ledger, *steps, key="k") == [{"number": 1}, {"number": 2}, remembered]
     assert await run(instance, ledger, {"remember": 1}) == [{"number": 1}]
     instance.close()
     code.close()

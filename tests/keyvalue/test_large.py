@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import json
 import random
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -27,7 +29,7 @@ from perdure.keyvalue.bucket import BucketError
 from perdure.keyvalue.store import OpenBucket
 from perdure.providers.sqlite import SqliteStore
 from support.engine import WORKER, call, deadline, environment, library
-from support.guests import COMPILED, guest
+from support.guests import COMPILED, ROOT, guest
 from support.keyvalue import b64
 
 BUCKET = BucketAddress(Scope.WORKER, "b")
@@ -98,3 +100,14 @@ async def test_a_large_value_is_read_again_and_again(store: SqliteStore, monkeyp
     async with opened(store, "kv-g4") as (instance, bound):
         with pytest.raises(GuestTrapped, match="was given more than 5,242,880 bytes"):
             await call(instance, bound, "get-many", "b", ["k"] * 5)
+
+
+@pytest.mark.timeout(300)
+def test_the_benchmark_of_large_buckets_runs() -> None:
+    done = subprocess.run(
+        [sys.executable, ROOT / "benchmarks" / "large_buckets.py", "--quick", "--output", "json"],
+        capture_output=True, text=True, check=False, timeout=240,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    tables = json.loads(done.stdout)["tables"]
+    assert [[row["store"] for row in table["rows"]] for table in tables] == [["SQLite", "Redis", "PostgreSQL"]] * 2
