@@ -70,6 +70,13 @@ async def test_replay_takes_the_same_way(kv: KeyValue) -> None:
     assert await kv("calls", instance="a") == await kv("calls", instance="b") == 3
 
 
+async def test_spins_other_interfaces_trap_by_name(kv: KeyValue) -> None:
+    """Each test here is the control: a guest that imports them runs."""
+    status, answer = await kv.client.call("a", "get", "of variables", "k")
+    assert status == 500 and isinstance(answer, dict), answer
+    assert answer["detail"] == "the guest called fermyon:spin/variables@2.0.0.get, which Perdure does not support"
+
+
 async def test_another_generation_sees_the_same(tmp_path: Path) -> None:
     async with hosted("spin", "kv-spin", {"sqlite": {}}, tmp_path, **SPEC) as client:
         await KeyValue(client, modern=True, odd=ODD).ok("set", "default", "k", b64(b"of Spin's"))

@@ -1,4 +1,4 @@
-"""Resolving imports of wasi:keyvalue, whatever generation the component was built with, and of Spin's interface.
+"""Resolving imports of wasi:keyvalue, whatever generation the component was built with, and of Spin's interfaces.
 
 What is not in the tables resolves to functions that trap by name: a component that imports them without calling them
 runs.
@@ -11,7 +11,7 @@ from collections.abc import Callable
 from perdure.component.host import HostFunction, HostResource, RefusedFunction
 from perdure.component.types import FuncType, PrimType
 from perdure.keyvalue import atomics, cache, legacy, numbered, spin, store, values
-from perdure.keyvalue.generations import SPIN, generation, split
+from perdure.keyvalue.generations import generation, split
 
 _Maker = Callable[[FuncType], HostFunction]
 
@@ -91,14 +91,6 @@ _STORE: dict[tuple[str, str], _Maker] = {
     ("batch", "delete-many"): _plain(store.delete_many),
 }
 
-_SPIN: dict[str, HostFunction] = {
-    "[static]store.open": spin.open_store,
-    "[method]store.get": store.get,
-    "[method]store.set": store.set_value,
-    "[method]store.delete": store.delete,
-    "[method]store.exists": store.exists,
-    "[method]store.get-keys": spin.get_keys,
-}
 
 _DROPS: dict[tuple[str, str], Callable[..., object]] = {
     ("types", "outgoing-value"): values.drop_outgoing,
@@ -111,8 +103,8 @@ class KeyValueResolver:
     """Implements `perdure.component.host.ImportResolver`."""
 
     def function(self, interface: str, name: str, type: FuncType) -> HostFunction | None:  # noqa: A002
-        if interface == SPIN:
-            return _SPIN.get(name)
+        if spin.is_spins(interface):
+            return spin.function(interface, name)
         made, found = generation(interface), split(interface)
         if made is None or found is None:
             return None
@@ -125,8 +117,8 @@ class KeyValueResolver:
         return RefusedFunction(f"{interface}.{name}") if maker is None else maker(type)
 
     def resource(self, interface: str, name: str) -> HostResource | None:
-        if interface == SPIN:
-            return HostResource() if name == "store" else None
+        if spin.is_spins(interface):
+            return HostResource()
         found = split(interface)
         if generation(interface) is None or found is None:
             return None
