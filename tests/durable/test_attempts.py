@@ -15,11 +15,12 @@ from perdure.durable.control import Verb
 from perdure.durable.effects import BucketAddress, Scope
 from perdure.durable.environment import EngineEnvironment
 from perdure.durable.instance import DurableInstance
-from perdure.durable.policy import ATTEMPTS
+from perdure.durable.policy import ATTEMPTS, BucketCatalog
 from perdure.durable.settings import RetryPolicy
 from perdure.durable.store import Store
 from perdure.errors import Fenced, Quarantined, Suspended
 from perdure.host.instances import InstanceTable
+from perdure.keyvalue.bucket import NoSuchBucket
 from support.crashing import Crash
 from support.engine import call, deadline, environment, library
 
@@ -183,3 +184,9 @@ async def test_calls_that_ended_cost_nothing(code: ComponentLibrary, ledger: Bou
         await call(instance, ledger, "run", [ADD])
         instance.close()
     assert counting.applied == 0
+
+
+def test_no_guest_opens_the_bucket_of_counters() -> None:
+    for undeclared in (True, False):
+        with pytest.raises(NoSuchBucket):
+            BucketCatalog((), home="home", undeclared=undeclared).find(ATTEMPTS)

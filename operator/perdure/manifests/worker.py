@@ -154,7 +154,8 @@ FailureKind = Literal["Trap", "Timeout", "Invalid"]
 class Retry(Model):
     """How often an accepted asynchronous call is tried, and how long after a failure of the kinds `failures`.
 
-    A failure of another kind, and the last of `maxAttempts`, quarantines the instance with its inbox kept.
+    A failure of another kind, and the last of `maxAttempts`, quarantines the instance with its inbox kept. So do as
+    many attempts to go on with a call of any kind, each of which ended with its host.
     """
 
     max_attempts: int = Field(default=5, ge=1, le=1000)
