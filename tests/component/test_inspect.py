@@ -172,6 +172,11 @@ def test_much_memory_at_the_start_is_noted(capsys: pytest.CaptureFixture[str], t
     assert "limits.memory" not in inspected(capsys, EXAMPLE)[1]
 
 
+def test_a_command_is_noted(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "set durability.memory to Invocation" in inspected(capsys, guest("command"))[1]
+    assert "durability.memory" not in inspected(capsys, guest("web"))[1]
+
+
 def test_generated_code_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
     code, out = inspected(capsys, EXAMPLE, "--codegen")
     assert code == 0

@@ -18,6 +18,7 @@ from perdure.errors import ComponentError
 from perdure.host.app import guest_interfaces
 from perdure.keyvalue.generations import generations
 from perdure.manifests.worker import Limits
+from perdure.wasi.exit import is_command
 
 _EPILOG = """\
 examples:
@@ -131,14 +132,14 @@ def _memory(about: About) -> str:
 
 
 def _notes(about: About) -> list[str]:
+    notes = list(about.notes)
     needed = sum(memory.minimum * memory.page for memory in about.memories)
     default = Limits().memory
     if needed > default:
-        return [
-            *about.notes,
-            f"it starts with {needed:,} bytes of memory: set limits.memory above its {default:,} bytes",
-        ]
-    return list(about.notes)
+        notes.append(f"it starts with {needed:,} bytes of memory: set limits.memory above its {default:,} bytes")
+    if any(is_command(interface.path_of(func)) for interface, func in about.world.exported_functions()):
+        notes.append("it is a command, which runs once in its memory: set durability.memory to Invocation")
+    return notes
 
 
 def _print_codegen(about: About, name: str | None, output: str) -> None:

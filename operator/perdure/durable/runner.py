@@ -236,7 +236,7 @@ class Runner:
         except GuestTrapped as error:
             # A command's memory is of no use after it; elsewhere calls to come need it whole.
             anew = self._environment.memory is MemoryMode.INVOCATION
-            ended = exited(error) if anew and is_command(func) else None
+            ended = exited(error) if anew and is_command(func.path) else None
             if ended is None:
                 raise
             body = result(ended)

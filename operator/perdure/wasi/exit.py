@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import re
 
-from perdure.component.plan import ExportedFunc
 from perdure.component.traps import HostTrap
 from perdure.component.types import Err, Ok
 from perdure.errors import GuestTrapped
 from perdure.wasi.state import WasiContext
 
-_RUN = re.compile(r"wasi:cli/run@0\.2\.\d+")
+_RUN = re.compile(r"wasi:cli/run@0\.2\.\d+\.run")
 
 
 class Exited(HostTrap):
@@ -29,9 +28,9 @@ def leave(ctx: WasiContext, status: object) -> None:
     raise Exited(success=isinstance(status, Ok) or status == 0)
 
 
-def is_command(func: ExportedFunc) -> bool:
-    """Whether the function is the `run` of a command."""
-    return func.name == "run" and _RUN.fullmatch(func.interface) is not None
+def is_command(path: str) -> bool:
+    """Whether a function's path is that of a command's `run`."""
+    return _RUN.fullmatch(path) is not None
 
 
 def exited(error: GuestTrapped) -> Ok | Err | None:
