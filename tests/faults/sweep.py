@@ -128,7 +128,7 @@ class Sweep:
         found = [(0, *boundary) for boundary in boundaries(plain.reached)] if {*self.kinds} - {PEER} else []
         found += [(1, *boundary) for boundary in boundaries(plain.beside)] if PEER in self.kinds else []
         part = self.share if self.share > 1 else len(found) * self.share
-        chosen = found if self.share == 1 else self.chance.sample(found, max(1, min(round(part), len(found))))
+        chosen = found if self.share == 1 else self.chance.sample(found, min(max(1, round(part)), len(found)))
         waiting = iter(chosen)
         await asyncio.gather(*(self._work(setting, waiting) for _ in range(self.jobs)))
         self.tally.seconds += time.monotonic() - begun

@@ -169,3 +169,22 @@ async def test_two_processes_share_a_file(tmp_path: Path) -> None:
     done = await store.commit(Commit("three", token, 1, b"x", effects=[Increment(SHOP, "n", 1)]))
     assert done.outcomes == [Counted(201)]
     await store.close()
+
+
+async def test_a_new_file_that_others_look_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hosts that start at once on a new file: each may meet another one that reads it, not yet in WAL mode."""
+    path = tmp_path / "data.sqlite"
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN")
+    other.execute("SELECT * FROM sqlite_master").fetchall()
+    monkeypatch.setattr("perdure.providers.sqlite.schema._BUSY_MS", 50)
+    with pytest.raises(ProviderUnavailable, match="locked"):
+        await SqliteStore.open(path, WORKER)
+    monkeypatch.undo()
+    opening = asyncio.create_task(SqliteStore.open(path, WORKER))
+    await asyncio.sleep(0.1)
+    assert not opening.done()
+    other.close()
+    store = await opening
+    assert (await store.ping()).durability == "D2"
+    await store.close()

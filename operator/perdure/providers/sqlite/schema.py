@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import sqlite3
+import time
 from pathlib import Path
 
 from perdure.errors import ProviderUnavailable
@@ -15,6 +16,7 @@ from perdure.errors import ProviderUnavailable
 VERSION = 4
 _OLDEST_SQLITE = (3, 35)
 _BUSY_MS = 5000
+_PAUSE = 0.005
 _TABLES = """
 CREATE TABLE IF NOT EXISTS instances (
     worker BLOB NOT NULL, name BLOB NOT NULL,
@@ -128,7 +130,7 @@ def connect(path: Path, *, writer: bool) -> sqlite3.Connection:
         connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=_BUSY_MS / 1000)
         connection.execute(f"PRAGMA busy_timeout={_BUSY_MS}")
         if writer:
-            connection.execute("PRAGMA journal_mode=WAL")
+            _write_ahead(connection)
             connection.execute("PRAGMA synchronous=FULL")
             _create(connection)
         return connection
@@ -138,6 +140,19 @@ def connect(path: Path, *, writer: bool) -> sqlite3.Connection:
         if isinstance(error, ProviderUnavailable):
             raise
         raise ProviderUnavailable(f"the SQLite file {path} cannot be opened: {error}") from error
+
+
+def _write_ahead(connection: sqlite3.Connection) -> None:
+    """Several processes may find a new file at once. SQLite does not wait by itself for who looks at it meanwhile."""
+    until = time.monotonic() + _BUSY_MS / 1000
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() >= until:
+                raise
+        time.sleep(_PAUSE)
 
 
 def _create(connection: sqlite3.Connection) -> None:
