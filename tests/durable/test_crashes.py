@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import pytest
 
@@ -52,8 +52,16 @@ class Scenario:
     """Programs sent one after another by a caller that repeats what was not answered, under the same key."""
 
     def __init__(
-        self, bound: BoundComponent, stores: Mapping[str, Store], mode: CommitMode, memory: MemoryMode, seed: int
+        self,
+        bound: BoundComponent,
+        stores: Mapping[str, Store],
+        mode: CommitMode,
+        memory: MemoryMode,
+        seed: int,
+        policies: Sequence[BucketPolicy] = (FAR,),
+        program: Callable[[random.Random], list[Step]] = program,
     ) -> None:
+        self._policies = policies
         self._bound = bound
         self._memory = memory
         self._stores = stores
@@ -73,7 +81,7 @@ class Scenario:
             number = len(answers)
             try:
                 if instance is None or not instance.usable:
-                    settings = environment(stores, FAR, commit=self._mode, memory=self._memory)
+                    settings = environment(stores, *self._policies, commit=self._mode, memory=self._memory)
                     instance = await DurableInstance.open("alice", code, settings, deadline=deadline())
                 result = await call(instance, self._bound, "run", self.programs[number], key=f"key-{number}")
                 answers.append(json.loads(result.body))
@@ -86,7 +94,7 @@ class Scenario:
                 if instance is not None:
                     instance.close()
                 instance, stores = None, self._stores
-        settings = environment(self._stores, FAR, memory=self._memory)
+        settings = environment(self._stores, *self._policies, memory=self._memory)
         final = await DurableInstance.open("alice", code, settings, deadline=deadline())
         answers.append(json.loads((await call(final, self._bound, "memory")).body)[:2])
         final.close()

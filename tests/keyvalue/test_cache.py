@@ -53,6 +53,7 @@ def meet(key: str, data: bytes, ttl: int | None = None, *, streamed: bool = Fals
 
 
 MISSING = {"value": None}
+FULL = {"refused": "the bucket has as many keys as it may (maxKeys)"}
 
 
 async def test_values(open_host: Open) -> None:
@@ -186,3 +187,20 @@ async def test_claims_are_seen_by_nobody(open_host: Open) -> None:
         assert await run({"get": ["cache", "k"]}, {"cache-exists": "k"}) == [MISSING, {"truth": False}]
         (said,) = await run({"get": ["cache\x1fvacancies", "k"]})
         assert "where a cache keeps its vacancies" in str(said)
+
+
+@pytest.mark.parametrize("scope", ["Worker", "Instance"])
+async def test_a_full_cache_gives_its_vacancies_back(open_host: Open, scope: str) -> None:
+    keyvalue = {"buckets": [{"name": "cache", "maxKeys": 1, "scope": scope}], "cache": {"vacancyLease": "20s"}}
+    async with open_host(keyValue=keyvalue) as run:
+        assert await run(meet("k", b"1"), put("k", b"2")) == ["filled", "nothing"]
+        for streamed in (False, True):
+            (said, filled, held) = await run(
+                meet("n", b"x", streamed=streamed), {"cache-delete": "k"}, {"cache-exists": "n"}
+            )
+            assert said == ("filled" if streamed else FULL), "the end of a stream has no words for it"
+            assert (filled, held) == ("nothing", {"truth": False})
+            assert await run(meet("n", b"fits", streamed=streamed)) == ["filled"], "its vacancy is not held any more"
+            assert await run({"cache-delete": "n"}, put("k", b"3"), put("n", b"4"), {"cache-get": "k"}) == [
+                "nothing", "nothing", FULL, value(b"3"),
+            ]  # fmt: skip

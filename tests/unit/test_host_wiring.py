@@ -96,7 +96,7 @@ spec:
     tls: {clientCertificateSecretRef: {name: t}}
 """
     manifest = tmp_path / "w.yaml"
-    buckets = "  keyValue: {buckets: [{name: b, provider: far}, {name: small, provider: far, maxKeyBytes: 8, maxValueBytes: 9}]}"
+    buckets = "  keyValue: {buckets: [{name: b, provider: far}, {name: small, provider: far, maxKeyBytes: 8, maxValueBytes: 9, maxKeys: 3}]}"
     manifest.write_text(WORKER + buckets + far)
 
     async def limits() -> Any:
@@ -109,9 +109,10 @@ spec:
 
     catalog = asyncio.run(limits())
     found, small = catalog.find("b"), catalog.find("small")
-    assert found.limits.effects == 17 and found.max_key_bytes == 1024
+    assert found.limits.effects == 16 and found.max_key_bytes == 1024
     assert 64 << 10 < found.max_value_bytes < 128 << 10
-    assert (small.max_key_bytes, small.max_value_bytes) == (8, 9)
+    assert (small.max_key_bytes, small.max_value_bytes, small.max_keys) == (8, 9, 3)
+    assert found.max_keys is None
     assert catalog.find("b").limits is small.limits
 
 

@@ -80,6 +80,8 @@ def test_bad_durations(text: object) -> None:
             "spec.keyValue.buckets[0].maxValueBytes",
             "64Ki",
         ),
+        (worker(key_value="buckets: [{name: a, maxKeys: 0}]"), "spec.keyValue.buckets[0].maxKeys", "1"),
+        (worker(key_value="buckets: [{name: a, maxKeys: 1Ki}]"), "spec.keyValue.buckets[0].maxKeys", "integer"),
         (provider("p", "redis: {url: 'redis://h'}, memory: {}"), "spec", "exactly one"),
         (provider("p", "redis: {url: 'redis://u:secret@h'}"), "spec.redis.url", "credentialsSecretRef"),
         (provider("p", "redis: {url: 'http://h'}"), "spec.redis.url", "redis://"),

@@ -14,11 +14,14 @@ from typing import cast
 
 from perdure.durable.effects import (
     COUNTER_MAX,
+    Bounded,
     Conflict,
     Counted,
+    Fill,
     Increment,
     Outcome,
     Refused,
+    Scope,
     Swap,
     Swapped,
     counted,
@@ -28,22 +31,27 @@ from perdure.durable.journal import Gate, fingerprint_of
 from perdure.durable.overlay import Overlay, place_of
 from perdure.durable.policy import UNNAMED, BucketCatalog, BucketPolicy
 from perdure.durable.recorder import JournalRecorder
+from perdure.durable.room import room_for
 from perdure.durable.store import ForeignStore
 from perdure.durable.vacancies import InstanceCache
 from perdure.errors import ProviderUnavailable
-from perdure.keyvalue.bucket import AccessDenied, BucketError, LimitExceeded, NoSuchBucket
+from perdure.keyvalue.bucket import AccessDenied, BucketError, BucketFull, LimitExceeded, NoSuchBucket
 from perdure.keyvalue.shared import Shared
 from perdure.wasi.recorder import Plain
 
 _OWN_WRITE = True
 _COMPARE = "keyvalue.compare-and-swap"
+_SET = "keyvalue.set"
+_FULL = "the bucket has as many keys as it may (maxKeys)"
 _REASONS = {
     "not-a-counter": "the value is not a counter (a decimal number of 64 bits with a sign)",
     "overflow": "the counter would not fit 64 bits with a sign",
+    "full": _FULL,
 }
 _KINDS: dict[str, type[BucketError]] = {
     "no-such-bucket": NoSuchBucket,
     "access-denied": AccessDenied,
+    "full": BucketFull,
     "limit": LimitExceeded,
     "other": BucketError,
 }
@@ -158,7 +166,13 @@ class InstanceBucket:
         return bool(found)
 
     def set_many(self, items: Sequence[tuple[str, bytes]], ttl_ms: int | None = None) -> Awaitable[None] | None:
+        bound = self.policy.max_keys if items and not self._host.recorder.replaying else None
+        if bound is not None and self.policy.scope is not Scope.INSTANCE:
+            return self._fill(items, ttl_ms, bound)
+
         def write() -> Awaitable[None] | None:
+            if bound is not None:
+                return self._put_where_room(items, ttl_ms, bound)
             self.put_many(items, ttl_ms)
             return self._host.gates.after_write()
 
@@ -166,14 +180,51 @@ class InstanceBucket:
         return self._host.gates.before_write(size, write, crowded=self._crowded(items))
 
     def put_many(self, items: Sequence[tuple[str, bytes]], ttl_ms: int | None) -> None:
-        """As `set_many`, and no gate."""
-        what: list[Plain] = [[key, hashlib.blake2b(value, digest_size=8).digest()] for key, value in items]
-        if ttl_ms is not None:
-            what.append(ttl_ms)
-        self._recorded("keyvalue.set", what, items)
-        lives = min((limit for limit in (ttl_ms, self.policy.ttl_ms) if limit is not None), default=None)
+        """As `set_many`, without a gate, and whatever `max_keys` says."""
+        what = _what(items, ttl_ms)
+        self._put(items, ttl_ms, self._recorded(_SET, what, items))
+
+    def _put(self, items: Sequence[tuple[str, bytes]], ttl_ms: int | None, recorded: Plain) -> None:
+        """Buffer what was not refused. On replay a gate may have set it, as another manifest said then: the buffer is
+        empty when the call goes on."""
+        _raise(recorded)
+        lives = self._lives(ttl_ms)
         for key, value in items:
             self._host.overlay.put(self._place, key, value, lives)
+
+    async def _put_where_room(self, items: Sequence[tuple[str, bytes]], ttl_ms: int | None, bound: int) -> None:
+        """Nobody but this instance adds keys by an invocation, so what is there and what is buffered can be counted."""
+
+        async def check() -> Plain:
+            refused = _refusal(lambda: self._check_writes(items))
+            if refused is None and not await self._has_room([key for key, _ in items], bound):
+                refused = ["full", _FULL]
+            return refused
+
+        args = self.name, _what(items, ttl_ms)
+        self._put(items, ttl_ms, await self._host.recorder.record_async(_SET, args, check))
+        gate = self._host.gates.after_write()
+        if gate is not None:
+            await gate
+
+    async def _has_room(self, keys: Sequence[str], bound: int) -> bool:
+        store, address = self._store(), self.policy.address(self._host.instance)
+        return await room_for(keys, bound, self._host.overlay, self._place, lambda: store.count(address), self._read)
+
+    async def _fill(self, items: Sequence[tuple[str, bytes]], ttl_ms: int | None, bound: int) -> None:
+        """Others add keys as well: the store alone can tell, so this is a gate."""
+        distinct = tuple(dict(items).items())
+        effect = Fill(self.policy.address(self._host.instance), distinct, bound, self._lives(ttl_ms))
+
+        def check() -> None:
+            self._check_writes(items)
+            if self._host.gates.running is None:
+                raise LimitExceeded(f"bucket {self.name!r} has maxKeys: it cannot be written before the first call")
+
+        await self._atomic(_SET, (self.name, _what(items, ttl_ms)), effect, check)
+
+    def _lives(self, ttl_ms: int | None) -> int | None:
+        return min((limit for limit in (ttl_ms, self.policy.ttl_ms) if limit is not None), default=None)
 
     async def peek(self, key: str) -> bytes | None:
         """A value as it is now. Live only: nothing is recorded."""
@@ -194,7 +245,7 @@ class InstanceBucket:
         found = await self._atomic(
             "keyvalue.increment",
             (self.name, key, delta),
-            Increment(address, key, delta, self.policy.ttl_ms),
+            Increment(address, key, delta, self.policy.ttl_ms, self.policy.max_keys),
             lambda: self._check_writes([(key, b"")]),
         )
         assert isinstance(found, int)
@@ -206,7 +257,7 @@ class InstanceBucket:
             await self._atomic(
                 "keyvalue.swap",
                 (self.name, key, expected, value),
-                Swap(address, key, expected, value, self.policy.ttl_ms),
+                Swap(address, key, expected, value, self.policy.ttl_ms, self.policy.max_keys),
                 lambda: self._check_writes([(key, value)]),
             )
         )
@@ -220,12 +271,11 @@ class InstanceBucket:
             if max(old, new) > COUNTER_MAX:
                 raise BucketError(_REASONS["overflow"])
 
+        # It sets what is there already, so that it needs no room.
         effect = Swap(address, key, expected, value, self.policy.ttl_ms)
         return bool(await self._atomic(_COMPARE, (self.name, key, old, new), effect, check))
 
-    async def _atomic(
-        self, call: str, args: tuple[Plain, ...], effect: Increment | Swap, check: Callable[[], None]
-    ) -> Plain:
+    async def _atomic(self, call: str, args: tuple[Plain, ...], effect: Bounded, check: Callable[[], None]) -> Plain:
         """Carried out by the store within a gate of its own, its outcome recorded."""
         gate = Gate(call, fingerprint_of(call, args), self.policy.provider)
 
@@ -233,18 +283,22 @@ class InstanceBucket:
             refused = _refusal(check)
             if refused is not None:
                 return {"refused": refused}
-            # Its outcome, which may be a value, is kept at the provider as well.
-            crowded = self._crowded([(effect.key, b"")], self.policy.limits.value_bytes or 0)
+            if isinstance(effect, Fill):
+                crowded = self._crowded(effect.items)
+            else:
+                # Its outcome, which may be a value, is kept at the provider as well.
+                crowded = self._crowded([(effect.key, b"")], self.policy.limits.value_bytes or 0)
             outcome = await self._host.gates.atomic(effect, gate, crowded=crowded)
             return plain_outcome(call, outcome)
 
         found = await self._host.recorder.record_async(call, args, run)
-        if isinstance(found, dict):
-            _raise(found["refused"])
+        _raise(found)
         return found
 
-    def _recorded(self, call: str, what: list[Plain], items: Sequence[tuple[str, bytes]]) -> None:
-        _raise(self._host.recorder.record(call, (self.name, what), lambda: _refusal(lambda: self._check_writes(items))))
+    def _recorded(self, call: str, what: list[Plain], items: Sequence[tuple[str, bytes]]) -> Plain:
+        found = self._host.recorder.record(call, (self.name, what), lambda: _refusal(lambda: self._check_writes(items)))
+        _raise(found)
+        return found
 
     async def keys(self, cursor: str | None, limit: int) -> tuple[list[str], str | None]:
         async def page() -> Plain:
@@ -359,10 +413,18 @@ def plain_outcome(call: str, outcome: Outcome) -> Plain:
         case Conflict():
             return False
         case Refused(reason):
-            return {"refused": ["other", _REASONS.get(reason, reason)]}
+            return {"refused": ["full" if reason == "full" else "other", _REASONS.get(reason, reason)]}
 
 
-def _raise(refusal: Plain) -> None:
+def _what(items: Sequence[tuple[str, bytes]], ttl_ms: int | None) -> list[Plain]:
+    """What is set, for a fingerprint."""
+    what: list[Plain] = [[key, hashlib.blake2b(value, digest_size=8).digest()] for key, value in items]
+    return what if ttl_ms is None else [*what, ttl_ms]
+
+
+def _raise(found: Plain) -> None:
+    """What was refused, as a list or in a dict."""
+    refusal = found.get("refused") if isinstance(found, dict) else found
     if isinstance(refusal, list):
         kind, text = refusal
         raise _KINDS[str(kind)](str(text))

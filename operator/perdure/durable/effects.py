@@ -9,7 +9,7 @@ from __future__ import annotations
 import enum
 import re
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -59,27 +59,49 @@ class Remove:
 class Increment:
     """Add `delta` to the counter at `key`; a missing one is 0. Its time to live stays; a new one gets `ttl_ms`.
 
-    Outcome: `Counted`, or `Refused` ("not-a-counter", "overflow") and the value is as it was.
+    Outcome: `Counted`, or `Refused` ("not-a-counter", "overflow", "full") and the value is as it was. `max_keys`: as of
+    a `Fill`.
     """
 
     bucket: BucketAddress
     key: str
     delta: int
     ttl_ms: int | None = None
+    max_keys: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Swap:
-    """Set `key` to `value` if it holds `expected` (None: if it is missing). Outcome: `Swapped` or `Conflict`."""
+    """Set `key` to `value` if it holds `expected` (None: if it is missing). `max_keys`: as of a `Fill`.
+
+    Outcome: `Swapped`, `Conflict`, or `Refused` ("full").
+    """
 
     bucket: BucketAddress
     key: str
     expected: bytes | None
     value: bytes
     ttl_ms: int | None = None
+    max_keys: int | None = None
 
 
-Effect: TypeAlias = Put | Remove | Increment | Swap
+@dataclass(frozen=True, slots=True)
+class Fill:
+    """Set all of `items` (one at least, of different keys); none of them where the missing ones have no room.
+
+    There is room while the bucket has at most `max_keys` live keys. Outcome: `Swapped` or `Refused` ("full"). An effect
+    that has `max_keys` is the last one that its store is given at once.
+    """
+
+    bucket: BucketAddress
+    items: tuple[tuple[str, bytes], ...]
+    max_keys: int
+    ttl_ms: int | None = None
+
+
+Effect: TypeAlias = Put | Remove | Increment | Swap | Fill
+Bounded: TypeAlias = Increment | Swap | Fill
+"""Those that may have `max_keys`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +131,17 @@ class Refused:
 
 
 Outcome: TypeAlias = Counted | Swapped | Conflict | Refused
+
+
+def keys_of(effect: Effect) -> list[str]:
+    """The keys that an effect may change."""
+    return [key for key, _ in effect.items] if isinstance(effect, Fill) else [effect.key]
+
+
+def bounded(effects: Sequence[Effect]) -> Bounded | None:
+    """The last effect, where it has `max_keys`."""
+    last = effects[-1] if effects else None
+    return last if isinstance(last, (Increment, Swap, Fill)) and last.max_keys is not None else None
 
 
 def counted(current: bytes | None, delta: int) -> Counted | Refused:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from perdure.durable.effects import BucketAddress, Counted, Effect, Increment, Outcome, Put, Remove, Swap, Swapped
+from perdure.durable.effects import BucketAddress, Counted, Effect, Fill, Increment, Outcome, Put, Remove, Swap, Swapped
 from perdure.errors import FeedFull
 
 PAGE_BYTES = 4 << 20
@@ -61,18 +61,20 @@ class Changed:
     value: bytes | None
 
 
-def change_of(effect: Effect, outcome: Outcome | None, *, was_there: bool) -> Changed | None:
-    """None: nothing was changed. The definition for every provider. `was_there`: the key had a live value."""
+def changes_of(effect: Effect, outcome: Outcome | None, *, was_there: bool) -> list[tuple[str, Changed]]:
+    """By key. The definition for every provider. `was_there`: what is removed had a live value."""
     match effect, outcome:
-        case Put(value=value), _:
-            return Changed(value)
-        case Remove(), _:
-            return Changed(None) if was_there else None
-        case Increment(), Counted(number):
-            return Changed(b"%d" % number)
-        case Swap(value=value), Swapped():
-            return Changed(value)
-    return None
+        case Put(_, key, value), _:
+            return [(key, Changed(value))]
+        case Remove(_, key), _:
+            return [(key, Changed(None))] if was_there else []
+        case Increment(_, key), Counted(number):
+            return [(key, Changed(b"%d" % number))]
+        case Swap(_, key, _, value), Swapped():
+            return [(key, Changed(value))]
+        case Fill(_, items), Swapped():
+            return [(key, Changed(value)) for key, value in items]
+    return []
 
 
 def feed_full(bucket: str) -> FeedFull:

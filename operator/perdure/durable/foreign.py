@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from perdure.durable.effects import BucketAddress, Effect, Increment, Outcome, Put, Remove, Scope, Swap
+from perdure.durable.effects import BucketAddress, Effect, Fill, Increment, Outcome, Put, Remove, Scope, Swap
 from perdure.durable.journal import Entry, ForeignWrite
 from perdure.durable.records import ForeignApply, WorkerId
 from perdure.durable.store import ForeignStore
@@ -48,6 +48,9 @@ async def apply_entry(
 
 def _packed(effect: Effect) -> ForeignWrite:
     bucket = effect.bucket
+    if isinstance(effect, Fill):
+        place = (bucket.scope.value, bucket.name, bucket.instance, "")
+        return ForeignWrite(*place, None, effect.ttl_ms, items=list(effect.items), max_keys=effect.max_keys)
     place = (bucket.scope.value, bucket.name, bucket.instance, effect.key)
     match effect:
         case Put():
@@ -55,17 +58,26 @@ def _packed(effect: Effect) -> ForeignWrite:
         case Remove():
             return ForeignWrite(*place, None, None)
         case Increment():
-            return ForeignWrite(*place, None, effect.ttl_ms, delta=effect.delta)
+            return ForeignWrite(*place, None, effect.ttl_ms, delta=effect.delta, max_keys=effect.max_keys)
         case Swap():
-            return ForeignWrite(*place, effect.value, effect.ttl_ms, swaps=True, expected=effect.expected)
+            return ForeignWrite(
+                *place,
+                effect.value,
+                effect.ttl_ms,
+                swaps=True,
+                expected=effect.expected,
+                max_keys=effect.max_keys,
+            )
 
 
 def _unpacked(packed: ForeignWrite) -> Effect:
     address = BucketAddress(Scope(packed.scope), packed.bucket, packed.instance)
+    if packed.items is not None:
+        return Fill(address, tuple(packed.items), packed.max_keys or 0, packed.ttl_ms)
     if packed.delta is not None:
-        return Increment(address, packed.key, packed.delta, packed.ttl_ms)
+        return Increment(address, packed.key, packed.delta, packed.ttl_ms, packed.max_keys)
     if packed.value is None:
         return Remove(address, packed.key)
     if packed.swaps:
-        return Swap(address, packed.key, packed.expected, packed.value, packed.ttl_ms)
+        return Swap(address, packed.key, packed.expected, packed.value, packed.ttl_ms, packed.max_keys)
     return Put(address, packed.key, packed.value, packed.ttl_ms)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 
 from perdure.component.traps import HostTrap
-from perdure.durable.effects import Increment, Outcome, Swap
+from perdure.durable.effects import Bounded, Outcome
 from perdure.durable.journal import Gate
 from perdure.durable.overlay import Overlay
 from perdure.durable.recorder import JournalRecorder
@@ -69,7 +69,7 @@ class Gates:
         if self.running is not None and not self._overlay.empty:
             await self.passed()
 
-    async def atomic(self, effect: Increment | Swap, gate: Gate, *, crowded: bool = False) -> Outcome:
+    async def atomic(self, effect: Bounded, gate: Gate, *, crowded: bool = False) -> Outcome:
         """Carry out an atomic effect, with everything before it, or behind a gate of its own (`crowded`). Never on
         replay: its outcome is an event."""
         if crowded:
@@ -84,7 +84,7 @@ class Gates:
         if following is not None:
             await following
 
-    async def _part(self, effect: Increment | Swap | None, gate: Gate | None) -> Outcome | None:
+    async def _part(self, effect: Bounded | None, gate: Gate | None) -> Outcome | None:
         running = self.running
         if running is None:
             raise HostTrap("an atomic operation outside an invocation")

@@ -237,6 +237,14 @@ def _outcome(found: Outcome) -> str:
 
 
 def _effect(provider: str, write: ForeignWrite) -> Readable:
+    if write.items is not None:
+        return {
+            "effect": "fill",
+            "provider": provider,
+            "bucket": write.bucket,
+            "keys": [key for key, _ in write.items[:_LISTED]],
+            "bytes": sum(len(value) for _, value in write.items),
+        }
     if write.swaps:
         what = "swap"
     elif write.delta is not None:

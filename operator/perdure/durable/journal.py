@@ -60,7 +60,8 @@ class Gate(msgspec.Struct, frozen=True, array_like=True):
 class ForeignWrite(msgspec.Struct, frozen=True, array_like=True):
     """An effect on a bucket of another store, carried in the entry until it is applied.
 
-    `value` None: delete. `delta`: an increment. `swaps`: a swap, of `expected` (None: missing) for `value`.
+    `value` None: delete. `delta`: an increment. `swaps`: a swap, of `expected` (None: missing) for `value`. `items`: a
+    `Fill`, whose key is empty. `max_keys`: how many keys the bucket may have.
     """
 
     scope: str
@@ -72,6 +73,8 @@ class ForeignWrite(msgspec.Struct, frozen=True, array_like=True):
     delta: int | None = None
     swaps: bool = False
     expected: bytes | None = None
+    items: list[tuple[str, bytes]] | None = None
+    max_keys: int | None = None
 
 
 class Entry(msgspec.Struct, frozen=True, array_like=True):

@@ -26,9 +26,11 @@ def place_of(policy: BucketPolicy, instance: str) -> Place:
 
 @dataclass(slots=True)
 class Overlay:
-    """Buffered writes by place; a value of None is a deletion. Bounded to MAX_BUFFERED bytes."""
+    """Buffered writes by place; a value of None is a deletion. Bounded to MAX_BUFFERED bytes. `counted`: keys that the
+    store had in a bucket when it was asked."""
 
     size: int = 0
+    counted: dict[Place, int] = field(default_factory=dict)
     _others: list[tuple[str, Effect]] = field(default_factory=list)
     _values: dict[Place, dict[str, bytes | None]] = field(default_factory=dict)
     _ttls: dict[tuple[Place, str], int | None] = field(default_factory=dict)
@@ -75,6 +77,7 @@ class Overlay:
 
     def clear(self) -> None:
         self.size = 0
+        self.counted.clear()
         self._values.clear()
         self._ttls.clear()
         self._others.clear()

@@ -8,10 +8,10 @@ import random
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from perdure.durable.effects import decode_outcomes, encode_outcomes
-from perdure.durable.planning import Held, Planned, Spot, looked_at, plan
+from perdure.durable.effects import BucketAddress, bounded, decode_outcomes, encode_outcomes
+from perdure.durable.planning import Held, Planned, Room, Spot, looked_at, plan, touched
 from perdure.durable.records import CommitStatus, Committed, ForeignApply
 from perdure.errors import ProviderUnavailable
 
@@ -39,56 +39,69 @@ class Mark:
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What a write stands on. `revisions`: of the keys that decide; 0 where there is none."""
+    """What a write stands on. `revisions`: of the keys that decide; 0 where there is none. `room`: of the bucket of an
+    effect that has `max_keys`."""
 
-    mark: Mark
+    mark: Mark = Mark()
     held: dict[Spot, Held | None] = field(default_factory=dict)
     revisions: dict[Spot, int] = field(default_factory=dict)
+    room: Room | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Write:
-    """To be done as a whole if the record of `origin` and every one of `spots` still has the revision of `seen`.
-    `record`: what the dedup record is then."""
+    """To be done as a whole if the record of `origin`, every one of `spots` and the note of the bucket `noted` still
+    has the revision of `seen`. `record`: what the dedup record is then. `origin` None: there is no record."""
 
-    origin: str
+    origin: str | None
     seen: Seen
     spots: Sequence[Spot]
     planned: Planned
     record: bytes
+    noted: BucketAddress | None = None
 
 
 class Overtaking:
-    """`read(origin, spots)`; `write` gives the record's new revision, or what there is now, where somebody was faster.
-    Both raise as `apply_foreign`."""
+    """`read(origin, spots)`; `write` gives the record's new revision, or what there is now, where somebody was faster;
+    `room(bucket, keys, most)`: the note's revision is not younger than the rest, and the count may be above the truth
+    while it leaves room for all of these keys below `most`. All raise as `apply_foreign`."""
 
     def __init__(
         self,
-        read: Callable[[str, Sequence[Spot]], Awaitable[Seen]],
+        read: Callable[[str | None, Sequence[Spot]], Awaitable[Seen]],
         write: Callable[[Write], Awaitable[int | Seen]],
+        room: Callable[[BucketAddress, Sequence[str], int], Awaitable[Room]],
         what: Callable[[], str],
     ) -> None:
         """`what`: the server, for words."""
         self._read = read
         self._write = write
+        self._room = room
         self._what = what
         # The last record of an origin is mostly our own, so that it need not be read before the next one.
         self._marks: OrderedDict[str, Mark] = OrderedDict()
 
     async def apply(self, apply: ForeignApply) -> Committed:
         """See `BucketStore.apply_foreign`."""
-        spots = looked_at(apply.effects)
-        seen = await self._read(apply.origin, spots) if spots else Seen(self._marks.get(apply.origin, Mark()))
+        spots, origin = looked_at(apply.effects), apply.origin if apply.sequence else None
+        last = bounded(apply.effects)
+        seen = await self._read(origin, spots) if spots else Seen(self._marks.get(apply.origin, Mark()))
         for attempt in range(_ATTEMPTS):
-            if apply.sequence <= seen.mark.sequence:
+            if origin is not None and apply.sequence <= seen.mark.sequence:
                 self._remember(apply.origin, seen.mark)
                 same = apply.sequence == seen.mark.sequence
                 return Committed(CommitStatus.DUPLICATE, decode_outcomes(seen.mark.outcomes) if same else [])
-            planned = plan(apply.effects, seen.held, now_ms())
+            if last is not None:
+                room = await self._room(last.bucket, touched(apply.effects, last.bucket), last.max_keys or 0)
+                seen = replace(seen, room=room)
+            planned = plan(apply.effects, seen.held, now_ms(), seen.room)
+            if origin is None and not planned.writes:
+                return Committed(CommitStatus.APPLIED, list(planned.outcomes))
             mark = Mark(0, apply.sequence, encode_outcomes(planned.outcomes))
-            done = await self._write(Write(apply.origin, seen, spots, planned, mark.pack()))
+            done = await self._write(Write(origin, seen, spots, planned, mark.pack(), last.bucket if last else None))
             if isinstance(done, int):
-                self._remember(apply.origin, Mark(done, mark.sequence, mark.outcomes))
+                if origin is not None:
+                    self._remember(origin, Mark(done, mark.sequence, mark.outcomes))
                 return Committed(CommitStatus.APPLIED, list(planned.outcomes))
             seen = done
             if attempt:

@@ -56,7 +56,8 @@ class BucketLimits:
 @dataclass(frozen=True, slots=True)
 class BucketPolicy:
     """One bucket of the manifest. `physical` is its name in the store; `ttl_ms` None: values stay. `limits`: the
-    provider's, those of single keys and values being in `max_key_bytes` and `max_value_bytes` already."""
+    provider's, those of single keys and values being in `max_key_bytes` and `max_value_bytes` already. `max_keys` None:
+    any number."""
 
     name: str
     provider: str
@@ -67,6 +68,7 @@ class BucketPolicy:
     max_value_bytes: int = DEFAULT_MAX_VALUE_BYTES
     physical: str | None = None
     limits: BucketLimits = field(default_factory=BucketLimits)
+    max_keys: int | None = None
 
     def address(self, instance: str) -> BucketAddress:
         """The bucket as `instance` sees it."""

@@ -145,7 +145,7 @@ class BucketStore(Protocol):
         """Up to `limit` live keys after `cursor`, in byte order of their UTF-8."""
 
     async def count(self, bucket: BucketAddress) -> int:
-        """Number of keys (expired ones may still be counted)."""
+        """Number of live keys. May cost a look at all of them."""
 
 
 class FeedStore(Protocol):

@@ -44,6 +44,7 @@ class InstanceCache:
                 physical=(policy.physical or policy.name) + CLAIMS,
                 ttl_ms=host.catalog.cache.lease_ms,
                 max_value_bytes=_MARKER,
+                max_keys=None,
             )
         )
 
@@ -74,12 +75,22 @@ class InstanceCache:
         return value
 
     def fill(self, key: str, claim: Claim, value: bytes, ttl_ms: int | None) -> Awaitable[None] | None:
+        if self.bucket.policy.max_keys is not None:
+            return self._fill_where_room(key, claim, value, ttl_ms)
+
         def write() -> Awaitable[None] | None:
             self.bucket.put_many([(key, value)], ttl_ms)
             self._end(key, claim.marker)
             return self._host.gates.after_write()
 
         return self._host.gates.before_write(len(value), write)
+
+    async def _fill_where_room(self, key: str, claim: Claim, value: bytes, ttl_ms: int | None) -> None:
+        """Where there is none, the vacancy goes on at once."""
+        self._end(key, claim.marker)
+        gate = self.bucket.set_many([(key, value)], ttl_ms)
+        if gate is not None:
+            await gate
 
     def give_up(self, key: str, claim: Claim) -> Awaitable[None] | None:
         def write() -> Awaitable[None] | None:

@@ -95,6 +95,7 @@ def catalog_of(
             max_value_bytes=min(bucket.max_value_bytes, bounds.value_bytes or bucket.max_value_bytes),
             physical=bucket.physical_name,
             limits=bounds,
+            max_keys=bucket.max_keys,
         )
 
     section = effective.worker.spec.key_value

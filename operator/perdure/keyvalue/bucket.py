@@ -29,6 +29,10 @@ class LimitExceeded(BucketError):
     """A key or value over the bucket's bound."""
 
 
+class BucketFull(LimitExceeded):
+    """A key that would be one more than the bucket may have."""
+
+
 class Bucket(Protocol):
     """An open bucket of one instance. Reads see this invocation's own buffered writes."""
 

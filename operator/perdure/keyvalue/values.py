@@ -13,7 +13,7 @@ from typing import Protocol
 
 from perdure.component.traps import HostTrap
 from perdure.component.types import Err, Ok
-from perdure.keyvalue.bucket import BucketError, KeyValueContext
+from perdure.keyvalue.bucket import BucketError, BucketFull, KeyValueContext
 from perdure.keyvalue.shared import Shared
 from perdure.keyvalue.writes import Written, written
 from perdure.wasi.state import WasiState
@@ -189,9 +189,11 @@ def taken(outgoing: OutgoingValue, *, given: bool) -> bytes:
 
 
 def _ended(outgoing: OutgoingValue) -> Coroutine[object, object, None] | None:
-    """A drop has no way to answer with an error."""
+    """A drop has no way to answer with an error. What a full cache has no room for is a value that it does not keep."""
     try:
         gate = outgoing.ended()
+    except BucketFull:
+        return None
     except BucketError as error:
         raise _unfilled(error) from error
     return None if gate is None else _passed(gate)
@@ -200,6 +202,8 @@ def _ended(outgoing: OutgoingValue) -> Coroutine[object, object, None] | None:
 async def _passed(gate: Awaitable[None]) -> None:
     try:
         await gate
+    except BucketFull:
+        return
     except BucketError as error:
         raise _unfilled(error) from error
 

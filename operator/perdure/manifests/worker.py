@@ -96,6 +96,7 @@ class Bucket(Model):
     ttl: Milliseconds | None = None
     max_value_bytes: Bytes = 16 << 20
     max_key_bytes: Bytes = 1024
+    max_keys: int | None = Field(default=None, ge=1, le=1_000_000_000)
     physical_name: str | None = Field(default=None, min_length=1, max_length=1024)
 
     @field_validator("name", "physical_name")

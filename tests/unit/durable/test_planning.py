@@ -7,13 +7,13 @@ import asyncio
 from hypothesis import given
 from hypothesis import strategies as st
 
-from perdure.durable.effects import BucketAddress, Effect, Increment, Put, Remove, Scope, Swap
-from perdure.durable.planning import Held, looked_at, plan
+from perdure.durable.effects import BucketAddress, Effect, Fill, Increment, Put, Remove, Scope, Swap, bounded
+from perdure.durable.planning import Held, Room, looked_at, plan, touched
 from perdure.durable.records import ForeignApply, WorkerId
 from perdure.providers.memory import MemoryStore, MemoryWorld
 
 BUCKETS = [BucketAddress(Scope.WORKER, "b"), BucketAddress(Scope.NAMESPACE, "b")]
-KEYS = ["a", "b"]
+KEYS = ["a", "b", "c"]
 places = st.tuples(st.sampled_from(BUCKETS), st.sampled_from(KEYS))
 values = st.sampled_from([b"", b"1", b"9223372036854775807", b"x"])
 ttls = st.sampled_from([None, 1, 5000])
@@ -25,7 +25,19 @@ effects = st.one_of(
 )
 
 
-@given(st.lists(st.tuples(st.lists(effects, max_size=6), st.sampled_from([0, 2, 6000])), max_size=4))
+bounds = st.integers(1, 3)
+last = st.none() | st.one_of(
+    st.builds(
+        lambda bucket, keys, value, most, ttl: Fill(bucket, tuple((key, value) for key in sorted(keys)), most, ttl),
+        st.sampled_from(BUCKETS), st.sets(st.sampled_from(KEYS), min_size=1), values, bounds, ttls,
+    ),
+    st.builds(lambda place, ttl, most: Increment(*place, 1, ttl, most), places, ttls, bounds),
+    st.builds(lambda place, old, ttl, most: Swap(*place, old, b"s", ttl, most), places, st.none() | values, ttls, bounds),
+)  # fmt: skip
+batches = st.builds(lambda some, one: [*some, one] if one is not None else some, st.lists(effects, max_size=6), last)
+
+
+@given(st.lists(st.tuples(batches, st.sampled_from([0, 2, 6000])), max_size=4))
 def test_it_does_what_the_memory_store_does(rounds: list[tuple[list[Effect], int]]) -> None:
     now = 1_000_000
     world = MemoryWorld(now=lambda: now / 1000)
@@ -36,14 +48,19 @@ def test_it_does_what_the_memory_store_does(rounds: list[tuple[list[Effect], int
         nonlocal now
         for sequence, (some, passed) in enumerate(rounds, start=1):
             seen = {spot: held.get(spot) for spot in looked_at(some)}
-            planned = plan(some, seen, now)
+            room = None
+            if (bound := bounded(some)) is not None:
+                place = bound.bucket
+                live = {key for key in KEYS if (one := held.get((place, key))) is not None and one.live(now)}
+                room = Room(len(live), live.intersection(touched(some, place)))
+            planned = plan(some, seen, now, room)
             done = await store.apply_foreign(ForeignApply("o", sequence, some))
             assert planned.outcomes == done.outcomes
             held.update(planned.writes)
             now += passed
             for bucket in BUCKETS:
-                live = [held.get((bucket, key)) for key in KEYS]
-                expected = [one.data if one is not None and one.live(now) else None for one in live]
+                found = [held.get((bucket, key)) for key in KEYS]
+                expected = [one.data if one is not None and one.live(now) else None for one in found]
                 assert await store.get_many(bucket, KEYS) == expected
 
     asyncio.run(play())

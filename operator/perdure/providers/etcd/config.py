@@ -16,8 +16,8 @@ _KEY_BYTES = 4096
 # The dedup record's key, its outcomes but for a value, and the key of an atomic effect twice more: compared, and read
 # where the comparison fails.
 _RESERVED = 4 * (LONGEST_BASE + _KEY_BYTES)
-# The dedup record, and the two notes that values have an end.
-_BESIDE = 3
+# The dedup record, the two notes that values have an end, and the one that a key was added under a bound.
+_BESIDE = 4
 _OVERHEAD = LONGEST_BASE + 64
 
 

@@ -10,7 +10,9 @@ hash, so that the length of a key has a bound. Behind the configured prefix:
 | `w/NAMESPACE/WORKER/f/ORIGIN` | the highest sequence applied, and its outcomes |
 | `w/NAMESPACE/WORKER/p` | nothing: whether it may be written is asked for |
 | `w/NAMESPACE/WORKER/t` | nothing: some value of the Worker has, or had, an end |
+| `w/NAMESPACE/WORKER/a/b/BUCKET`, `…/a/i/INSTANCE/BUCKET` | nothing: a key was added under a bound, `maxKeys` |
 | `n/NAMESPACE/BUCKET/KEY` | a value of a Namespace's bucket |
+| `a/NAMESPACE/BUCKET` | nothing: as `…/a/b/BUCKET` |
 | `t/NAMESPACE` | nothing: some value of the Namespace's buckets has, or had, an end |
 
 A value is `0` and the bytes, or `1`, the ms since 1970 from which on it is gone (u64, big-endian), and the bytes.
@@ -51,6 +53,7 @@ class Keys:
         self.probe = self.worker + b"p"
         self._ends = self.worker + b"t"
         self._namespace_ends = f"{prefix}t/{namespace}".encode()
+        self._namespace_note = f"{prefix}a/{namespace}/".encode()
 
     def mark(self, origin: str) -> bytes:
         """The dedup record of an origin."""
@@ -64,6 +67,12 @@ class Keys:
         if address.instance is not None:
             return self.worker + f"i/{encode(address.instance)}/{name}/".encode()
         return self.worker + f"b/{name}/".encode()
+
+    def note(self, address: BucketAddress) -> bytes:
+        """The key that everybody writes who may add keys to the bucket under a bound."""
+        if address.scope is Scope.NAMESPACE:
+            return self._namespace_note + encode(address.name).encode()
+        return self.worker + b"a/" + self.bucket(address)[len(self.worker) : -1]
 
     def ends(self, address: BucketAddress) -> bytes:
         """The key that is there if some value of the bucket may have an end: without it a list of keys needs no look at

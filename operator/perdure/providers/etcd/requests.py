@@ -49,6 +49,15 @@ def list_keys(start: bytes, end: bytes, limit: int) -> Json:
     return {"requestRange": {"key": text(start), "rangeEnd": text(end), "limit": str(limit), "keysOnly": True}}
 
 
+def count_keys(start: bytes, end: bytes) -> Json:
+    return {"requestRange": {"key": text(start), "rangeEnd": text(end), "countOnly": True}}
+
+
+def read_count(answer: Json) -> int:
+    """Of a transaction's answer, whose first part is a `count_keys`."""
+    return int((answer["responses"][0].get("response_range") or {}).get("count", 0))
+
+
 def read_pages(answer: Json) -> list[list[Row]]:
     """Of a transaction's answer: for each range its keys."""
     return [_rows(response.get("response_range") or {}) for response in answer.get("responses") or []]

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from perdure.durable.effects import BucketAddress
 from perdure.durable.overtaking import Mark, Overtaking, Seen, Write, now_ms
-from perdure.durable.planning import Held, Spot
+from perdure.durable.planning import Held, Room, Spot
 from perdure.durable.policy import BucketLimits
 from perdure.durable.records import Committed, ForeignApply, KeyPage, ProviderInfo, WorkerId
 from perdure.providers.etcd.client import EtcdClient, Json
@@ -14,11 +14,23 @@ from perdure.providers.etcd.config import EtcdConfig
 from perdure.providers.etcd.failures import Refusal
 from perdure.providers.etcd.keys import Keys, after, pack, unpack
 from perdure.providers.etcd.leases import Leases
-from perdure.providers.etcd.requests import delete, list_keys, put, read, read_pages, read_rows, revision_is, text
+from perdure.providers.etcd.requests import (
+    count_keys,
+    delete,
+    list_keys,
+    put,
+    read,
+    read_count,
+    read_pages,
+    read_rows,
+    revision_is,
+    text,
+)
 from perdure.providers.etcd.server import ServerCheck
 
 _READ = 100
 _PURGED = 1000
+_PAGE = 1000
 
 
 class EtcdStore:
@@ -31,7 +43,7 @@ class EtcdStore:
         self._chunk = min(_READ, config.max_txn_ops)
         self._leases = Leases(self._client)
         self._check = ServerCheck(self._client, keys.probe)
-        self._overtaking = Overtaking(self._read, self._write, lambda: f"etcd at {self._client.where}")
+        self._overtaking = Overtaking(self._read, self._write, self._room, lambda: f"etcd at {self._client.where}")
 
     @classmethod
     async def open(cls, config: EtcdConfig, worker: WorkerId) -> EtcdStore:
@@ -81,9 +93,25 @@ class EtcdStore:
             start = page[-1].key + b"\0"
 
     async def count(self, bucket: BucketAddress) -> int:
+        return await self._count(bucket, 0)
+
+    async def _count(self, bucket: BucketAddress, enough: int) -> int:
+        """Of live keys; up to `enough`, those past their time may be among them."""
         base = self._keys.bucket(bucket)
-        body = {"key": text(base), "range_end": text(after(base)), "count_only": True}
-        return int((await self._client.call("/v3/kv/range", body)).get("count", 0))
+        start, end = base, after(base)
+        answer = await self._client.call(
+            "/v3/kv/txn", {"success": [count_keys(start, end), read(self._keys.ends(bucket))]}
+        )
+        found, noted = read_count(answer), read_pages(answer)[1]
+        if not noted or found <= enough:
+            return found
+        # Leases end later than the values that they clear away.
+        while True:
+            (page,) = read_pages(await self._client.call("/v3/kv/txn", {"success": [list_keys(start, end, _PAGE)]}))
+            found -= len(await self._expired([row.key for row in page]))
+            if len(page) < _PAGE:
+                return found
+            start = page[-1].key + b"\0"
 
     async def purge(self, progress: Callable[[int], None]) -> int:
         removed = 0
@@ -112,11 +140,19 @@ class EtcdStore:
             found |= {key for key, held in zip(some, await self._live(some), strict=True) if held is None}
         return found
 
-    async def _read(self, origin: str, spots: Sequence[Spot]) -> Seen:
-        return _seen(await self._client.call("/v3/kv/txn", {"success": self._reads(origin, spots)}), spots)
+    async def _read(self, origin: str | None, spots: Sequence[Spot]) -> Seen:
+        return _seen(await self._client.call("/v3/kv/txn", {"success": self._reads(origin, spots)}), origin, spots)
 
-    def _reads(self, origin: str, spots: Sequence[Spot]) -> list[Json]:
-        return [read(self._keys.mark(origin)), *(read(self._key(spot)) for spot in spots)]
+    def _reads(self, origin: str | None, spots: Sequence[Spot]) -> list[Json]:
+        marks = [] if origin is None else [read(self._keys.mark(origin))]
+        return [*marks, *(read(self._key(spot)) for spot in spots)]
+
+    async def _room(self, bucket: BucketAddress, keys: Sequence[str], most: int) -> Room:
+        (note,) = read_rows(await self._client.call("/v3/kv/txn", {"success": [read(self._keys.note(bucket))]}))
+        values = await self.get_many(bucket, keys)
+        present = {key for key, value in zip(keys, values, strict=True) if value is not None}
+        count = await self._count(bucket, most - len(keys))
+        return Room(count, present, 0 if note is None else note.revision)
 
     async def _write(self, write: Write) -> int | Seen:
         """One transaction; where it finds something changed, it reads all anew."""
@@ -125,13 +161,22 @@ class EtcdStore:
         except Refusal:
             self._leases.forget()
             return write.seen
-        return int(answer["header"]["revision"]) if answer.get("succeeded") else _seen(answer, write.spots)
+        return (
+            int(answer["header"]["revision"]) if answer.get("succeeded") else _seen(answer, write.origin, write.spots)
+        )
 
     async def _transaction(self, write: Write) -> Json:
-        mark, seen = self._keys.mark(write.origin), write.seen
-        compare = [revision_is(mark, seen.mark.revision)]
-        compare += [revision_is(self._key(spot), seen.revisions[spot]) for spot in write.spots]
-        success = [put(mark, write.record)]
+        seen = write.seen
+        compare = [revision_is(self._key(spot), seen.revisions[spot]) for spot in write.spots]
+        success: list[Json] = []
+        if write.origin is not None:
+            mark = self._keys.mark(write.origin)
+            compare.append(revision_is(mark, seen.mark.revision))
+            success.append(put(mark, write.record))
+        if write.noted is not None and seen.room is not None:
+            note = self._keys.note(write.noted)
+            compare.append(revision_is(note, seen.room.revision))
+            success.append(put(note, b""))
         ends: set[bytes] = set()
         for spot, held in write.planned.writes.items():
             key = self._key(spot)
@@ -151,9 +196,10 @@ class EtcdStore:
         return self._keys.bucket(spot[0]) + spot[1].encode()
 
 
-def _seen(answer: Json, spots: Sequence[Spot]) -> Seen:
+def _seen(answer: Json, origin: str | None, spots: Sequence[Spot]) -> Seen:
     """Of the answer to `_reads`."""
-    first, *others = read_rows(answer)
+    rows = read_rows(answer)
+    first, others = (None, rows) if origin is None else (rows[0], rows[1:])
     held = {spot: None if row is None else unpack(row.value) for spot, row in zip(spots, others, strict=True)}
     revisions = {spot: 0 if row is None else row.revision for spot, row in zip(spots, others, strict=True)}
     return Seen(Mark() if first is None else Mark.unpack(first.revision, first.value), held, revisions)

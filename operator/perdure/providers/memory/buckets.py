@@ -5,19 +5,23 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from perdure.durable.effects import (
+    Bounded,
     BucketAddress,
     Conflict,
     Counted,
     Effect,
+    Fill,
     Increment,
     Outcome,
     Put,
+    Refused,
     Remove,
     Swap,
     Swapped,
     counted,
+    keys_of,
 )
-from perdure.durable.feeds import change_of
+from perdure.durable.feeds import changes_of
 from perdure.durable.records import CommitStatus, Committed, ForeignApply, KeyPage
 from perdure.providers.memory.feeds import Feeds, Writer, append
 from perdure.providers.memory.world import Mark, Value
@@ -55,17 +59,23 @@ class Buckets(Feeds):
         outcomes: list[Outcome] = []
         for effect in effects:
             feed = feeds.get(effect.bucket)
-            was_there = feed is not None and effect.key in self._live(effect.bucket)
+            was_there = feed is not None and isinstance(effect, Remove) and effect.key in self._live(effect.bucket)
             outcome = self._apply(effect)
             if outcome is not None:
                 outcomes.append(outcome)
-            if feed is not None and (changed := change_of(effect, outcome, was_there=was_there)) is not None:
-                append(feed, effect.key, changed, writer)
+            if feed is not None:
+                for key, changed in changes_of(effect, outcome, was_there=was_there):
+                    append(feed, key, changed, writer)
         return outcomes
 
     def _apply(self, effect: Effect) -> Outcome | None:
         entries = self._entries(effect.bucket)
         now = self._world.now()
+        if isinstance(effect, Fill):
+            if self._full(effect):
+                return Refused("full")
+            entries.update((key, Value(value, _expires(now, effect.ttl_ms))) for key, value in effect.items)
+            return Swapped()
         held = entries.get(effect.key)
         if held is not None and not held.live(now):
             del entries[effect.key]
@@ -79,6 +89,8 @@ class Buckets(Feeds):
                 return None
             case Increment(_, key, delta, ttl_ms):
                 outcome = counted(held.data if held else None, delta)
+                if held is None and self._full(effect):
+                    return Refused("full")
                 if isinstance(outcome, Counted):
                     entries[key] = Value(b"%d" % outcome.value, held.expires if held else _expires(now, ttl_ms))
                 return outcome
@@ -86,8 +98,18 @@ class Buckets(Feeds):
                 current = held.data if held else None
                 if current != expected:
                     return Conflict(current)
+                if held is None and self._full(effect):
+                    return Refused("full")
                 entries[key] = Value(value, _expires(now, ttl_ms))
                 return Swapped()
+
+    def _full(self, effect: Bounded) -> bool:
+        """Whether its keys that are missing are more than the bucket has room for."""
+        if effect.max_keys is None:
+            return False
+        live = self._live(effect.bucket)
+        new = sum(key not in live for key in keys_of(effect))
+        return new > 0 and len(live) + new > effect.max_keys
 
     def _entries(self, bucket: BucketAddress) -> dict[str, Value]:
         buckets = self._world.buckets.setdefault(self._worker.namespace, {})

@@ -41,8 +41,9 @@ class NatsConfig:
 
     @property
     def limits(self) -> BucketLimits:
-        """So that one apply is one batch: the dedup record, which may hold a value, beside the effects."""
-        return BucketLimits(key_bytes=_KEY_BYTES, value_bytes=self.max_payload - _HEADERS, effects=self.max_batch - 1)
+        """So that one apply is one batch: the dedup record, which may hold a value, and the note of a
+        bucket with a bound beside the effects."""
+        return BucketLimits(key_bytes=_KEY_BYTES, value_bytes=self.max_payload - _HEADERS, effects=self.max_batch - 2)
 
     def tls(self) -> ssl.SSLContext | None:
         """Made anew at each attempt to connect: certificates are rotated, too. Raises `OSError`, `ssl.SSLError`."""

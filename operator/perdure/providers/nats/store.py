@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from perdure.durable.effects import BucketAddress
 from perdure.durable.overtaking import Mark, Overtaking, Seen, Write, now_ms
-from perdure.durable.planning import Held, Spot
+from perdure.durable.planning import Held, Room, Spot
 from perdure.durable.policy import BucketLimits
 from perdure.durable.records import Committed, ForeignApply, KeyPage, ProviderInfo, WorkerId
 from perdure.errors import ProviderUnavailable
@@ -50,7 +50,7 @@ class NatsStore:
         self._subjects = subjects
         self._limits = config.limits
         self._check = ServerCheck(self._client, config, subjects)
-        self._overtaking = Overtaking(self._read, self._write, lambda: f"NATS at {self._client.where}")
+        self._overtaking = Overtaking(self._read, self._write, self._room, lambda: f"NATS at {self._client.where}")
 
     @classmethod
     async def open(cls, config: NatsConfig, worker: WorkerId) -> NatsStore:
@@ -95,7 +95,7 @@ class NatsStore:
 
     async def count(self, bucket: BucketAddress) -> int:
         rows = await self._rows(await self._names(f"{self._subjects.bucket(bucket)}.*"))
-        return sum(row.held is not None for row in rows)
+        return sum(row.held is not None for row in _live(rows))
 
     async def purge(self, progress: Callable[[int], None]) -> int:
         try:
@@ -147,12 +147,22 @@ class NatsStore:
         expires = headers.get(_EXPIRES)
         return _Row(int(message["seq"]), data, Held(data, None if expires is None else int(expires)))
 
-    async def _read(self, origin: str, spots: Sequence[Spot]) -> Seen:
-        subjects = [self._subjects.mark(origin), *(self._subjects.key(*spot) for spot in spots)]
-        first, *others = await self._rows(subjects)
+    async def _read(self, origin: str | None, spots: Sequence[Spot]) -> Seen:
+        marks = [] if origin is None else [self._subjects.mark(origin)]
+        rows = await self._rows([*marks, *(self._subjects.key(*spot) for spot in spots)])
+        first = rows.pop(0) if marks else _Row()
         mark = Mark.unpack(first.revision, first.data) if first.revision else Mark()
-        pairs = list(zip(spots, others, strict=True))
+        pairs = list(zip(spots, rows, strict=True))
         return Seen(mark, {spot: row.held for spot, row in pairs}, {spot: row.revision for spot, row in pairs})
+
+    async def _room(self, bucket: BucketAddress, keys: Sequence[str], most: int) -> Room:
+        note = await self._row(self._subjects.note(bucket))
+        values = await self.get_many(bucket, keys)
+        present = {key for key, value in zip(keys, values, strict=True) if value is not None}
+        # Deleted keys, and those past their time, are looked at only if it matters.
+        names = await self._names(f"{self._subjects.bucket(bucket)}.*")
+        count = len(names) if len(names) + len(keys) <= most else await self.count(bucket)
+        return Room(count, present, note.revision)
 
     async def _write(self, write: Write) -> int | Seen:
         for attempt in range(_BATCHES):
@@ -168,8 +178,8 @@ class NatsStore:
         raise ProviderUnavailable(f"NATS at {self._client.where} has too many batches under way", retry_after=1)
 
     def _batch(self, write: Write) -> list[Message]:
-        """The dedup record comes last: its sequence is that of the acknowledgement. What was read and is not changed is
-        written as it is, so that it is compared as well."""
+        """The dedup record, if there is one, comes last: its sequence is that of the acknowledgement. What was read and
+        is not changed is written as it is, so that it is compared as well."""
         seen = write.seen
         kept = {spot: seen.held[spot] for spot in write.spots if spot not in write.planned.writes}
         found: list[tuple[str, bytes, dict[str, str]]] = []
@@ -178,7 +188,10 @@ class NatsStore:
             if spot in seen.revisions:
                 headers[EXPECTED] = str(seen.revisions[spot])
             found.append((self._subjects.key(*spot), b"" if held is None else held.data, headers))
-        found.append((self._subjects.mark(write.origin), write.record, {EXPECTED: str(seen.mark.revision)}))
+        if write.noted is not None and seen.room is not None:
+            found.append((self._subjects.note(write.noted), b"", {EXPECTED: str(seen.room.revision)}))
+        if write.origin is not None:
+            found.append((self._subjects.mark(write.origin), write.record, {EXPECTED: str(seen.mark.revision)}))
         if len(found) == 1:
             return [Message(*found[0])]
         batch = {"Nats-Batch-Id": secrets.token_hex(16)}

@@ -6,6 +6,7 @@ Behind `$KV.BUCKET.`, where `w…` is of a Worker and `n…` of a namespace:
 | subject | holds |
 |---|---|
 | `w….b….kKEY`, `n….b….kKEY` | a value of a bucket |
+| `w….a….n`, `n….a….n` | nothing: a key was added to a bucket under a bound, `maxKeys` |
 | `w….f….m` | the highest sequence applied of an origin, and its outcomes |
 | `w….p` | never anything: whether it may be written is asked for |
 
@@ -63,6 +64,11 @@ class Subjects:
     def mark(self, origin: str) -> str:
         """The dedup record of an origin."""
         return f"{self._worker}.f{hashed(origin)}.m"
+
+    def note(self, address: BucketAddress) -> str:
+        """The subject that everybody writes who may add keys to the bucket under a bound."""
+        owner, _, bucket = self.bucket(address).rpartition(".b")
+        return f"{owner}.a{bucket}.n"
 
     def bucket(self, address: BucketAddress) -> str:
         """What the subjects of a bucket begin with."""

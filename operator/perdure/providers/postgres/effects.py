@@ -8,7 +8,7 @@ import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from perdure.durable.effects import BucketAddress, Effect, Increment, Put, Remove, Scope, Swap
+from perdure.durable.effects import BucketAddress, Effect, Fill, Increment, Put, Remove, Scope, Swap, bounded
 from perdure.durable.records import WorkerId
 from perdure.errors import TooLarge
 
@@ -16,7 +16,7 @@ MAX_KEY = 2600
 """Bytes of a key: what PostgreSQL's index takes, whatever the key is made of."""
 LONGEST = 1 << 61
 """A time to live of more milliseconds is as good as this one."""
-_PUT, _REMOVE, _INCREMENT, _SWAP = 1, 2, 3, 4
+_PUT, _REMOVE, _INCREMENT, _SWAP, _FILL = 1, 2, 3, 4, 5
 Arguments = tuple[
     list[bytes],
     list[bytes],
@@ -30,8 +30,9 @@ Arguments = tuple[
     list[int | None],
     list[str | None],
     list[bytes | None],
+    int | None,
 ]
-NOTHING: Arguments = ([], [], [], [], [], [], [], [], [], [], [], [])
+NOTHING: Arguments = ([], [], [], [], [], [], [], [], [], [], [], [], None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,14 +74,18 @@ def lasting(milliseconds: int | None) -> int | None:
 
 
 def pack(owner: Owner, effects: Sequence[Effect]) -> Arguments:
-    """From p_known to p_expected. Raises `TooLarge`."""
+    """From p_known to p_bound. Raises `TooLarge`."""
     if not effects:
         return NOTHING
     buckets = {address: owner.bucket(address) for address in {effect.bucket for effect in effects}}
-    rows = sorted(_rows(effects, buckets), key=lambda row: row[2:4])
+    last = bounded(effects)
+    # What has a bound comes last: whether there is room for it depends on the others.
+    late = len(effects) - 1 if last is not None else len(effects)
+    rows = sorted(_rows(effects, buckets), key=lambda row: (row[1] >= late, row[2:4]))
     known, owners, privates, names = (list(column) for column in zip(*sorted(buckets.values()), strict=True))
     kinds, places, ids, keys, values, ttls, deltas, expected = (list(column) for column in zip(*rows, strict=True))
-    return known, owners, privates, names, kinds, places, ids, keys, values, ttls, deltas, expected
+    most = None if last is None else last.max_keys
+    return known, owners, privates, names, kinds, places, ids, keys, values, ttls, deltas, expected, most
 
 
 _Row = tuple[int, int, bytes, bytes, bytes | None, int | None, str | None, bytes | None]
@@ -88,7 +93,12 @@ _Row = tuple[int, int, bytes, bytes, bytes | None, int | None, str | None, bytes
 
 def _rows(effects: Sequence[Effect], buckets: dict[BucketAddress, tuple[bytes, bytes, bytes, bytes]]) -> Iterable[_Row]:
     for place, effect in enumerate(effects):
-        at = (buckets[effect.bucket][0], key_bytes(effect.key))
+        bucket = buckets[effect.bucket][0]
+        if isinstance(effect, Fill):
+            for key, value in effect.items:
+                yield (_FILL, place, bucket, key_bytes(key), value, lasting(effect.ttl_ms), None, None)
+            continue
+        at = (bucket, key_bytes(effect.key))
         match effect:
             case Put(value=value, ttl_ms=ttl_ms):
                 yield (_PUT, place, *at, value, lasting(ttl_ms), None, None)

@@ -16,7 +16,7 @@ _CLAIM = "SELECT * FROM SCHEMA.claim_VERSION($1, $2, $3, $4, $5)"
 _VERIFY = (
     "SELECT true FROM SCHEMA.instances WHERE worker = $1 AND name = $2 AND epoch = $3 AND nonce = $4 AND epoch > 0"
 )
-_COMMIT = f"SELECT * FROM SCHEMA.commit_VERSION({', '.join(f'${at}' for at in range(1, 32))})"
+_COMMIT = f"SELECT * FROM SCHEMA.commit_VERSION({', '.join(f'${at}' for at in range(1, 33))})"
 _APPLIED = "SELECT SCHEMA.applied_VERSION($1, $2, $3, $4, $5)"
 _SNAPSHOT = "SELECT SCHEMA.snapshot_VERSION($1, $2, $3, $4, $5, $6, $7)"
 _HALT = "SELECT SCHEMA.halt_VERSION($1, $2, $3, $4, $5)"

@@ -78,7 +78,7 @@ SELECT SCHEMA.now_ms_VERSION() AS now,
   ARRAY(SELECT d.name FROM SCHEMA.due d WHERE d.worker = $1 ORDER BY d.due_ms, d.name LIMIT $2) AS names,
   ARRAY(SELECT d.due_ms FROM SCHEMA.due d WHERE d.worker = $1 ORDER BY d.due_ms, d.name LIMIT $2) AS times
 """
-_FOREIGN = f"SELECT * FROM SCHEMA.foreign_VERSION({', '.join(f'${at}' for at in range(1, 17))})"
+_FOREIGN = f"SELECT * FROM SCHEMA.foreign_VERSION({', '.join(f'${at}' for at in range(1, 18))})"
 _GET = (
     "SELECT e.key, e.value FROM SCHEMA.entries e WHERE e.bucket = $1 AND e.key = ANY ($2) "
     "AND (e.expires_ms IS NULL OR e.expires_ms > SCHEMA.now_ms_VERSION())"
@@ -87,7 +87,10 @@ _KEYS = (
     "SELECT e.key FROM SCHEMA.entries e, SCHEMA.now_ms_VERSION() AS now WHERE e.bucket = $1 AND e.key >= $2 "
     "AND ($3 OR e.key <> $2) AND (e.expires_ms IS NULL OR e.expires_ms > now) ORDER BY e.key LIMIT $4"
 )
-_COUNT = "SELECT count(*) FROM SCHEMA.entries e WHERE e.bucket = $1"
+_COUNT = (
+    "SELECT count(*) FROM SCHEMA.entries e, SCHEMA.now_ms_VERSION() AS now WHERE e.bucket = $1 "
+    "AND (e.expires_ms IS NULL OR e.expires_ms > now)"
+)
 _ANNOUNCE = "SELECT * FROM SCHEMA.announce_VERSION($1, $2, $3, $4)"
 _LEAVE = "DELETE FROM SCHEMA.hosts h WHERE h.worker = $1 AND h.host = $2"
 _KEEP_COMPONENT = "SELECT SCHEMA.keep_component_VERSION($1, $2, $3)"

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import cast
 
-from perdure.durable.effects import COUNTER_MAX, BucketAddress, Effect, Increment, Put, Remove, Scope, Swap
+from perdure.durable.effects import COUNTER_MAX, BucketAddress, Effect, Fill, Increment, Put, Remove, Scope, Swap
 from perdure.durable.records import Committed, ForeignApply, KeyPage
 from perdure.errors import InternalError
 from perdure.providers.redis.base import Base
@@ -65,7 +65,7 @@ class Buckets(Base):
         return KeyPage(decoded, decoded[-1] if more else None)
 
     async def count(self, bucket: BucketAddress) -> int:
-        return cast("int", await self._of(bucket).call("count", self._keys.bucket(bucket)[:1]))
+        return cast("int", await self._of(bucket).call("count", self._keys.bucket(bucket)))
 
     def _require_home(self, effects: Iterable[Effect]) -> None:
         """A commit is atomic within one slot only."""
@@ -103,13 +103,21 @@ def _pack(effect: Effect, number: int) -> list[Argument]:
             return ["P", number, key, value, _ttl(ttl_ms)]
         case Remove(_, key):
             return ["R", number, key, "", ""]
-        case Increment(_, key, delta, ttl_ms):
-            return ["I", number, key, _deltas(delta), _ttl(ttl_ms)]
-        case Swap(_, key, None, value, ttl_ms):
-            return ["N", number, key, value, _ttl(ttl_ms)]
+        case Increment(_, key, delta, ttl_ms, max_keys):
+            return [*_bound(number, max_keys), "I", number, key, _deltas(delta), _ttl(ttl_ms)]
+        case Swap(_, key, None, value, ttl_ms, max_keys):
+            return [*_bound(number, max_keys), "N", number, key, value, _ttl(ttl_ms)]
         case Swap(_, key, expected, value, ttl_ms):
             assert expected is not None
             return ["S", number, key, value, _ttl(ttl_ms), expected]
+        case Fill(_, items, max_keys, ttl_ms):
+            flat: list[Argument] = [part for item in items for part in item]
+            return [*_bound(number, max_keys), "F", number, len(items), "", _ttl(ttl_ms), *flat]
+
+
+def _bound(number: int, max_keys: int | None) -> list[Argument]:
+    """Goes before the effect that it is a bound for."""
+    return [] if max_keys is None else ["M", number, max_keys, "", ""]
 
 
 def _ttl(ttl_ms: int | None) -> Argument:

@@ -6,21 +6,25 @@ import sqlite3
 from collections.abc import Sequence
 
 from perdure.durable.effects import (
+    Bounded,
     BucketAddress,
     Conflict,
     Counted,
     Effect,
+    Fill,
     Increment,
     Outcome,
     Put,
+    Refused,
     Remove,
     Swap,
     Swapped,
     counted,
     decode_outcomes,
     encode_outcomes,
+    keys_of,
 )
-from perdure.durable.feeds import change_of
+from perdure.durable.feeds import changes_of
 from perdure.durable.records import CommitStatus, Committed, ForeignApply, KeyPage
 from perdure.providers.sqlite.feeds import Feed, close_feeds, open_feeds
 from perdure.providers.sqlite.owner import Owner
@@ -99,22 +103,36 @@ def list_keys(
     return KeyPage(names[:limit], names[limit - 1] if len(names) > limit else None)
 
 
-def count(db: sqlite3.Connection, owner: Owner, bucket: BucketAddress) -> int:
-    (held,) = db.execute(f"SELECT count(*) FROM entries WHERE {_WHERE}", owner.bucket(bucket)).fetchone()
+def count(db: sqlite3.Connection, owner: Owner, bucket: BucketAddress, now_ms: int, most: int = _END_OF_TIME) -> int:
+    """Of live keys, and not further than `most`."""
+    (held,) = db.execute(
+        f"SELECT count(*) FROM (SELECT 1 FROM entries WHERE {_WHERE} "
+        "AND (expires_ms IS NULL OR expires_ms > ?) LIMIT ?)",
+        (*owner.bucket(bucket), now_ms, most),
+    ).fetchone()
     return int(held)
 
 
 def _told(db: sqlite3.Connection, owner: Owner, effect: Effect, now_ms: int, feed: Feed | None) -> Outcome | None:
     """As `_apply`, and what was changed is appended to the feed."""
-    place = (*owner.bucket(effect.bucket), effect.key.encode())
-    was_there = feed is not None and isinstance(effect, Remove) and _live(db, place, now_ms) is not None
+    was_there = False
+    if feed is not None and isinstance(effect, Remove):
+        was_there = _live(db, (*owner.bucket(effect.bucket), effect.key.encode()), now_ms) is not None
     outcome = _apply(db, owner, effect, now_ms)
-    if feed is not None and (changed := change_of(effect, outcome, was_there=was_there)) is not None:
-        feed.append(effect.key, changed)
+    if feed is not None:
+        for key, changed in changes_of(effect, outcome, was_there=was_there):
+            feed.append(key, changed)
     return outcome
 
 
 def _apply(db: sqlite3.Connection, owner: Owner, effect: Effect, now_ms: int) -> Outcome | None:
+    if isinstance(effect, Fill):
+        if _full(db, owner, effect, now_ms):
+            return Refused("full")
+        bucket, expires_ms = owner.bucket(effect.bucket), _expires(now_ms, effect.ttl_ms)
+        for key, value in effect.items:
+            _put(db, (*bucket, key.encode()), value, expires_ms)
+        return Swapped()
     place: _Place = (*owner.bucket(effect.bucket), effect.key.encode())
     match effect:
         case Put(value=value, ttl_ms=ttl_ms):
@@ -126,6 +144,8 @@ def _apply(db: sqlite3.Connection, owner: Owner, effect: Effect, now_ms: int) ->
         case Increment(delta=delta, ttl_ms=ttl_ms):
             held = _live(db, place, now_ms)
             outcome = counted(held[0] if held else None, delta)
+            if held is None and _full(db, owner, effect, now_ms):
+                return Refused("full")
             if isinstance(outcome, Counted):
                 _put(db, place, b"%d" % outcome.value, held[1] if held else _expires(now_ms, ttl_ms))
             return outcome
@@ -134,8 +154,19 @@ def _apply(db: sqlite3.Connection, owner: Owner, effect: Effect, now_ms: int) ->
             current = held[0] if held else None
             if current != expected:
                 return Conflict(current)
+            if held is None and _full(db, owner, effect, now_ms):
+                return Refused("full")
             _put(db, place, value, _expires(now_ms, ttl_ms))
             return Swapped()
+
+
+def _full(db: sqlite3.Connection, owner: Owner, effect: Bounded, now_ms: int) -> bool:
+    """Whether its keys that are missing are more than the bucket has room for."""
+    if effect.max_keys is None:
+        return False
+    bucket = owner.bucket(effect.bucket)
+    new = sum(_live(db, (*bucket, key.encode()), now_ms) is None for key in keys_of(effect))
+    return new > 0 and count(db, owner, effect.bucket, now_ms, effect.max_keys) + new > effect.max_keys
 
 
 def _put(db: sqlite3.Connection, place: _Place, value: bytes, expires_ms: int | None) -> None:

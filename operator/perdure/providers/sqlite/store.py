@@ -158,7 +158,7 @@ class SqliteStore:
         return await self._read(lambda db: buckets.list_keys(db, self._owner, bucket, cursor, limit, _now_ms()))
 
     async def count(self, bucket: BucketAddress) -> int:
-        return await self._read(lambda db: buckets.count(db, self._owner, bucket))
+        return await self._read(lambda db: buckets.count(db, self._owner, bucket, _now_ms()))
 
     # Watched buckets.
 

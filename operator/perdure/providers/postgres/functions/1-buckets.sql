@@ -37,9 +37,28 @@ BEGIN
     SELECT e.ctid FROM SCHEMA.entries e WHERE e.expires_ms <= p_now LIMIT p_most FOR UPDATE SKIP LOCKED));
 END $$;
 
--- An increment (3) or a swap (4) of one entry; its outcome.
+-- Whether the bucket, whose row the caller has locked, has no room for so many keys that are missing.
+CREATE FUNCTION SCHEMA.full_VERSION(p_now bigint, p_bucket bytea, p_new bigint, p_bound bigint) RETURNS boolean
+LANGUAGE plpgsql AS $$
+BEGIN
+  RETURN p_new > 0 AND p_new + (SELECT count(*) FROM (
+    SELECT FROM SCHEMA.entries e
+      WHERE e.bucket = p_bucket AND (e.expires_ms IS NULL OR e.expires_ms > p_now) LIMIT p_bound) AS held) > p_bound;
+END $$;
+
+-- Those of the keys that are missing.
+CREATE FUNCTION SCHEMA.missing_VERSION(p_now bigint, p_bucket bytea, p_keys bytea[]) RETURNS bigint
+LANGUAGE plpgsql AS $$
+BEGIN
+  RETURN (SELECT count(*) FROM unnest(p_keys) AS k(key) WHERE NOT EXISTS (
+    SELECT FROM SCHEMA.entries e
+      WHERE e.bucket = p_bucket AND e.key = k.key AND (e.expires_ms IS NULL OR e.expires_ms > p_now)));
+END $$;
+
+-- An increment (3) or a swap (4) of one entry; its outcome. p_bound: NULL, or the bucket has at most so many keys.
 CREATE FUNCTION SCHEMA.atomic_VERSION(
-  p_now bigint, p_kind int, p_bucket bytea, p_key bytea, p_value bytea, p_ttl bigint, p_delta numeric, p_expected bytea
+  p_now bigint, p_kind int, p_bucket bytea, p_key bytea, p_value bytea, p_ttl bigint, p_delta numeric, p_expected bytea,
+  p_bound bigint
 ) RETURNS bytea LANGUAGE plpgsql AS $$
 DECLARE
   v_current bytea;
@@ -72,6 +91,9 @@ BEGIN
       v_new := p_value;
       v_outcome := SCHEMA.outcome_VERSION('s', '');
     END IF;
+    IF NOT v_live AND p_bound IS NOT NULL AND SCHEMA.full_VERSION(p_now, p_bucket, 1, p_bound) THEN
+      RETURN SCHEMA.outcome_VERSION('e', 'full');
+    END IF;
     IF NOT (p_kind = 3 AND v_live) THEN v_expires := p_now + p_ttl; END IF;
     IF v_there THEN
       UPDATE SCHEMA.entries e SET value = v_new, expires_ms = v_expires WHERE e.bucket = p_bucket AND e.key = p_key;
@@ -83,12 +105,13 @@ BEGIN
   END LOOP;
 END $$;
 
--- Effects in their order, kinds 1 put, 2 remove, 3 increment, 4 swap. p_places: where each stood before they were
--- sorted; the outcomes of the atomic ones are returned in that order. p_writer: whose effects they are.
+-- Effects in their order, kinds 1 put, 2 remove, 3 increment, 4 swap, 5 an item of a fill. p_places: where each stood
+-- before they were sorted; the outcomes of the atomic ones are returned in that order. p_bound: NULL, or what comes last,
+-- one of the kinds 3 to 5, is refused where its bucket would have more keys. p_writer: whose effects they are.
 CREATE FUNCTION SCHEMA.apply_VERSION(
   p_now bigint, p_known bytea[], p_owners bytea[], p_privates bytea[], p_names bytea[],
   p_kinds int[], p_places int[], p_buckets bytea[], p_keys bytea[], p_values bytea[], p_ttls bigint[],
-  p_deltas text[], p_expected bytea[], p_writer bytea
+  p_deltas text[], p_expected bytea[], p_bound bigint, p_writer bytea
 ) RETURNS bytea LANGUAGE plpgsql AS $$
 DECLARE
   v_effect record;
@@ -101,10 +124,16 @@ DECLARE
   v_changed bytea[] := '{}';
   v_keys bytea[] := '{}';
   v_values bytea[] := '{}';
+  v_last int := cardinality(p_kinds);
+  v_full boolean;
 BEGIN
   v_watched := SCHEMA.open_feeds_VERSION(p_known, p_writer);
   INSERT INTO SCHEMA.buckets
     SELECT * FROM unnest(p_known, p_owners, p_privates, p_names) ON CONFLICT DO NOTHING;
+  IF p_bound IS NOT NULL THEN
+    -- Whoever adds keys under a bound follows another.
+    PERFORM FROM SCHEMA.buckets b WHERE b.bucket = p_buckets[v_last] FOR UPDATE;
+  END IF;
   FOR v_effect IN
     SELECT * FROM unnest(p_kinds, p_places, p_buckets, p_keys, p_values, p_ttls, p_deltas, p_expected)
       AS t(kind, place, bucket, key, value, ttl, delta, expected)
@@ -116,10 +145,23 @@ BEGIN
     ELSIF v_effect.kind = 2 THEN
       DELETE FROM SCHEMA.entries e WHERE e.bucket = v_effect.bucket AND e.key = v_effect.key
         RETURNING e.expires_ms IS NULL OR e.expires_ms > p_now INTO v_there;
+    ELSIF v_effect.kind = 5 THEN
+      IF v_full IS NULL THEN
+        v_full := SCHEMA.full_VERSION(p_now, v_effect.bucket, SCHEMA.missing_VERSION(p_now, v_effect.bucket,
+          p_keys[array_position(p_kinds, 5):]), p_bound);
+        v_outcomes := v_outcomes || CASE WHEN v_full THEN SCHEMA.outcome_VERSION('e', 'full')
+          ELSE SCHEMA.outcome_VERSION('s', '') END;
+        v_at := v_at || v_effect.place;
+      END IF;
+      v_there := NOT v_full;
+      IF v_there THEN
+        INSERT INTO SCHEMA.entries VALUES (v_effect.bucket, v_effect.key, v_effect.value, p_now + v_effect.ttl)
+          ON CONFLICT (bucket, key) DO UPDATE SET value = excluded.value, expires_ms = excluded.expires_ms;
+      END IF;
     ELSE
       v_outcome := SCHEMA.atomic_VERSION(
         p_now, v_effect.kind, v_effect.bucket, v_effect.key, v_effect.value, v_effect.ttl,
-        v_effect.delta::numeric, v_effect.expected);
+        v_effect.delta::numeric, v_effect.expected, CASE WHEN v_effect.place = p_places[v_last] THEN p_bound END);
       v_outcomes := v_outcomes || v_outcome;
       v_at := v_at || v_effect.place;
       v_there := substring(v_outcome FROM 1 FOR 1) IN ('i', 's');
@@ -145,7 +187,7 @@ CREATE FUNCTION SCHEMA.foreign_VERSION(
   p_worker bytea, p_origin bytea, p_sequence bigint,
   p_known bytea[], p_owners bytea[], p_privates bytea[], p_names bytea[],
   p_kinds int[], p_places int[], p_buckets bytea[], p_keys bytea[], p_values bytea[], p_ttls bigint[],
-  p_deltas text[], p_expected bytea[], p_instance bytea,
+  p_deltas text[], p_expected bytea[], p_bound bigint, p_instance bytea,
   OUT o_status text, OUT o_outcomes bytea
 ) LANGUAGE plpgsql AS $$
 DECLARE
@@ -164,7 +206,7 @@ BEGIN
   END IF;
   o_outcomes := SCHEMA.apply_VERSION(
     SCHEMA.now_ms_VERSION(), p_known, p_owners, p_privates, p_names,
-    p_kinds, p_places, p_buckets, p_keys, p_values, p_ttls, p_deltas, p_expected,
+    p_kinds, p_places, p_buckets, p_keys, p_values, p_ttls, p_deltas, p_expected, p_bound,
     coalesce(SCHEMA.writer_VERSION(p_worker, p_instance), ''));
   IF p_sequence > 0 THEN
     UPDATE SCHEMA.marks m SET sequence = p_sequence, outcomes = o_outcomes

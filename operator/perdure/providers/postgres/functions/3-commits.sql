@@ -97,7 +97,7 @@ CREATE FUNCTION SCHEMA.commit_VERSION(
   p_digests bytea[], p_blobs bytea[],
   p_known bytea[], p_owners bytea[], p_privates bytea[], p_names bytea[],
   p_kinds int[], p_places int[], p_buckets bytea[], p_keys bytea[], p_values bytea[], p_ttls bigint[],
-  p_deltas text[], p_expected bytea[],
+  p_deltas text[], p_expected bytea[], p_bound bigint,
   OUT o_status text, OUT o_stored bigint, OUT o_outcomes bytea
 ) LANGUAGE plpgsql AS $$
 DECLARE
@@ -156,7 +156,7 @@ BEGIN
   IF p_kinds <> '{}' THEN
     o_outcomes := SCHEMA.apply_VERSION(
       v_now, p_known, p_owners, p_privates, p_names,
-      p_kinds, p_places, p_buckets, p_keys, p_values, p_ttls, p_deltas, p_expected,
+      p_kinds, p_places, p_buckets, p_keys, p_values, p_ttls, p_deltas, p_expected, p_bound,
       SCHEMA.writer_VERSION(p_worker, p_name));
   END IF;
   INSERT INTO SCHEMA.journal VALUES (v_held.id, p_sequence, p_entry, o_outcomes);

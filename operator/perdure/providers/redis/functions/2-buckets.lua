@@ -83,10 +83,24 @@ local function delete_key(bucket, key)
   remove(bucket, key)
 end
 
+-- Live keys; those past their time may be among the values still.
+local function live(bucket)
+  flush(bucket)
+  local held = redis.call('HLEN', bucket.values)
+  if bucket.expiring then held = held - redis.call('ZCOUNT', bucket.expiry, '-inf', clock_of(bucket)) end
+  return held
+end
+
+-- Whether so many keys that are missing are more than there is room for.
+local function full(bucket, new)
+  return bucket.most and new > 0 and live(bucket) + new > bucket.most
+end
+
 -- deltas: one or several 64-bit numbers, for a sum beyond 64 bits. HINCRBY is exact; its reply in Lua is not.
 local function increment(bucket, key, deltas, ttl)
   local before = current(bucket, key)
   if before and not is_counter(before) then return outcome('e', 'not-a-counter') end
+  if not before and full(bucket, 1) then return outcome('e', 'full') end
   for delta in string.gmatch(deltas, '%S+') do
     local after = redis.pcall('HINCRBY', bucket.values, key, delta)
     if type(after) == 'table' then
@@ -114,7 +128,19 @@ local function swap(bucket, key, expected, value, ttl)
     if before then return outcome('c', before) end
     return outcome('m', '')
   end
+  if not before and full(bucket, 1) then return outcome('e', 'full') end
   put(bucket, key, value, ttl)
+  return outcome('s', '')
+end
+
+-- args from first on: keys and values, `items` of each
+local function fill(bucket, args, first, items, ttl)
+  local last, new = first + 2 * items - 1, 0
+  for at = first, last, 2 do
+    if not current(bucket, args[at]) then new = new + 1 end
+  end
+  if full(bucket, new) then return outcome('e', 'full') end
+  for at = first, last, 2 do put(bucket, args[at], args[at + 1], ttl) end
   return outcome('s', '')
 end
 
@@ -126,7 +152,8 @@ local function clear_expired(bucket)
 end
 
 -- args from first on: kind, number of the bucket, key, value, ttl in ms or ''. Kinds: P put, R remove, I increment (the
--- value is the delta), N swap of a missing key, S swap, with the expected value as a sixth. → encoded outcomes
+-- value is the delta), N swap of a missing key, S swap, with the expected value as a sixth, F fill (the key is the number
+-- of items, which follow), M the bound of the effect after it (the key is the most keys). → encoded outcomes
 local function apply_effects(keys, offset, args, first, feeds)
   local opened, outcomes, clock, at = {}, {}, {}, first
   while at <= #args do
@@ -146,6 +173,11 @@ local function apply_effects(keys, offset, args, first, feeds)
       outcomes[#outcomes + 1] = increment(bucket, key, value, ttl)
     elseif kind == 'N' then
       outcomes[#outcomes + 1] = swap(bucket, key, false, value, ttl)
+    elseif kind == 'M' then
+      bucket.most = tonumber(key)
+    elseif kind == 'F' then
+      outcomes[#outcomes + 1] = fill(bucket, args, at, tonumber(key), ttl)
+      at = at + 2 * tonumber(key)
     else
       outcomes[#outcomes + 1] = swap(bucket, key, args[at], value, ttl)
       at = at + 1
@@ -222,9 +254,9 @@ local function list(keys, args)
   end
 end
 
--- keys: one bucket
+-- keys: one bucket → the number of live keys
 local function count(keys)
-  return redis.call('HLEN', keys[1])
+  return live(open_bucket(keys, 1, {}))
 end
 
 register('foreign', foreign)
