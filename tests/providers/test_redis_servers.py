@@ -480,6 +480,28 @@ async def test_a_rotated_password_is_used_from_the_next_connection_on() -> None:
             await patiently(owner.commit)
 
 
+async def test_what_a_server_says_of_a_login_is_not_passed_on() -> None:
+    """One that does not know AUTH answers with what it was sent."""
+
+    async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        sent = await reader.read(1000)
+        writer.write(b"-ERR unknown command, with args beginning with: " + sent.replace(b"\r\n", b" ") + b"\r\n")
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(echo, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    store = await RedisStore.open(
+        RedisConfig(f"redis://127.0.0.1:{port}/0", credentials=lambda: ("wk", "hunter2")), _worker()
+    )
+    with pytest.raises(ProviderUnavailable, match="refused the credentials") as refused:
+        await store.ping()
+    assert "hunter2" not in refused.value.detail
+    await store.close()
+    server.close()
+    await server.wait_closed()
+
+
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with cert.pem and key.pem for 127.0.0.1."""

@@ -87,8 +87,7 @@ class Prober:
             if uid != known.job:
                 checksum = job["metadata"]["annotations"][CHECKSUM]
                 known = known.after(outcome, checksum=checksum, job=uid, now=now, namespace=plan.namespace)
-        due = known.due(plan.checksum, plan.provider.spec.probe.interval / 1000, doubted=doubted)
-        wait = (due - now).total_seconds()
+        wait = known.wait(plan.checksum, plan.provider.spec.probe.interval / 1000, now, doubted=doubted)
         if wait > 0:
             most = _READY if known.failures == 0 else _UNREADY
             return _as_known(known, plan, "it is about to be looked at", again=min(wait, most))

@@ -35,6 +35,7 @@ _OUTCOMES = {*_OF_CAUSE.values(), Reason.ANSWERS, Reason.PROBE_FAILED}
 _LEVELS: tuple[Level, ...] = get_args(Level)
 _FIRST_RETRY = 10.0
 _SPACING = 5.0
+_SKEW = datetime.timedelta(minutes=1)
 _FOUND = ("server", "durability", "guarantee", "warnings")
 
 
@@ -101,17 +102,20 @@ class Known:
         kept = self.checksum == checksum and (report is None or report.cause == "no-answer")
         return known if kept else replace(known, found={})
 
-    def due(self, checksum: str, interval: float, *, doubted: bool = False) -> datetime.datetime:
-        """When to look again. `interval` in seconds. Failures come back sooner, at growing distances; `doubted` ones
-        at once, as often as is sensible."""
-        if self.at is None:
-            return datetime.datetime.min.replace(tzinfo=datetime.UTC)
+    def wait(self, checksum: str, interval: float, now: datetime.datetime, *, doubted: bool = False) -> float:
+        """Seconds until it is looked at again, 0: now. `interval` in seconds. Failures come back sooner, at growing
+        distances; `doubted` ones at once, as often as is sensible."""
+        if self.at is None or self.at - now > _SKEW:  # written by a clock that was wrong
+            return 0.0
+        return max(0.0, (self._due(self.at, checksum, interval, doubted) - now).total_seconds())
+
+    def _due(self, at: datetime.datetime, checksum: str, interval: float, doubted: bool) -> datetime.datetime:
         if self.verdict is None or self.checksum != checksum:
-            return self.at + datetime.timedelta(seconds=_SPACING)
+            return at + datetime.timedelta(seconds=_SPACING)
         if doubted:
-            return self.at + datetime.timedelta(seconds=_FIRST_RETRY)
+            return at + datetime.timedelta(seconds=_FIRST_RETRY)
         wait = min(interval, _FIRST_RETRY * 2.0 ** min(self.failures - 1, 20)) if self.failures else interval
-        return self.at + datetime.timedelta(seconds=wait * self._jitter())
+        return at + datetime.timedelta(seconds=wait * self._jitter())
 
     def _jitter(self) -> float:
         """Providers that were made together are not looked at together for ever; the same at each look."""

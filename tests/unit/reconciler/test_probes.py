@@ -384,7 +384,16 @@ def test_all_reasons_are_here() -> None:
 def test_a_status_that_somebody_has_damaged_is_as_if_there_were_none(status: Object) -> None:
     known = Known.of(status)
     assert (known.at, known.verdict) == (None, None)
-    assert known.due("x", 600) < START
+    assert known.wait("x", 600, START) == 0
+
+
+async def test_a_time_from_a_clock_that_was_wrong_does_not_count() -> None:
+    world = World()
+    await world.until(10, GOOD)
+    world.status["lastProbeTime"] = "2027-01-01T00:00:00Z"
+    await world.look()
+    await world.look(1)
+    assert world.jobs == 2
 
 
 # The Job.

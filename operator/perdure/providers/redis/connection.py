@@ -13,7 +13,7 @@ from typing import cast
 
 import hiredis
 
-from perdure.errors import ProviderUnavailable
+from perdure.errors import InternalError, ProviderUnavailable
 from perdure.providers.redis.config import Credentials, Node, RedisConfig
 from perdure.providers.redis.failures import translate
 
@@ -124,9 +124,10 @@ async def connect(node: Node, config: RedisConfig, credentials: Credentials | No
                 first.append(pack("AUTH", username, password) if username else pack("AUTH", password))
             if config.database and credentials is None:
                 first.append(pack("SELECT", config.database))
-            for reply in await connection.exchange(first) if first else []:
+            for number, reply in enumerate(await connection.exchange(first) if first else []):
                 if isinstance(reply, hiredis.ReplyError):
-                    raise reply
+                    # What does not know AUTH may answer with what it was sent: that must not get into a message.
+                    raise hiredis.ReplyError("ERR AUTH") if number == 0 and _strange(reply, password) else reply
             return connection
     except (OSError, TimeoutError, hiredis.ReplyError) as error:
         if connection is not None:
@@ -136,6 +137,10 @@ async def connect(node: Node, config: RedisConfig, credentials: Credentials | No
         if connection is not None:
             connection.close()
         raise
+
+
+def _strange(reply: hiredis.ReplyError, password: str | None) -> bool:
+    return password is not None and isinstance(translate(reply, ""), InternalError)
 
 
 async def ask(node: Node, config: RedisConfig, *command: Argument, credentials: Credentials | None = None) -> object:
