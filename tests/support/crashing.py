@@ -19,6 +19,11 @@ WRITES = (
     "verify",
     "result",
     "get_many",
+    "enqueue",
+    "pending",
+    "watch",
+    "changes",
+    "told",
 )
 
 

@@ -34,6 +34,8 @@ class Point(enum.StrEnum):
     HALTED = "halted"
     REPLYING = "replying"
     PROMISE_AFTER = "promise.after"
+    WATCH_SENT = "watch.sent"
+    WATCH_TOLD = "watch.told"
 
 
 _SIGNALS = {"": signal.SIGKILL, "kill": signal.SIGKILL, "stop": signal.SIGSTOP}

@@ -9,14 +9,22 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from perdure.durable.attempts import allowed
-from perdure.durable.calls import FailedAttempt, Halt, HaltState, decode_call, encode
+from perdure.durable.calls import FailedAttempt, Halt, HaltState, decode_call, decode_failure, encode
 from perdure.durable.environment import EngineEnvironment
 from perdure.durable.faultpoint import Point, reach
 from perdure.durable.inbox import PendingCall
 from perdure.durable.instance import ENDS_THE_CALL, DurableInstance
 from perdure.durable.settings import Failure
 from perdure.durable.writer import KeyUsed, Running
-from perdure.errors import Fenced, GuestTrapped, InvocationCancelled, InvocationTimeout, PerdureError, Quarantined
+from perdure.errors import (
+    FeedFull,
+    Fenced,
+    GuestTrapped,
+    InvocationCancelled,
+    InvocationTimeout,
+    PerdureError,
+    Quarantined,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +50,8 @@ async def run_next(instance: DurableInstance, environment: EngineEnvironment, de
     call = taken.call
     if call is None:
         return Ran(ran=False, next_ms=taken.next_ms)
-    if call.attempts > environment.retry.max_attempts and not await allowed(instance.name, call.key, environment):
+    over = call.attempts > environment.retry.max_attempts and not _waited(call)
+    if over and not await allowed(instance.name, call.key, environment):
         # Its last attempt took its host with it.
         await _quarantine(instance, environment, call, "the host ended during its last attempt")
     payload = decode_call(call.payload)
@@ -53,6 +62,10 @@ async def run_next(instance: DurableInstance, environment: EngineEnvironment, de
     except KeyUsed:
         # A call of this key without the inbox was quicker, and took it out.
         environment.hooks.attempt("succeeded")
+    except FeedFull as error:
+        # That is no fault of the call's: it waits until a bucket takes changes again.
+        instance.close()
+        await _postpone(instance, environment, call, error)
     except ENDS_THE_CALL as error:
         instance.close()
         await _failed(instance, environment, call, error)
@@ -66,6 +79,18 @@ async def _failed(
 ) -> None:
     if not environment.retry.again(call.attempts, _kind(error)):
         await _quarantine(instance, environment, call, f"{error.code}: {error.detail}")
+    await _postpone(instance, environment, call, error)
+
+
+def _waited(call: PendingCall) -> bool:
+    """Whether its last attempt ended at a feed that was full."""
+    failure = decode_failure(call.failure)
+    return failure is not None and failure.code == FeedFull.code
+
+
+async def _postpone(
+    instance: DurableInstance, environment: EngineEnvironment, call: PendingCall, error: PerdureError
+) -> None:
     failure = encode(FailedAttempt(error.code, error.detail, environment.wall_ms))
     delay = environment.retry.delay_ms(call.attempts)
     await environment.home.postpone(instance.name, instance.token, call.key, delay, failure)

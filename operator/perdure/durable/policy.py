@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from perdure.durable.effects import BucketAddress, Scope
+from perdure.durable.feeds import FeedBounds
 from perdure.keyvalue.bucket import NoSuchBucket
 
 DEFAULT_MAX_KEY_BYTES = 1024
@@ -54,6 +55,14 @@ class BucketLimits:
 
 
 @dataclass(frozen=True, slots=True)
+class WatchPolicy:
+    """Which instance is told of a bucket's changes, and how many may wait for it."""
+
+    instance: str
+    bounds: FeedBounds = FeedBounds()
+
+
+@dataclass(frozen=True, slots=True)
 class BucketPolicy:
     """One bucket of the manifest. `physical` is its name in the store; `ttl_ms` None: values stay. `limits`: the
     provider's, those of single keys and values being in `max_key_bytes` and `max_value_bytes` already. `max_keys` None:
@@ -69,6 +78,7 @@ class BucketPolicy:
     physical: str | None = None
     limits: BucketLimits = field(default_factory=BucketLimits)
     max_keys: int | None = None
+    watch: WatchPolicy | None = None
 
     def address(self, instance: str) -> BucketAddress:
         """The bucket as `instance` sees it."""
@@ -117,6 +127,10 @@ class BucketCatalog:
         if name == ATTEMPTS:
             raise NoSuchBucket(f"bucket {name!r} is where attempts are counted")
         return BucketPolicy(name, self.home)
+
+    def watched(self) -> list[tuple[BucketPolicy, WatchPolicy]]:
+        """The buckets whose changes an instance is told of."""
+        return [(policy, policy.watch) for policy in self._policies.values() if policy.watch is not None]
 
     def providers(self) -> set[str]:
         """Every provider that some bucket, or the journal, needs."""

@@ -26,6 +26,7 @@ from perdure.durable.settings import MemoryMode
 from perdure.durable.snapshots import Taken
 from perdure.durable.writer import InstanceWriter, Running
 from perdure.errors import GuestTrapped, NoSuchFunction, PerdureError, Quarantined, SnapshotRefused
+from perdure.keyvalue.watcher import is_watcher, values_of
 from perdure.wasi.exit import exited, is_command
 from perdure.wasi.http.exchanges import Exchanges
 from perdure.wasi.http.serving import is_handler, serve
@@ -218,6 +219,8 @@ class Runner:
         if is_handler(func):
             served = serve(arguments, self.context.http.held)
             return list(served.arguments), lambda value: served.result()
+        if is_watcher(func):
+            return values_of(func, arguments, self.context.keyvalue.reopen), lambda value: _json(func, value)
         return decode_arguments(func, arguments), lambda value: _json(func, value)
 
     async def _call(

@@ -30,7 +30,7 @@ other exception is a defect.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from perdure.durable.effects import BucketAddress
 from perdure.durable.feeds import FeedBounds, FeedPage, Watch
@@ -148,6 +148,7 @@ class BucketStore(Protocol):
         """Number of live keys. May cost a look at all of them."""
 
 
+@runtime_checkable
 class FeedStore(Protocol):
     """Watched buckets, of scope Worker or Namespace: `perdure.durable.feeds`."""
 

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 from perdure.component.plan import ExportedFunc
 from perdure.errors import NoSuchFunction
+from perdure.keyvalue.watcher import is_watcher
 
 
 class FunctionIndex:
@@ -18,10 +19,14 @@ class FunctionIndex:
 
     def __init__(self, exports: Sequence[ExportedFunc]) -> None:
         self._by_name: dict[str, list[ExportedFunc]] = {}
-        for func in exports:
-            for name in {func.path, _unversioned(func), func.name}:
+        self._not_for_callers: set[str] = set()
+        callable_ = [func for func in exports if not is_watcher(func)]
+        for func in callable_:
+            for name in _names(func):
                 self._by_name.setdefault(name, []).append(func)
-        self._paths = sorted(func.path for func in exports)
+        for func in filter(is_watcher, exports):
+            self._not_for_callers |= _names(func)
+        self._paths = sorted(func.path for func in callable_)
 
     def find(self, name: str) -> ExportedFunc:
         """Raises `NoSuchFunction` with the near matches or the choices."""
@@ -31,10 +36,19 @@ class FunctionIndex:
         if found:
             choices = ", ".join(sorted(func.path for func in found))
             raise NoSuchFunction(f"{name!r} is ambiguous: name one of {choices}")
+        if name in self._not_for_callers:
+            raise NoSuchFunction(
+                f"{name!r} is not for callers: it is called for the changes of watched buckets "
+                "(spec.keyValue.buckets[].watch)"
+            )
         near = difflib.get_close_matches(name, list(self._by_name), n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
         listed = ", ".join(self._paths[:20]) or "nothing"
         raise NoSuchFunction(f"the component exports no function {name!r}{hint} It exports {listed}")
+
+
+def _names(func: ExportedFunc) -> set[str]:
+    return {func.path, _unversioned(func), func.name}
 
 
 def _unversioned(func: ExportedFunc) -> str:

@@ -10,6 +10,7 @@ from perdure.component.plan import ExportedFunc
 from perdure.component.wit_cbor import args_from_cbor
 from perdure.component.wit_json import args_from_json, to_json
 from perdure.durable.calling import MAX_CHAIN
+from perdure.durable.watching import PREFIX
 from perdure.errors import BadRequest, TooLarge, TypeMismatch
 from perdure.host.http.cbor import decode
 from perdure.host.http.media import Media
@@ -35,6 +36,10 @@ def checked_name(name: str) -> str:
 def idempotency_key(request: web.Request) -> str | None:
     """The `Idempotency-Key` header, if any. Raises `BadRequest`."""
     key = request.headers.get("Idempotency-Key")
+    if key is not None and key.startswith(PREFIX):
+        raise BadRequest(
+            f"Idempotency-Key must not begin with {PREFIX}: such keys are those of watched buckets' changes"
+        )
     return None if key is None else _checked_key(key, "Idempotency-Key")
 
 
