@@ -59,6 +59,7 @@ from perdure.host.ownership import Ownership
 from perdure.host.peers import Peers
 from perdure.host.stores import close_stores, open_stores
 from perdure.host.supervision import StoreWatch
+from perdure.host.watching import Watching, deliveries_of, watcher_for
 from perdure.keyvalue.resolver import KeyValueResolver
 from perdure.wasi.http.serving import is_handler
 from perdure.wasi.resolver import WasiResolver
@@ -179,6 +180,10 @@ async def running_host(config: HostConfig, progress: Callable[[str], None]) -> A
         stack.callback(table.close)
         members = Membership(home, HostRecord(config.host, config.advertise))
         dispatcher = Dispatcher(home, table, members, ownership, metrics)
+        watcher = watcher_for(environment.catalog, bound.component.exports)
+        deliveries = deliveries_of(environment, watcher, config.worker.spec.limits.max_pending_per_instance)
+        watching = Watching(deliveries, environment, members, dispatcher, metrics)
+        dispatcher.ran = watching.ran
         running.append(_Running(table, members, dispatcher, ownership))
         peers = Peers(config.host)
         stack.push_async_callback(peers.close)
@@ -194,14 +199,16 @@ async def running_host(config: HostConfig, progress: Callable[[str], None]) -> A
         url = await _listen(stack, api.application(), config.listen, config.grace)
         members.me = HostRecord(config.host, config.advertise or url)
         await _announce_once(members)
+        await watching.begin()
         async with asyncio.TaskGroup() as tasks:
-            work = (members.run, watch.run, pool.run, table.run, dispatcher.run)
+            work = (members.run, watch.run, pool.run, table.run, dispatcher.run, watching.run)
             background = [tasks.create_task(run()) for run in work]
             state.reason = None
             try:
                 yield RunningHost(url, metrics_url, bound.component)
             finally:
                 state.reason = "draining"
+                watching.stop()
                 dispatcher.stop()
                 waiting.end()
                 await members.leave()

@@ -7,14 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from perdure.durable.effects import Scope
-from perdure.durable.policy import BucketCatalog, BucketLimits, BucketPolicy, CachePolicy
+from perdure.durable.feeds import FeedBounds
+from perdure.durable.policy import BucketCatalog, BucketLimits, BucketPolicy, CachePolicy, WatchPolicy
 from perdure.durable.records import WorkerId
 from perdure.errors import ManifestError
 from perdure.manifests.base import Metadata
 from perdure.manifests.effective import EffectiveConfig, resolve
 from perdure.manifests.load import load_manifests
 from perdure.manifests.provider import KeyValueProvider, KeyValueProviderSpec, Sqlite
-from perdure.manifests.worker import Bucket, ComponentSource, KeyValue, Worker, WorkerSpec
+from perdure.manifests.worker import Bucket, ComponentSource, KeyValue, Watch, Worker, WorkerSpec
 from perdure.wasi.files.tree import Mount
 
 LOCAL_PROVIDER = "local"
@@ -96,6 +97,7 @@ def catalog_of(
             physical=bucket.physical_name,
             limits=bounds,
             max_keys=bucket.max_keys,
+            watch=_watch(bucket.watch),
         )
 
     section = effective.worker.spec.key_value
@@ -106,6 +108,12 @@ def catalog_of(
         undeclared=section.undeclared_buckets == "Allow",
         cache=CachePolicy(section.cache.bucket, section.cache.vacancy_lease),
     )
+
+
+def _watch(watch: Watch | None) -> WatchPolicy | None:
+    if watch is None:
+        return None
+    return WatchPolicy(watch.instance, FeedBounds(watch.max_changes, watch.max_bytes))
 
 
 def effective_from_file(path: Path, *, worker: str | None, local: bool) -> EffectiveConfig:

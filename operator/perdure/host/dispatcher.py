@@ -81,7 +81,7 @@ class _Failures:
 
 
 class Dispatcher:
-    """`run()` as a task. `concurrency`: instances whose inbox runs at one time."""
+    """`run()` as a task. `concurrency`: instances whose inbox runs at one time. `ran`: called when one has run."""
 
     def __init__(
         self,
@@ -108,6 +108,7 @@ class Dispatcher:
         self._queue: OrderedDict[str, None] = OrderedDict()
         self._failures = _Failures()
         self._parking = Parking(store)
+        self.ran: Callable[[str], None] = lambda name: None
         self._busy: OrderedDict[str, float] = OrderedDict()
         self._woken = asyncio.Event()
         self._look_at = 0.0
@@ -244,6 +245,7 @@ class Dispatcher:
                     self._sooner(self._now() + wait)
         finally:
             once_more = self._running.pop(name)
+            self.ran(name)
             self._next(name if once_more else None)
 
     def _next(self, ended: str | None) -> None:

@@ -92,6 +92,11 @@ class HostMetrics(Hooks):
             ("outcome",),
             registry=self.registry,
         )
+        self._changes_told = Counter(
+            "perdure_watched_changes_total",
+            "Changes of watched buckets that the watching instance has been told of, or that it made itself.",
+            registry=self.registry,
+        )
         self._dispatch_errors = Counter(
             "perdure_dispatch_errors_total",
             "Errors while looking for due work or running it, by error code.",
@@ -169,6 +174,9 @@ class HostMetrics(Hooks):
 
     def async_call(self, outcome: str) -> None:
         self._async_calls.labels(outcome).inc()
+
+    def changes_told(self, number: int) -> None:
+        self._changes_told.inc(number)
 
     def dispatch_error(self, code: str) -> None:
         self._dispatch_errors.labels(code).inc()

@@ -47,6 +47,7 @@ def resolve(worker: Worker, providers: Iterable[KeyValueProvider]) -> EffectiveC
                     f"KeyValueProvider {found.name} ({found.spec.kind}) cannot have the cache's bucket: name another "
                     f"provider in {field}, or another bucket in spec.keyValue.cache.bucket"
                 )
+    _check_watches(worker, home, used)
     for provider in used.values():
         if not provider.spec.allows(worker.namespace):
             raise ProviderProblem(
@@ -61,6 +62,27 @@ def resolve(worker: Worker, providers: Iterable[KeyValueProvider]) -> EffectiveC
             f"KeyValueProvider {home.name} is an SQLite file: one replica can use it, not {worker.spec.replicas}"
         )
     return EffectiveConfig(worker, home, tuple(used.values()))
+
+
+def _check_watches(worker: Worker, home: KeyValueProvider, used: dict[str, KeyValueProvider]) -> None:
+    """Raises `ProviderProblem`."""
+    watched: dict[tuple[str, str, str], str] = {}
+    for index, bucket in enumerate(worker.spec.key_value.buckets):
+        if bucket.watch is None:
+            continue
+        provider = used[bucket.provider] if bucket.provider is not None else home
+        if provider.spec.kind in FOREIGN_KINDS:
+            raise ProviderProblem(
+                f"KeyValueProvider {provider.name} ({provider.spec.kind}) keeps no feed of changes: the buckets that "
+                f"can be watched are those of {', '.join(HOME_KINDS)} (spec.keyValue.buckets[{index}].watch)"
+            )
+        place = (provider.name, bucket.scope, bucket.physical_name or bucket.name)
+        if place in watched:
+            raise ProviderProblem(
+                f"buckets {watched[place]!r} and {bucket.name!r} are one bucket of KeyValueProvider {provider.name}: "
+                f"watch it under one of the names (spec.keyValue.buckets[{index}].watch)"
+            )
+        watched[place] = bucket.name
 
 
 def require_home(provider: KeyValueProvider) -> None:

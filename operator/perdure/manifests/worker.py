@@ -86,6 +86,22 @@ class ComponentSource(Model):
         return self
 
 
+class Watch(Model):
+    """Which instance is told of a bucket's changes. So many changes, or bytes of keys and values, may wait for it;
+    beyond, commits that change the bucket are refused."""
+
+    instance: str = Field(min_length=1, max_length=256)
+    max_changes: int = Field(default=10_000, ge=1, le=1_000_000)
+    max_bytes: Annotated[Bytes, Field(ge=1, le=4 << 30)] = 64 << 20
+
+    @field_validator("instance")
+    @classmethod
+    def _a_name(cls, value: str) -> str:
+        if len(value.encode()) > 256 or not value.isprintable():
+            raise ValueError("must have 1 to 256 bytes of printable characters, as the names of instances have")
+        return value
+
+
 class Bucket(Model):
     """One declared bucket. `physicalName`: its name in the provider, where it differs."""
 
@@ -98,6 +114,13 @@ class Bucket(Model):
     max_key_bytes: Bytes = 1024
     max_keys: int | None = Field(default=None, ge=1, le=1_000_000_000)
     physical_name: str | None = Field(default=None, min_length=1, max_length=1024)
+    watch: Watch | None = None
+
+    @model_validator(mode="after")
+    def _others_write(self) -> Bucket:
+        if self.watch is not None and self.scope == "Instance":
+            raise ValueError("a bucket of scope Instance cannot be watched: nobody but its own instance writes to it")
+        return self
 
     @field_validator("name", "physical_name")
     @classmethod
