@@ -120,6 +120,22 @@ def test_bad_durations(text: object) -> None:
         (more("durability: {maxResults: 0}"), "spec.durability.maxResults", "1"),
         (more("durability: {replayBudget: '100'}"), "spec.durability.replayBudget", "unit"),
         (more("durability: {maxJournalEntry: 1}"), "spec.durability.maxJournalEntry", "did you mean maxJournalEntries"),
+        (
+            worker(key_value="buckets: [{name: b, scope: Instance, watch: {instance: r}}]"),
+            "spec.keyValue.buckets[0]",
+            "a bucket of scope Instance cannot be watched",
+        ),
+        (worker(key_value="buckets: [{name: b, watch: {}}]"), "spec.keyValue.buckets[0].watch.instance", "required"),
+        (
+            worker(key_value='buckets: [{name: b, watch: {instance: "a\\nb"}}]'),
+            "spec.keyValue.buckets[0].watch.instance",
+            "printable",
+        ),
+        (
+            worker(key_value="buckets: [{name: b, watch: {instance: r, maxChanges: 0}}]"),
+            "spec.keyValue.buckets[0].watch.maxChanges",
+            "1",
+        ),
         (more("retry: {maxAttempts: 0}"), "spec.retry.maxAttempts", "1"),
         (more("retry: {multiplier: 0.5}"), "spec.retry.multiplier", "from 1 to 10"),
         (more("retry: {multiplier: '1e3'}"), "spec.retry.multiplier", "from 1 to 10"),
@@ -209,6 +225,19 @@ def test_provider_selection() -> None:
             worker(key_value="buckets: [{name: cache, provider: far}]"),
             [provider("a", "memory: {}, default: true"), provider("far", "etcd: {endpoints: ['http://h:1']}")],
             "far (etcd) cannot have the cache's bucket",
+        ),
+        (
+            worker(key_value="buckets: [{name: b, provider: far, watch: {instance: r}}]"),
+            [provider("a", "memory: {}, default: true"), provider("far", "nats: {servers: ['nats://h:1']}")],
+            "far (nats) keeps no feed of changes: the buckets that can be watched are those of",
+        ),
+        (
+            worker(
+                key_value="buckets: [{name: b, watch: {instance: r}}, "
+                "{name: c, provider: a, physicalName: b, watch: {instance: s}}]"
+            ),
+            [provider("a", "memory: {}, default: true")],
+            "buckets 'b' and 'c' are one bucket of KeyValueProvider a",
         ),
         (
             worker(key_value="buckets: [{name: b, provider: gone}]"),
