@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from faults.clerk.scenario import LEASE, PEER
+from faults.clerk.scenario import LEASE, PEER, TOLD, WATCHED, WATCHER
 from faults.schedules import Setting
 from perdure.durable.effects import BucketAddress, Scope
 from perdure.durable.records import HostRecord, WorkerId
@@ -52,7 +52,7 @@ spec:
   component: {{url: "file:{guest}.wasm"}}
   keyValue:
     undeclaredBuckets: Allow
-    buckets: [{{name: far, provider: away}}]
+    buckets: [{{name: far, provider: away}}{watched}]
     cache: {{vacancyLease: {lease}}}
   http: {{allow: [{allowed}]}}
   durability: {{commit: {mode}, maxJournalEntries: {entries}}}
@@ -91,6 +91,7 @@ class Place:
             home="sqlite: {}" if self.setting.home == "sqlite" else home,
             away=self._away_spec(),
             guest=self.setting.guest,
+            watched=self._watched() if self.setting.guest == "clerk" else "",
             lease=f"{LEASE:g}s",
             allowed=json.dumps(self.allowed) if self.allowed else "",
             name=self.worker.name,
@@ -113,6 +114,9 @@ class Place:
                 where = f'url: "{self.away_url}"'
         return f"{self.setting.foreign}: {{{where}, timeout: {self.timeout}}}"
 
+    def _watched(self) -> str:
+        return f", {{name: {WATCHED}, watch: {{instance: {_preferring(WATCHER, HOSTS)}}}}}"
+
     @property
     def data(self) -> Path:
         return self.directory / "data"
@@ -128,7 +132,7 @@ class Place:
         away = await self._away(servers)
         home = await self._home(servers)
         try:
-            yield {"near": home, "far": away, "cache": home}
+            yield {"far": away, **dict.fromkeys(("near", "cache", WATCHED, TOLD), home)}
         finally:
             await home.close()
             await away.close()

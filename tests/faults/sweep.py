@@ -35,7 +35,7 @@ _TWINS = (
     "snapshot.after", "taken", "postponed", "halted", "accept.after",
 )  # fmt: skip
 """The engine's points beside which there is the boundary of a store's operation."""
-_POLLS = ("home.due", "home.pending", "home.instance", "home.result")
+_POLLS = ("home.due", "home.pending", "home.instance", "home.result", "home.changes")
 """Operations that are repeated until something has happened: how often is chance, so the first times count."""
 _POLLED = 2
 _WAITS = ("home.get_many",)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from faults.clerk.mutants import CLERK_MUTANTS
-from faults.clerk.scenario import PEER, Complete, Race
+from faults.clerk.scenario import PEER, WATCHED, Complete, Race, Told
 from faults.hosts import Nursery
 from faults.mutants import BETWEEN, MUTANTS
 from faults.network import network_sweep
@@ -34,7 +34,7 @@ OVERFLOW = Scenario(
         Call("alice", [{"get": ["near", "n"]}], "key-3"),
     ]
 )
-SURE = {"ttl": 30.0}
+SURE = {"ttl": 2.0}
 """A host that is slow is not taken for dead, so that nobody else is fast enough to overcome the fault."""
 PLACE = ("near", "promise")
 OUTSIDE: dict[str, tuple[Fault, list[Action]]] = {
@@ -56,6 +56,16 @@ OUTSIDE: dict[str, tuple[Fault, list[Action]]] = {
             Call("alice", [{"promise": [*PLACE]}], "key-1"),
             Complete(PLACE, "YWJj"),
             Call("bob", [{"await": [*PLACE]}], "key-2"),
+        ],
+    ),
+    "change-under-a-new-key": (
+        Fault("watch.sent", 1),
+        [
+            # Until the hosts know of each other, both tell.
+            Call("alice", [{"sleep": 400}, {"put": [WATCHED, "a", "YWJj"]}], "key-1"),
+            Told(),
+            Call("alice", [{"put": [WATCHED, "a", "ZGVm"]}], "key-2"),
+            Told(),
         ],
     ),
     "outcome-forgotten": (

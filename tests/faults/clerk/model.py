@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from faults.clerk.outside import Meant, Outside
-from faults.clerk.scenario import Place
+from faults.clerk.scenario import TOLD, WATCHED, Place
 from faults.model import Answer, Memory, Model, Step, encoded
 
 
@@ -19,7 +19,9 @@ class ClerkModel(Model):
     held it beyond its lease, so several may have filled one value."""
 
     outside: Outside
-    buckets: dict[str, dict[str, bytes]] = field(default_factory=lambda: {"near": {}, "far": {}, "cache": {}})
+    buckets: dict[str, dict[str, bytes]] = field(
+        default_factory=lambda: {name: {} for name in ("near", "far", "cache", WATCHED, TOLD)}
+    )
     completions: dict[Place, Answer] = field(default_factory=dict)
     overdue: bool = False
 
@@ -87,6 +89,16 @@ class ClerkModel(Model):
         return self._step(memory, step)
 
     def _step(self, memory: Memory, step: Step) -> Answer:
+        before = dict(self.buckets[WATCHED])
+        answer = self._carried_out(memory, step)
+        for key in before | self.buckets[WATCHED]:
+            value = self.buckets[WATCHED].get(key)
+            if value != before.get(key):
+                change = b"-" if value is None else b"=" + value
+                self.buckets[TOLD][key] = self.buckets[TOLD].get(key, b"") + change + b";"
+        return answer
+
+    def _carried_out(self, memory: Memory, step: Step) -> Answer:
         if isinstance(step, str):
             return "nothing"
         (kind, args), *_ = step.items()

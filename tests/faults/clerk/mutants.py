@@ -12,6 +12,7 @@ from perdure.durable.caller import InstanceCall
 from perdure.durable.promises import PENDING, Completion, complete, look
 from perdure.durable.store import BucketStore
 from perdure.durable.vacancies import InstanceCache
+from perdure.durable.watching import PREFIX, Delivery
 from perdure.host.calling import InstanceCaller
 from perdure.host.http import promises as routes
 from perdure.keyvalue.bucket import Claim
@@ -90,6 +91,12 @@ def _outcome_forgotten() -> None:
     recovery._gate_outcome = forgets
 
 
+def _change_under_a_new_key() -> None:
+    """Whoever goes on telling of a feed sends again what was sent."""
+    life = secrets.token_hex(16)
+    Delivery._key = lambda self, number: f"{PREFIX}{life}.{number}"  # type: ignore[method-assign]
+
+
 CLERK_MUTANTS: dict[str, Callable[[], None]] = {
     "answer-not-journalled": _answer_not_journalled,
     "request-under-a-new-key": _request_under_a_new_key,
@@ -97,4 +104,5 @@ CLERK_MUTANTS: dict[str, Callable[[], None]] = {
     "completion-after-the-reply": _completion_after_the_reply,
     "vacancy-for-everybody": _vacancy_for_everybody,
     "outcome-forgotten": _outcome_forgotten,
+    "change-under-a-new-key": _change_under_a_new_key,
 }

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from faults.asking import PATIENCE, Held, Send, Wrong
 from faults.clerk.model import ClerkModel
-from faults.clerk.scenario import LEASE, PEER, Abandon, Begin, Complete, End, Place, Race, Serve, Twice
+from faults.clerk.scenario import LEASE, PEER, TOLD, Abandon, Begin, Complete, End, Place, Race, Serve, Told, Twice
 from faults.model import Answer, Step
 from faults.player import Player
 from faults.scenario import READER, Action, Call
@@ -51,6 +51,8 @@ class ClerkPlayer(Player):
                 self.check(action, begun.instance, begun.steps, self._answers[key])
             case Complete():
                 await self._complete(action)
+            case Told():
+                await self._told(action)
             case _:
                 await super().carry_out(action)
 
@@ -61,6 +63,7 @@ class ClerkPlayer(Player):
                     await self.carry_out(action)
                 case Complete(place) if any({"await": [*place]} in begun.steps for begun in self._begun.values()):
                     await self.carry_out(action)
+        await self._told(Told())
 
     async def strays(self, deaths: int) -> None:
         """Raises `Wrong` where a request was sent again after its call had been answered. An instance that moved more
@@ -154,6 +157,20 @@ class ClerkPlayer(Player):
         answer = await self.ask(action, self._sender(Call(READER, [step])))
         assert isinstance(answer, list) and isinstance(answer[0], dict)
         return answer[0]
+
+    async def _told(self, action: Told) -> None:
+        """Of each key in order, nothing twice, and all of it in the end."""
+        limit = time.monotonic() + PATIENCE
+        for key, expected in self.model.buckets[TOLD].items():
+            found = b""
+            while found != expected:
+                if time.monotonic() > limit:
+                    raise Wrong(f"of {key} the watcher was told {found!r}, not {expected!r}, in {PATIENCE} s")
+                value = (await self._read(action, {"get": [TOLD, key]}))["value"]
+                found = b"" if value is None else b64decode(str(value))
+                if not expected.startswith(found):
+                    raise Wrong(f"of {key} the watcher was told {found!r}, not {expected!r}")
+                await asyncio.sleep(0.005)
 
     def _request(self, method: str, path: str, headers: dict[str, str], body: bytes | None = None) -> Send:
         return lambda host: self.http(method, host.url + path, headers, body)

@@ -1,7 +1,4 @@
-"""What is asked of clerks: counters of two generations, a cache, HTTP both ways, sleeps, promises, calls. Pure.
-
-A change that a bucket tells guests of would be one more action here, with what the model expects of it.
-"""
+"""What is asked of clerks: counters of two generations, a cache, HTTP both ways, sleeps, promises, calls, watches. Pure."""
 
 from __future__ import annotations
 
@@ -15,6 +12,8 @@ LEASE = 2.0
 """Seconds for which a vacancy of the cache is held: longer than a takeover takes."""
 PEER = "zoe"
 """The instance that lives at another host than the others, and is reached through routing."""
+WATCHER, WATCHED, TOLD = "wendy", "news", "told"
+"""The instance that is told of changes, of which bucket, and where it writes what it was told."""
 Place = tuple[str, str]
 """Bucket and key."""
 
@@ -88,6 +87,13 @@ class Complete:
     instance: str = READER
 
 
+@dataclass(frozen=True)
+class Told:
+    """Until the watcher was told of all changes so far."""
+
+    instance: str = READER
+
+
 def errands(seed: int) -> Scenario:
     """Reaches every kind of boundary. The seed gives the values, not the shape."""
     v = Values(seed)
@@ -104,6 +110,9 @@ def errands(seed: int) -> Scenario:
 
     def fetch(path: str, *place: str) -> Step:
         return {"fetch": [path, v.text(), *(place or ("", ""))]}
+
+    def put(bucket: str, key: str) -> Step:
+        return {"put": [bucket, key, v.text()]}
 
     def get(bucket: str, key: str) -> Step:
         return {"get": [bucket, key]}
@@ -124,12 +133,14 @@ def errands(seed: int) -> Scenario:
                     {"compare-and-swap": ["near", "c", first, second]},
                     {"compare-and-swap": ["near", "c", first, third]},
                     add("near"),
+                    put(WATCHED, "a"),
                     remember(),
                 ],
                 v.key(),
             ),
             Call("alice", [fetch("/one", "near", "one"), add("near"), remember(), tick], v.key()),
-            Serve("alice", v.key(), ("near", "served"), v.number()),
+            Serve("alice", v.key(), (WATCHED, "served"), v.number()),
+            Call("bob", [{"swap": [WATCHED, "a", v.text()]}, add(WATCHED), put(WATCHED, "b")], v.key()),
             Begin(
                 "walt",
                 wait,
@@ -143,8 +154,13 @@ def errands(seed: int) -> Scenario:
             ),
             Begin("walt", wait_behind, [count("near", "asked"), fetch("/behind", "far", "behind"), remember()]),
             Race("page", [(name, v.key(), v.text()) for name in ("alice", "bob", PEER)]),
-            Call("bob", [{"call": [PEER, [add("far"), fetch("/far", "far", "two"), remember()]]}, remember()], v.key()),
+            Call(
+                "bob",
+                [{"call": [PEER, [add("far"), fetch("/far", "far", "two"), put(WATCHED, "a")]]}, remember()],
+                v.key(),
+            ),
             Control("alice", ("snapshot",)),
+            Call("alice", [{"remove": [WATCHED, "a"]}, remember()], v.key()),
             Complete(("near", "first"), v.text()),
             End("walt", wait),
             End("walt", wait_behind),
@@ -163,10 +179,11 @@ def errands(seed: int) -> Scenario:
             Later(
                 "bob",
                 [
-                    (v.key(), [fetch("/later", "far", "later"), count("far"), {"sleep": 130}, remember(), tick]),
+                    (v.key(), [fetch("/later", "far", "later"), count(WATCHED), {"sleep": 130}, remember(), tick]),
                     (v.key(), [{"promise": ["near", "second"]}, {"sleep": 20}, get("far", "later"), remember()]),
                 ],
             ),
+            Told(),
             Complete(("near", "second"), why="no"),
             Call("carol", [{"await": ["near", "second"]}, remember()], v.key()),
             Call("alice", [{"claim": "free"}, give_up, add("near")], v.key()),

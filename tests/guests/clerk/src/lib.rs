@@ -16,6 +16,7 @@ wit_bindgen::generate!({
 });
 
 use exports::perdure::clerk::duties::{Guest, Outcome, Step};
+use exports::wasi::keyvalue0_2_0_draft2::watcher;
 use perdure::durable::{calls, promises};
 use wasi::keyvalue0_2_0_draft2::atomics::{self, Cas, CasError};
 use wasi::keyvalue0_2_0_draft2::store::{self, Bucket};
@@ -209,6 +210,10 @@ fn carry_out(step: Step) -> Done {
             Outcome::Nothing
         }
         Step::Get((bucket, key)) => Outcome::Value(open(&bucket).get(&key).map_err(text)?),
+        Step::Remove((bucket, key)) => {
+            open(&bucket).delete(&key).map_err(text)?;
+            Outcome::Nothing
+        }
         Step::Add((bucket, key, delta)) => {
             Outcome::Number(atomics::increment(&open(&bucket), &key, delta).map_err(text)?)
         }
@@ -290,6 +295,26 @@ impl Guest for Clerk {
         let told = (memory.sum, memory.ended, memory.digest);
         MEMORY.set(memory);
         told
+    }
+}
+
+/// Under the key's name in `told`: one after another what became of it.
+fn told(key: &str, change: &[u8]) {
+    let bucket = open("told");
+    let mut all = bucket.get(key).unwrap_or_else(|error| panic!("{}", text(error))).unwrap_or_default();
+    all.extend_from_slice(change);
+    all.push(b';');
+    bucket.set(key, &all).unwrap_or_else(|error| panic!("{}", text(error)));
+    ended();
+}
+
+impl watcher::Guest for Clerk {
+    fn on_set(_bucket: Bucket, key: String, value: Vec<u8>) {
+        told(&key, &[b"=", &value[..]].concat());
+    }
+
+    fn on_delete(_bucket: Bucket, key: String) {
+        told(&key, b"-");
     }
 }
 
