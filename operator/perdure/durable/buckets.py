@@ -348,19 +348,13 @@ class InstanceBucket:
             self._check_key(key)
 
     def _check_key(self, key: str) -> None:
-        size = len(key.encode("utf-8", "surrogatepass"))
-        if size > self.policy.max_key_bytes:
-            raise LimitExceeded(f"a key of {size} bytes; bucket {self.name!r} allows {self.policy.max_key_bytes}")
+        self.policy.check_key(key)
 
     def _check_writes(self, items: Sequence[tuple[str, bytes]]) -> None:
         if self.policy.read_only:
             raise AccessDenied(f"bucket {self.name!r} is ReadOnly for this Worker")
         for key, value in items:
-            self._check_key(key)
-            if len(value) > self.policy.max_value_bytes:
-                raise LimitExceeded(
-                    f"a value of {len(value):,} bytes; bucket {self.name!r} allows {self.policy.max_value_bytes:,}"
-                )
+            self.policy.check_write(key, value)
         self._host.overlay.require_room(sum(len(key) + len(value) for key, value in items))
         limits = self.policy.limits
         if limits.together and limits.exceeded(*_load(items)):

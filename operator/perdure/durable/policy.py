@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from perdure.durable.effects import BucketAddress, Scope
 from perdure.durable.feeds import FeedBounds
-from perdure.keyvalue.bucket import NoSuchBucket
+from perdure.keyvalue.bucket import AccessDenied, LimitExceeded, NoSuchBucket
 
 DEFAULT_MAX_KEY_BYTES = 1024
 DEFAULT_MAX_VALUE_BYTES = 16 << 20
@@ -85,6 +85,22 @@ class BucketPolicy:
         private = instance if self.scope is Scope.INSTANCE else None
         return BucketAddress(self.scope, self.physical or self.name, private)
 
+    def check_key(self, key: str) -> None:
+        """Raises `LimitExceeded`."""
+        size = len(key.encode("utf-8", "surrogatepass"))
+        if size > self.max_key_bytes:
+            raise LimitExceeded(f"a key of {size} bytes; bucket {self.name!r} allows {self.max_key_bytes}")
+
+    def check_write(self, key: str, value: bytes) -> None:
+        """Raises `AccessDenied`, `LimitExceeded`."""
+        if self.read_only:
+            raise AccessDenied(f"bucket {self.name!r} is ReadOnly for this Worker")
+        self.check_key(key)
+        if len(value) > self.max_value_bytes:
+            raise LimitExceeded(
+                f"a value of {len(value):,} bytes; bucket {self.name!r} allows {self.max_value_bytes:,}"
+            )
+
 
 class BucketCatalog:
     """The buckets a Worker may open. `home`: the provider of undeclared ones and of the journal."""
@@ -101,6 +117,12 @@ class BucketCatalog:
         self.cache = cache
         self._undeclared = undeclared
         self._policies = {policy.name: policy for policy in policies}
+        # An undeclared bucket is at home, shared by the instances; it must be no way around another one's settings.
+        self._taken = {
+            policy.physical: policy.name
+            for policy in policies
+            if policy.physical is not None and policy.provider == home and policy.scope is Scope.WORKER
+        }
 
     @property
     def largest_value(self) -> int:
@@ -126,6 +148,8 @@ class BucketCatalog:
             raise NoSuchBucket(f"bucket {name!r} is where promises are kept")
         if name == ATTEMPTS:
             raise NoSuchBucket(f"bucket {name!r} is where attempts are counted")
+        if name in self._taken:
+            raise NoSuchBucket(f"bucket {name!r} is where bucket {self._taken[name]!r} is kept (physicalName)")
         return BucketPolicy(name, self.home)
 
     def watched(self) -> list[tuple[BucketPolicy, WatchPolicy]]:
