@@ -7,6 +7,9 @@ PerdureError
 ├── NoSuchInstance                 404 no-such-instance
 ├── NoSuchBucket                   404 no-such-bucket
 ├── NoSuchKey                      404 no-such-key
+├── WriteDenied                    403 access-denied
+├── BucketFull                     409 bucket-full
+├── PreconditionFailed             412 precondition-failed
 ├── NoSuchPromise                  404 no-such-promise
 ├── PromiseCompleted               409 promise-completed
 ├── Suspended                      503 waiting
@@ -108,6 +111,27 @@ class NoSuchKey(PerdureError):
 
     code = "no-such-key"
     http_status = 404
+
+
+class WriteDenied(PerdureError):
+    """The bucket is ReadOnly for this Worker."""
+
+    code = "access-denied"
+    http_status = 403
+
+
+class BucketFull(PerdureError):
+    """The bucket has as many keys as it may (`maxKeys`)."""
+
+    code = "bucket-full"
+    http_status = 409
+
+
+class PreconditionFailed(PerdureError):
+    """The key does not hold what `If-Match` or `If-None-Match` says."""
+
+    code = "precondition-failed"
+    http_status = 412
 
 
 class NoSuchPromise(PerdureError):

@@ -373,6 +373,100 @@ async def test_a_bound_on_keys_that_many_meet(settings: Settings) -> None:
     assert len(await listed(kv, "b")) == 7
 
 
+# Writing over HTTP.
+
+
+async def send(
+    kv: KeyValue, method: str, name: str, key: str, body: bytes | None = None, query: str = "", **headers: str
+) -> tuple[int, str]:
+    """The status, and the problem's code or the ETag."""
+    path = f"/v1/buckets/{quote(name, safe='')}/keys/{quote(key, safe='')}{query}"
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    url = URL(kv.client.url + path, encoded=True)
+    async with kv.client.session.request(method, url, data=body, headers=named) as reply:
+        if reply.status >= 400:
+            return reply.status, (await reply.json(content_type=None))["code"]
+        return reply.status, reply.headers.get("ETag", "")
+
+
+async def test_writes_over_http(settings: Settings) -> None:
+    kv = await settings.host(
+        bucket("b"), bucket("own", scope="Instance"), bucket("all", scope="Namespace"), bucket("fixed", access="ReadOnly"),
+        bucket("small", maxKeyBytes=8, maxValueBytes=9), bucket("few", maxKeys=2),
+    )  # fmt: skip
+    keys = [key for key in HOSTILE if key not in (".", "..") and len(key.encode()) <= 1024]
+    for key in keys:
+        assert (await send(kv, "PUT", "b", key, key.encode()))[0] == 204
+    assert await kv.ok("get-many", "b", keys) == [b64(key.encode()) for key in keys]
+    for key in keys[1:]:
+        assert await send(kv, "DELETE", "b", key) == (204, "")
+    assert await kv.ok("keys", "b") == await listed(kv, "b") == keys[:1]
+    assert await send(kv, "DELETE", "b", "never") == (204, "")
+    assert (await send(kv, "PUT", "b", "empty", b""))[0] == 204
+    assert await kv.ok("get", "b", "empty") == b64(b"")
+    # Whose it is.
+    assert (await send(kv, "PUT", "own", "k", b"1", "?instance=alice"))[0] == 204
+    assert await kv.ok("get", "own", "k", instance="alice") == b64(b"1")
+    assert await kv.ok("get", "own", "k", instance="bob") is None
+    assert (await send(kv, "PUT", "all", "k", b"1"))[0] == 204
+    assert await kv.ok("get", "all", "k") == b64(b"1")
+    for method in ("PUT", "DELETE"):
+        for name, key, query, expected in (
+            ("own", "k", "", (400, "bad-request")), ("b", "k", "?instance=a", (400, "bad-request")),
+            ("none", "k", "", (404, "no-such-bucket")), ("\x1fpromises", "k", "?instance=a", (404, "no-such-bucket")),
+            ("fixed", "k", "", (403, "access-denied")), ("small", "123456789", "", (413, "too-large")),
+        ):  # fmt: skip
+            assert await send(kv, method, name, key, b"v" if method == "PUT" else None, query) == expected, name
+    assert await send(kv, "PUT", "small", "k", bytes(10)) == (413, "too-large")
+    assert await kv.ok("keys", "small") == await kv.ok("keys", "fixed") == []
+    # How many there may be.
+    for key, code in (("a", 204), ("b", 204), ("c", 409), ("a", 204)):
+        assert (await send(kv, "PUT", "few", key, b"1"))[0] == code
+    assert await send(kv, "PUT", "few", "c", b"1", If_None_Match="*") == (409, "bucket-full")
+    assert await kv.refused("set", "few", "c", b64(b"1")) == FULL
+    assert await send(kv, "DELETE", "few", "a") == (204, "")
+    assert (await send(kv, "PUT", "few", "c", b"1", If_None_Match="*"))[0] == 201
+    assert await kv.ok("keys", "few") == ["b", "c"]
+
+
+async def test_conditions_over_http(settings: Settings) -> None:
+    kv = await settings.host(bucket("b"))
+    failed = (412, "precondition-failed")
+    assert await send(kv, "PUT", "b", "k", b"1", If_Match="*") == failed
+    status, first = await send(kv, "PUT", "b", "k", b"1", If_None_Match="*")
+    assert status == 201 and await send(kv, "PUT", "b", "k", b"2", If_None_Match="*") == failed
+    assert await send(kv, "GET", "b", "k") == (200, first)
+    assert await send(kv, "GET", "b", "k", If_None_Match=f'"other", {first}') == (304, first)
+    status, second = await send(kv, "PUT", "b", "k", b"2", If_Match=first)
+    assert status == 204 and second != first
+    assert await send(kv, "PUT", "b", "k", b"3", If_Match=first) == failed
+    assert await kv.ok("get", "b", "k") == b64(b"2")
+    assert (await send(kv, "PUT", "b", "k", b"4", If_Match=f"{first}, {second}"))[0] == 204
+    assert (await send(kv, "PUT", "b", "k", b"5", If_Match="*"))[0] == 204
+    for wrong in (
+        {"If_Match": "2"}, {"If_None_Match": first}, {"If_Match": "*", "If_None_Match": "*"}, {"If_Match": 'W/"1"'},
+    ):  # fmt: skip
+        assert await send(kv, "PUT", "b", "k", b"6", **wrong) == (400, "bad-request"), wrong
+    assert await send(kv, "DELETE", "b", "k", If_Match="*") == (400, "bad-request")
+    assert await kv.ok("get", "b", "k") == b64(b"5")
+    # Of many that see the same value one is first.
+    _, seen = await send(kv, "GET", "b", "k")
+    done = await asyncio.gather(*(send(kv, "PUT", "b", "k", b"by %d" % n, If_Match=seen) for n in range(6)))
+    assert sorted(status for status, _ in done) == [204, 412, 412, 412, 412, 412]
+    made = await asyncio.gather(*(send(kv, "PUT", "b", "new", b"by %d" % n, If_None_Match="*") for n in range(6)))
+    assert sorted(status for status, _ in made) == [201, 412, 412, 412, 412, 412]
+
+
+async def test_what_is_written_over_http_lives_as_long_as_the_bucket_says(settings: Settings) -> None:
+    kv = await settings.host(bucket("brief", ttl="1s"))
+    assert (await send(kv, "PUT", "brief", "k", b"1"))[0] == 204
+    assert (await send(kv, "PUT", "brief", "n", b"1", If_None_Match="*"))[0] == 201
+    set_by = time.monotonic()
+    await asyncio.sleep(max(0.0, set_by + 2 - time.monotonic()))
+    assert await send(kv, "GET", "brief", "k") == (404, "no-such-key")
+    assert await listed(kv, "brief") == []
+
+
 # Leaving out a setting is found.
 
 
@@ -430,6 +524,9 @@ Test = Callable[[Settings], Awaitable[None]]
         (_without(max_value_bytes=1 << 20), test_bounds_of_keys_and_values),
         (_without(ttl_ms=None), test_times_to_live),
         (_without(max_keys=None), test_a_bound_on_keys),
+        (_without(max_keys=None), test_writes_over_http),
+        (_without(read_only=False), test_writes_over_http),
+        (_without(ttl_ms=None), test_what_is_written_over_http_lives_as_long_as_the_bucket_says),
         (_without(max_keys=None), test_a_bound_on_keys_that_many_meet),
         (_inner_buckets_open, test_undeclared_buckets),
     ],

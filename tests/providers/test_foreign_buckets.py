@@ -267,3 +267,21 @@ async def test_what_the_limits_allow_is_taken(away: ForeignStore) -> None:
     assert not limits.exceeded(len(effects), sum(len(e.key) + len(e.value) for e in effects))
     await sender.apply(*effects)
     assert await away.count(long) == limits.effects + 1
+
+
+async def test_sequence_0_is_applied_whenever_it_comes(away: ForeignStore, away_too: ForeignStore) -> None:
+    async def write(store: ForeignStore, *effects: Effect) -> list[Outcome]:
+        done = await store.apply_foreign(ForeignApply("", 0, effects))
+        assert done.status is CommitStatus.APPLIED
+        return done.outcomes
+
+    for store in (away, away_too, away):
+        await write(store, Put(SHOP, "k", b"1"), Increment(SHOP, "n", 1))
+    assert await away.get_many(SHOP, ["k", "n"]) == [b"1", b"3"]
+    assert await write(away, Swap(SHOP, "k", None, b"2")) == [Conflict(b"1")]
+    assert await write(away, Swap(SHOP, "k", b"1", b"2")) == [Swapped()]
+    assert await write(away_too, Remove(SHOP, "k"), Remove(SHOP, "n"), Remove(SHOP, "never")) == []
+    assert await away.count(SHOP) == 0
+    found = await asyncio.gather(*(write((away, away_too)[n % 2], Increment(SHOP, "n", 1)) for n in range(12)))
+    assert sorted(one.value for (one,) in found if isinstance(one, Counted)) == list(range(1, 13))
+    assert await Sender(away).apply(Increment(SHOP, "n", 1)) == [Counted(13)]

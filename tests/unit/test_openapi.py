@@ -92,7 +92,7 @@ def test_every_error_of_a_call_is_there() -> None:
     elsewhere = {
         "no-such-instance", "bad-manifest", "component-invalid", "component-unsupported", "snapshot-refused",
         "snapshot-unusable", "cancelled", "not-cancellable", "no-such-invocation", "no-such-promise", "promise-completed",
-        "no-such-bucket", "no-such-key",
+        "no-such-bucket", "no-such-key", "access-denied", "bucket-full", "precondition-failed",
     }  # fmt: skip
 
     def codes(error: type[PerdureError]) -> set[str]:
@@ -119,7 +119,7 @@ def test_what_every_worker_has_is_there() -> None:
         for route in subject.routes(subject.__new__(subject)):  # type: ignore[arg-type]
             for verb in Verb if "{verb:" in route.path else [""]:
                 path = re.sub(r"\{verb:[^}]*\}", verb, route.path)
-                served.add((route.method, re.sub(r"\{key:[^}]*\}", "{key}", path)))
+                served.add((route.method, re.sub(r"\{(key|bucket):[^}]*\}", r"{\1}", path)))
     served -= {("GET", "/openapi.json"), ("POST", PREFIX + "{function:.+}")}
     assert found == served
     told = str(made["paths"]["/v1/instances/{instance}/invocations/{key}"])

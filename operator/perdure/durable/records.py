@@ -165,8 +165,8 @@ class ForeignApply:
 
     `origin`: the home Worker, the instance and its life, unique across stores. The dedup record is the highest
     sequence applied with its outcomes, kept beside the data in the same transaction; a sequence at or below it changes
-    nothing. `sequence` 0 belongs to no instance: a home store applies it whenever it
-    comes, and leaves no record. `instance`: of the store's own Worker, whose effects they are.
+    nothing. `sequence` 0 belongs to no instance: it is applied whenever it comes, and leaves no
+    record. `instance`: of the store's own Worker, whose effects they are.
     """
 
     origin: str

@@ -135,8 +135,7 @@ class BucketStore(Protocol):
 
     async def apply_foreign(self, apply: ForeignApply) -> Committed:
         """Apply another store's instance's effects exactly once; APPLIED or DUPLICATE, with the outcomes of the
-        atomic ones (a DUPLICATE below the highest sequence applied has none). Of sequence 0 always
-        APPLIED; only home stores are asked for that."""
+        atomic ones (a DUPLICATE below the highest sequence applied has none). Of sequence 0 always APPLIED."""
 
     async def get_many(self, bucket: BucketAddress, keys: Sequence[str]) -> list[bytes | None]:
         """Values in the order of `keys`; expired ones are None."""

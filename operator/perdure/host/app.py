@@ -192,7 +192,7 @@ async def running_host(config: HostConfig, progress: Callable[[str], None]) -> A
         invoker = Invoker(table, inbox, members, peers, ownership, metrics, timeout=limits.invocation_timeout / 1000)
         caller.connect(invoker)
         waiting = Waiting()
-        buckets = BucketRoutes(catalog=environment.catalog, stores=environment.stores)
+        buckets = BucketRoutes(catalog=environment.catalog, stores=environment.stores, max_body=limits.max_body_bytes)
         api = _api(
             config, about, bound.component, watch, table, inbox, invoker, ownership, waiting, home, dispatcher, buckets
         )

@@ -1,38 +1,49 @@
-"""Looking into buckets: a page of keys, and one value. What a Worker may open can be read; nothing is written here."""
+"""Buckets over HTTP: a page of keys, one value, and setting and deleting one. What a Worker's guests may open can be
+read, and what they may write can be written."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 from aiohttp import web
 
-from perdure.durable.effects import BucketAddress, Scope
+from perdure.durable.effects import Scope
+from perdure.durable.outside import OutsideBucket, etag_of
 from perdure.durable.policy import BucketCatalog
 from perdure.durable.store import BucketStore
-from perdure.errors import BadRequest, InternalError, NoSuchBucket, NoSuchKey
+from perdure.errors import BadRequest, InternalError, NoSuchBucket, NoSuchKey, TooLarge, WriteDenied
 from perdure.host.http.replies import json_reply
-from perdure.host.http.requests import checked_name, page
+from perdure.host.http.requests import checked_name, page, read_body
 from perdure.keyvalue import bucket as keyvalue
 
 MAX_PREFIX = 4096
+_TAG = re.compile(r'"[^"]*"')
+_KEY = r"/v1/buckets/{bucket:[^/]+}/keys/{key:[\s\S]*}"
 
 
 class BucketRoutes:
-    """`/v1/buckets`. `stores`: by provider. Any host answers, for what is there was committed."""
+    """`/v1/buckets`. `stores`: by provider. `max_body`: bytes of a value that is sent. Any host answers, for what is
+    there was committed."""
 
-    def __init__(self, *, catalog: BucketCatalog, stores: Mapping[str, BucketStore]) -> None:
+    def __init__(self, *, catalog: BucketCatalog, stores: Mapping[str, BucketStore], max_body: int) -> None:
         self._catalog = catalog
         self._stores = stores
+        self._max_body = max_body
 
     def routes(self) -> list[web.RouteDef]:
         return [
-            web.get("/v1/buckets/{bucket}/keys", self._list),
-            web.get(r"/v1/buckets/{bucket}/keys/{key:[\s\S]*}", self._show),
+            web.get("/v1/buckets/{bucket:[^/]+}/keys", self._list),
+            web.get(_KEY, self._show),
+            web.put(_KEY, self._put),
+            web.delete(_KEY, self._delete),
         ]
 
     async def _list(self, request: web.Request) -> web.StreamResponse:
         """Keys that begin with `prefix`, in byte order; those before it are not looked at."""
-        store, address = self._place(request)
+        bucket = self._bucket(request)
+        store, address = bucket.store, bucket.policy.address(bucket.instance)
         cursor, limit = page(request)
         prefix = _storable(request.query.get("prefix", ""), "prefix")
         cursor = None if cursor is None else _storable(cursor, "cursor")
@@ -47,14 +58,40 @@ class BucketRoutes:
         return json_reply({"keys": keys, "cursor": keys[-1] if more else None})
 
     async def _show(self, request: web.Request) -> web.StreamResponse:
-        store, address = self._place(request)
-        key = _storable(request.match_info["key"], "the key")
-        (value,) = await store.get_many(address, [key])
+        bucket, key = self._bucket(request), _key(request)
+        (value,) = await bucket.store.get_many(bucket.policy.address(bucket.instance), [key])
         if value is None:
             raise NoSuchKey(f"bucket {request.match_info['bucket']!r} has no key {key!r}")
-        return web.Response(body=value, content_type="application/octet-stream")
+        headers = {"ETag": etag_of(value)}
+        if headers["ETag"] in _tags(request, "If-None-Match"):
+            return web.Response(status=304, headers=headers)
+        return web.Response(body=value, content_type="application/octet-stream", headers=headers)
 
-    def _place(self, request: web.Request) -> tuple[BucketStore, BucketAddress]:
+    async def _put(self, request: web.Request) -> web.StreamResponse:
+        """201 where it was asked to be new, else 204: whether it was, is not looked at."""
+        bucket, key = self._bucket(request), _key(request)
+        new, known = _tags(request, "If-None-Match"), _tags(request, "If-Match")
+        if (new and known) or new not in ([], ["*"]):
+            raise BadRequest("a value is set with If-None-Match: *, with If-Match, or with neither")
+        value = await read_body(request, self._max_body)
+        with _told():
+            if new:
+                await bucket.create(key, value)
+            elif known:
+                await bucket.replace(key, value, lambda present: known == ["*"] or etag_of(present) in known)
+            else:
+                await bucket.put(key, value)
+        return web.Response(status=201 if new else 204, headers={"ETag": etag_of(value)})
+
+    async def _delete(self, request: web.Request) -> web.StreamResponse:
+        if "If-Match" in request.headers or "If-None-Match" in request.headers:
+            raise BadRequest("a key is deleted whatever it holds: If-Match and If-None-Match are not heeded")
+        bucket, key = self._bucket(request), _key(request)
+        with _told():
+            await bucket.delete(key)
+        return web.Response(status=204)
+
+    def _bucket(self, request: web.Request) -> OutsideBucket:
         """Raises `NoSuchBucket`, `BadRequest`."""
         name, instance = _storable(request.match_info["bucket"], "the bucket"), request.query.get("instance")
         try:
@@ -67,7 +104,31 @@ class BucketRoutes:
         store = self._stores.get(policy.provider)
         if store is None:
             raise InternalError(f"the provider {policy.provider!r} is not connected")
-        return store, policy.address("" if instance is None else checked_name(instance))
+        return OutsideBucket(store, policy, "" if instance is None else checked_name(instance))
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """What a guest would be told, as an answer."""
+    try:
+        yield
+    except keyvalue.AccessDenied as error:
+        raise WriteDenied(str(error)) from None
+    except keyvalue.LimitExceeded as error:
+        raise TooLarge(str(error)) from None
+
+
+def _key(request: web.Request) -> str:
+    return _storable(request.match_info["key"], "the key")
+
+
+def _tags(request: web.Request, header: str) -> list[str]:
+    """`*`, or entity tags with their quotes. Raises `BadRequest`."""
+    text = ",".join(request.headers.getall(header, ())).strip()
+    tags = [tag.strip() for tag in text.split(",")] if text else []
+    if tags != ["*"] and not all(_TAG.fullmatch(tag) for tag in tags):
+        raise BadRequest(f'{header} must be * or ETags in quotes, such as "0123abcd"')
+    return tags
 
 
 def _storable(text: str, what: str) -> str:

@@ -61,7 +61,9 @@ def worker_paths() -> dict[str, Json]:
         "/v1/promises/{promise}": _path("promise", get=_promise(), post=_completion("completePromise")),
         "/v1/promises/{promise}/failure": _path("promise", post=_completion("failPromise")),
         "/v1/buckets/{bucket}/keys": _path("bucket", get=_keys()),
-        "/v1/buckets/{bucket}/keys/{key}": _path("bucket", "bucketKey", get=_value()),
+        "/v1/buckets/{bucket}/keys/{key}": _path(
+            "bucket", "bucketKey", get=_value(), put=_set_value(), delete=_delete_key()
+        ),
         "/v1/check": _path(get=_check()),
         "/v1/update": _path(get=_update()),
         **{f"{one}/{verb.value}": _path("instance", post=_control(verb)) for verb in Verb},
@@ -170,6 +172,7 @@ def _completion(name: str) -> Json:
     return {**_operation(name, summary, reference("Promise"), *more), "requestBody": body}
 
 
+_ETAG: dict[str, Json] = {"ETag": {"description": "names the value", "schema": {"type": "string"}}}
 _OWNER = query("instance", "whose bucket, of one that is private to instances", {"type": "string"})
 
 
@@ -185,11 +188,55 @@ def _value() -> Json:
         "operationId": "readValue",
         "tags": ["worker"],
         "summary": "a value of a bucket, as its bytes",
-        "parameters": [_OWNER],
+        "parameters": [_OWNER, _condition("If-None-Match", "ETags that are known already")],
         "responses": {
-            "200": {"description": "the value", "content": BINARY},
+            "200": {"description": "the value", "headers": _ETAG, "content": BINARY},
+            "304": {"description": "it is the one that `If-None-Match` names"},
             **_problems((*_STORE, errors.NoSuchBucket, errors.NoSuchKey)),
         },
+    }
+
+
+def _set_value() -> Json:
+    more = (errors.NoSuchBucket, errors.WriteDenied, errors.BucketFull, errors.PreconditionFailed, errors.TooLarge)
+    return {
+        "operationId": "setValue",
+        "tags": ["worker"],
+        "summary": "set a key of a bucket to the body's bytes",
+        "parameters": [
+            _OWNER,
+            _condition("If-None-Match", "`*`: only where the key is missing"),
+            _condition("If-Match", "`*`, or ETags: only where the key holds that"),
+        ],
+        "requestBody": {"content": BINARY},
+        "responses": {
+            "201": {"description": "it was missing, as asked, and is there", "headers": _ETAG},
+            "204": {"description": "it is there", "headers": _ETAG},
+            **_problems((*_STORE, *more)),
+        },
+    }
+
+
+def _delete_key() -> Json:
+    return {
+        "operationId": "deleteKey",
+        "tags": ["worker"],
+        "summary": "delete a key of a bucket; a missing one is fine",
+        "parameters": [_OWNER],
+        "responses": {
+            "204": {"description": "it is gone"},
+            **_problems((*_STORE, errors.NoSuchBucket, errors.WriteDenied, errors.TooLarge)),
+        },
+    }
+
+
+def _condition(header: str, description: str) -> Json:
+    return {
+        "name": header,
+        "in": "header",
+        "required": False,
+        "description": description,
+        "schema": {"type": "string"},
     }
 
 
