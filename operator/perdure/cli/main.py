@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 
 from perdure import __version__
-from perdure.cli import client, control, fsck, instances, invocation, invoke, journal, promise, update
+from perdure.cli import client, control, fsck, instances, invocation, invoke, journal, keys, promise, update
 from perdure.errors import PerdureError
 
 _DESCRIPTION = """\
@@ -22,6 +22,7 @@ Perdure runs durable key-value workers: WebAssembly components whose calls survi
   perdure invoke NAME FUNC    call a function on an instance
   perdure instances NAME      how an instance is, and why it does not run where it does not
   perdure journal NAME        what it did, call by call
+  perdure keys list BUCKET    what is in a bucket; also get, set, delete
   perdure inspect FILE.wasm   what a component needs, and whether it can run
   perdure probe               whether a key-value store can be used, and what it promises
 """
@@ -73,7 +74,7 @@ def _parser(given: list[str]) -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action=_Version, help="show the version, and which component runtime is at work")
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for module in (invoke, invocation, instances, journal, promise, control, fsck, update):
+    for module in (invoke, invocation, instances, journal, keys, promise, control, fsck, update):
         module.add_parser(subparsers)
     command = next((word for word in given if not word.startswith("-")), None)
     for name, extra in _EXTRAS.items():
