@@ -72,9 +72,10 @@ def test_run_a_component(port: int, environment: dict[str, str]) -> None:
     assert printed[3:5] == ["3", ""]
     assert '"entries": 4' in printed[5]
     assert [line.split()[0] for line in printed[6].splitlines()] == ["1", "2", "3", "4"]
-    assert printed[7] == "1 instances checked, 0 with findings"
-    assert "export golem:examples/api;" in printed[8]
-    assert re.search(r"^runs +yes$", printed[8], re.MULTILINE)
+    assert printed[7] == "colour"
+    assert printed[8] == "1 instances checked, 0 with findings"
+    assert "export golem:examples/api;" in printed[9]
+    assert re.search(r"^runs +yes$", printed[9], re.MULTILINE)
 
 
 def test_the_commands_to_set_up_are_targets_of_the_makefile() -> None:
