@@ -13,11 +13,12 @@ import pytest
 
 from perdure.durable.effects import BucketAddress, Put, Scope
 from perdure.durable.feeds import FeedBounds
-from perdure.durable.records import Commit, CommitStatus, OwnerToken, WorkerId
+from perdure.durable.records import Commit, CommitStatus, ForeignApply, OwnerToken, WorkerId
 from perdure.errors import Fenced, Overloaded, ProviderUnavailable, TooLarge
 from perdure.providers.postgres import PostgresConfig, PostgresStore
-from perdure.providers.postgres.effects import Owner
+from perdure.providers.postgres.effects import Owner, pack
 from perdure.providers.postgres.install import Scripts
+from perdure.providers.postgres.store import _FOREIGN
 from providers.owners import SHOP, own
 from support.cluster.processes import run
 from support.postgres import PostgresServer, postgres_server
@@ -131,6 +132,30 @@ async def test_a_schema_of_version_1_is_upgraded_and_its_hosts_stop(
     assert found is not None and [one.key for one in found.changes] == ["k"]
     assert await database.fetchval("SELECT to_regproc($1)", f"{config.schema}.commit_former") is None
     await store.close()
+
+
+async def test_a_new_watch_waits_for_what_does_not_see_it(
+    store: PostgresStore, config: PostgresConfig, database: asyncpg.Connection
+) -> None:
+    """A change that began before the watch and ends after it was answered would be missed."""
+    # The bucket is known, so that nothing else is there to be waited for.
+    await store.apply_foreign(ForeignApply("", 0, [Put(SHOP, "before", b"0")]))
+    foreign = Scripts(config.schema).sql(_FOREIGN)
+    owner = Owner.of(WORKER)
+    async with database.transaction():
+        arguments = pack(owner, [Put(SHOP, "k", b"1")])
+        await database.fetch(foreign, owner.worker, b"", 0, *arguments, None)
+        watch = asyncio.create_task(store.watch(SHOP, "watcher", FeedBounds()))
+        done, _ = await asyncio.wait({watch}, timeout=0.3)
+        assert not done
+    await watch
+    assert await store.get_many(SHOP, ["k"]) == [b"1"]
+    async with database.transaction():
+        await database.fetch(foreign, owner.worker, b"", 0, *pack(owner, [Put(SHOP, "other", b"2")]), None)
+        found = await store.changes(SHOP, 0, 10)
+    assert found is not None and found.changes == [], "what is not committed is no change yet"
+    found = await store.changes(SHOP, 0, 10)
+    assert found is not None and [one.key for one in found.changes] == ["other"]
 
 
 async def test_a_role_without_rights_is_told_what_it_lacks(

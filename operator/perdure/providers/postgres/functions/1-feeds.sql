@@ -1,5 +1,5 @@
 -- Feeds of watched buckets. Whatever appends to one has its row locked until it commits, so that numbers follow the
--- order of the commits. Every apply takes a lock on the table, be there a feed or not: see watch.
+-- order of the commits. Every apply reads the table, be there a feed or not, and so has a lock on it: see watch.
 
 -- Who changes a bucket, as its feed names it.
 CREATE FUNCTION SCHEMA.writer_VERSION(p_worker bytea, p_name bytea) RETURNS bytea LANGUAGE sql IMMUTABLE AS $$
@@ -12,6 +12,8 @@ DECLARE
   v_feed SCHEMA.feeds;
   v_found bytea[] := '{}';
 BEGIN
+  -- Few buckets are watched, and the query below costs several times as much.
+  IF NOT EXISTS (SELECT FROM SCHEMA.feeds f WHERE f.bucket = ANY (p_buckets)) THEN RETURN v_found; END IF;
   FOR v_feed IN
     SELECT f.* FROM SCHEMA.feeds f WHERE f.bucket = ANY (p_buckets) AND EXISTS (
       SELECT FROM SCHEMA.watches w WHERE w.bucket = f.bucket AND w.writer <> p_writer)
@@ -71,7 +73,7 @@ DECLARE
 BEGIN
   -- What is under way and does not see this watch ends first; what begins after it does see it.
   IF NOT EXISTS (SELECT FROM SCHEMA.watches w WHERE w.bucket = p_bucket AND w.worker = p_worker) THEN
-    LOCK TABLE SCHEMA.feeds IN EXCLUSIVE MODE;
+    LOCK TABLE SCHEMA.feeds IN ACCESS EXCLUSIVE MODE;
   END IF;
   INSERT INTO SCHEMA.buckets VALUES (p_bucket, p_owner, p_private, p_name) ON CONFLICT DO NOTHING;
   INSERT INTO SCHEMA.feeds AS f (bucket, life, max_changes, max_bytes) VALUES (p_bucket, p_life, p_changes, p_bytes)
