@@ -461,6 +461,24 @@ async def test_a_user_with_few_rights() -> None:
                 await store.ping()
 
 
+async def test_nobody_waits_in_vain_for_credentials() -> None:
+    """They may be unreadable, and what reads them may be broken: each caller is told, and the next attempt looks again."""
+    errors: list[Exception] = [ProviderUnavailable("not readable"), ValueError("a defect")]
+
+    def credentials() -> tuple[str | None, str | None]:
+        if errors:
+            raise errors.pop()
+        return None, None
+
+    with redis_server() as server:
+        async with opened(server, credentials=credentials) as store, asyncio.timeout(20):
+            with pytest.raises(InternalError, match="ValueError: a defect"):
+                await store.due(1)
+            with pytest.raises(ProviderUnavailable, match="not readable"):
+                await store.due(1)
+            await patiently(lambda: store.due(1))
+
+
 async def test_a_rotated_password_is_used_from_the_next_connection_on() -> None:
     with redis_server("--requirepass", "one") as server:
         password = ["one"]

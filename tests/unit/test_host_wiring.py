@@ -13,7 +13,7 @@ from perdure.durable.environment import GuestLine
 from perdure.durable.observer import Hooks
 from perdure.durable.records import WorkerId
 from perdure.durable.settings import CommitMode, Failure, MemoryMode, RetryPolicy, SnapshotPolicy, UpdatePolicy
-from perdure.errors import ManifestError
+from perdure.errors import ManifestError, ProviderUnavailable
 from perdure.host import stores
 from perdure.host.config import mounts_of
 from perdure.host.engine import engine_environment
@@ -144,6 +144,20 @@ def test_redis_behind_sentinels_has_credentials_of_two_kinds(tmp_path: Path, mon
     monkeypatch.setenv("PERDURE_P_PASSWORD", "data")
     monkeypatch.setenv("PERDURE_P_SENTINEL_PASSWORD", "watch")
     assert (found.credentials(), found.sentinels.credentials()) == ((None, "data"), (None, "watch"))
+
+
+def test_credentials_that_cannot_be_read_are_named_and_not_shown(tmp_path: Path) -> None:
+    folder = tmp_path / "p"
+    folder.mkdir()
+    (folder / "password").write_bytes(b"hunter\xff")
+    read = stores._credentials("p", tmp_path, wanted=True)
+    with pytest.raises(
+        ProviderUnavailable, match="the password in the Secret of provider 'p' cannot be read"
+    ) as refused:
+        read()
+    assert refused.value.cause == "credentials" and "hunter" not in str(refused.value)
+    (folder / "password").write_text("hunter\n")
+    assert read() == (None, "hunter")
 
 
 def test_lines_of_guests_reach_the_log(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

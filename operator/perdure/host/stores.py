@@ -197,8 +197,22 @@ def _credentials(name: str, secrets: Path, *, wanted: bool) -> Callable[[], tupl
         found = []
         for part in ("username", "password"):
             path = secrets / name / part
-            value = path.read_text(encoding="utf-8").strip() if wanted and path.exists() else None
+            value = _secret(path, name) if wanted and path.exists() else None
             found.append(value or os.environ.get(f"{prefix}_{part.upper()}"))
         return found[0], found[1]
 
     return read
+
+
+def _secret(path: Path, provider: str) -> str:
+    """Raises `ProviderUnavailable`; nothing of the content is in it."""
+    try:
+        return path.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is no text in UTF-8"
+        raise ProviderUnavailable(
+            f"the {path.name} in the Secret of provider {provider!r} cannot be read: {reason} "
+            "(see credentialsSecretRef)",
+            retry_after=5,
+            cause="credentials",
+        ) from None

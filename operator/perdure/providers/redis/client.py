@@ -152,6 +152,11 @@ class RedisClient:
             for call in batch:
                 _fail(call, ProviderUnavailable("the store was closed while a command was under way"))
             raise
+        except Exception as error:
+            # A defect: nobody waits for it in vain, and it is seen where this task ends.
+            for call in batch:
+                _fail(call, translate(error, self.where))
+            raise
         else:
             for call, reply in zip(batch, replies, strict=True):
                 self._settle(call, reply)

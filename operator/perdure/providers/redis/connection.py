@@ -114,11 +114,11 @@ async def connect(node: Node, config: RedisConfig, credentials: Credentials | No
     connection: Connection | None = None
     try:
         async with asyncio.timeout(config.timeout):
+            username, password = config.login() if credentials is None else credentials()
             context = await asyncio.to_thread(_tls, config) if config.tls else None
             _, connection = await loop.create_connection(
                 lambda: Connection(node, config.timeout), node.host, node.port, ssl=context
             )
-            username, password = config.login() if credentials is None else credentials()
             first = []
             if password is not None:
                 first.append(pack("AUTH", username, password) if username else pack("AUTH", password))
