@@ -88,7 +88,7 @@ fuzz: $(VENV)/.installed  ## fuzz the component runtime, all three fuzzers (docs
 	    --minutes $(FUZZ_MINUTES) --out ../fuzz-findings $(FUZZ_OPTIONS) || code=1; done; exit $$code
 
 FAULTS_JOBS ?= 2
-faults: $(VENV)/.installed  ## stop real hosts, stores and connections at every boundary (docs/faults.md; two hours)
+faults: $(VENV)/.installed  ## stop real hosts, stores and connections at every boundary (docs/faults.md; ten hours)
 	@VENV=$(VENV) .ci/install-test-tools
 	@PERDURE_GUESTS=$$(.ci/build-guests) nice $(BIN)/python tests/faults/all.py --jobs $(FAULTS_JOBS) --report docs/faults.md
 	@$(BIN)/python -m pytest -q tests/faults
