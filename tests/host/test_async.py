@@ -93,11 +93,16 @@ async def test_an_accepted_call_runs_and_its_result_is_there(client: Client) -> 
 
 
 async def test_a_key_of_the_callers_own_and_names_of_any_characters(client: Client) -> None:
-    path = "/v1/instances/a%2Fb%20%3F/functions/sleep"
-    status, document, headers = await post(client, path, 1, **ASYNC, Idempotency_Key="order/17 &?")
-    assert (status, document["key"]) == (202, "order/17 &?")
-    assert headers["Location"] == "/v1/instances/a%2Fb%20%3F/invocations/order%2F17%20%26%3F"
+    one = "/v1/instances/a%2Fb%20%3F%7Bc%7D"
+    status, document, headers = await post(
+        client, f"{one}/functions/sleep", 1, **ASYNC, Idempotency_Key="order/17 &?{}"
+    )
+    assert (status, document["key"]) == (202, "order/17 &?{}")
+    assert headers["Location"] == f"{one}/invocations/order%2F17%20%26%3F%7B%7D"
     assert (await ended(client, headers["Location"]))["result"] == 1
+    for part in ("", "/invocations", "/journal", "/check"):
+        assert (await client.get(one + part))[0] == 200, part
+    assert (await post(client, f"{one}/reset"))[0] == 200
 
 
 async def test_calls_of_one_instance_run_in_their_order_and_once_each(client: Client) -> None:

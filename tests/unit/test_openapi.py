@@ -119,7 +119,7 @@ def test_what_every_worker_has_is_there() -> None:
         for route in subject.routes(subject.__new__(subject)):  # type: ignore[arg-type]
             for verb in Verb if "{verb:" in route.path else [""]:
                 path = re.sub(r"\{verb:[^}]*\}", verb, route.path)
-                served.add((route.method, re.sub(r"\{(key|bucket):[^}]*\}", r"{\1}", path)))
+                served.add((route.method, re.sub(r"\{(key|bucket|instance):[^}]*\}", r"{\1}", path)))
     served -= {("GET", "/openapi.json"), ("POST", PREFIX + "{function:.+}")}
     assert found == served
     told = str(made["paths"]["/v1/instances/{instance}/invocations/{key}"])

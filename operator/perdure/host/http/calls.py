@@ -16,7 +16,14 @@ from perdure.host.http.guests import call_size
 from perdure.host.http.media import Media, Wanted, body_media, call_reply, result_reply, wanted_media
 from perdure.host.http.preferences import SCHEDULE_AT, preferences, scheduled_ms
 from perdure.host.http.replies import call_document, invocation_path, relayed
-from perdure.host.http.requests import callers, canonical_arguments, idempotency_key, instance_name, read_body
+from perdure.host.http.requests import (
+    INSTANCE,
+    callers,
+    canonical_arguments,
+    idempotency_key,
+    instance_name,
+    read_body,
+)
 from perdure.host.inbox import CallStatus, Inbox, State
 from perdure.host.invoker import Call, Invoker, Target
 from perdure.host.peers import CALLERS, FORWARDED, ForwardedReply, PeerRequest
@@ -46,7 +53,7 @@ class CallRoutes:
         self._wall_ms = wall_ms
 
     def routes(self) -> list[web.RouteDef]:
-        return [web.post("/v1/instances/{instance}/functions/{function:.+}", self._call)]
+        return [web.post(f"/v1/instances/{INSTANCE}/functions/{{function:.+}}", self._call)]
 
     async def _call(self, request: web.Request) -> web.StreamResponse:
         instance = instance_name(request)

@@ -16,7 +16,7 @@ from perdure.component.plan import ExportedFunc
 from perdure.durable.faultpoint import Point, reach
 from perdure.errors import BadRequest, InternalError, NoSuchFunction
 from perdure.host.http.replies import relayed
-from perdure.host.http.requests import idempotency_key, instance_name, read_body
+from perdure.host.http.requests import INSTANCE, idempotency_key, instance_name, read_body
 from perdure.host.invoker import Call, Invoker, Target
 from perdure.host.peers import ForwardedReply, PeerRequest, call_path
 from perdure.wasi.http.messages import MAX_FIELDS, visible
@@ -41,7 +41,7 @@ class GuestRoutes:
         self._max_body = max_body
 
     def routes(self) -> list[web.RouteDef]:
-        return [web.route("*", f"{PREFIX}{{instance}}{tail}", self._serve) for tail in ("", "/{path:.*}")]
+        return [web.route("*", f"{PREFIX}{INSTANCE}{tail}", self._serve) for tail in ("", "/{path:.*}")]
 
     async def _serve(self, request: web.Request) -> web.StreamResponse:
         handler = self._handler

@@ -9,7 +9,7 @@ from perdure.durable.records import InstanceInfo
 from perdure.durable.store import InstanceStore
 from perdure.errors import NoSuchInstance
 from perdure.host.http.replies import instance_document, json_reply, relayed
-from perdure.host.http.requests import instance_name, page
+from perdure.host.http.requests import INSTANCE, instance_name, page
 from perdure.host.instances import InstanceTable
 from perdure.host.invoker import Invoker, Target
 from perdure.host.ownership import Ownership
@@ -35,9 +35,9 @@ class InstanceRoutes:
     def routes(self) -> list[web.RouteDef]:
         return [
             web.get("/v1/instances", self._list),
-            web.get("/v1/instances/{instance}", self._show),
-            web.delete("/v1/instances/{instance}", self._delete),
-            web.post(f"/v1/instances/{{instance}}/{{verb:{_VERBS}}}", self._control),
+            web.get(f"/v1/instances/{INSTANCE}", self._show),
+            web.delete(f"/v1/instances/{INSTANCE}", self._delete),
+            web.post(f"/v1/instances/{INSTANCE}/{{verb:{_VERBS}}}", self._control),
         ]
 
     async def _list(self, request: web.Request) -> web.StreamResponse:

@@ -10,7 +10,7 @@ from perdure.host.functions import FunctionIndex
 from perdure.host.http.media import Media, call_reply, wanted_media
 from perdure.host.http.preferences import preferences
 from perdure.host.http.replies import call_document, json_reply
-from perdure.host.http.requests import instance_name, invocation_key, number
+from perdure.host.http.requests import INSTANCE, KEY, instance_name, invocation_key, number
 from perdure.host.http.waiting import Waiting
 from perdure.host.inbox import CallStatus, Inbox
 
@@ -24,9 +24,10 @@ class InvocationRoutes:
         self._waiting = waiting
 
     def routes(self) -> list[web.RouteDef]:
-        one = "/v1/instances/{instance}/invocations/{key}"
+        every = f"/v1/instances/{INSTANCE}/invocations"
+        one = f"{every}/{KEY}"
         return [
-            web.get("/v1/instances/{instance}/invocations", self._list),
+            web.get(every, self._list),
             web.get(one, self._show),
             web.delete(one, self._cancel),
         ]

@@ -10,7 +10,7 @@ from perdure.errors import NoSuchInstance
 from perdure.host.checking import Checked, ReadablePage, check_instance, check_instances, read_journal
 from perdure.host.http.preferences import MAX_WAIT
 from perdure.host.http.replies import json_reply
-from perdure.host.http.requests import instance_name, number, page
+from perdure.host.http.requests import INSTANCE, instance_name, number, page
 from perdure.host.http.waiting import Waiting
 
 _FINDINGS = 100
@@ -26,8 +26,8 @@ class JournalRoutes:
 
     def routes(self) -> list[web.RouteDef]:
         return [
-            web.get("/v1/instances/{instance}/journal", self._journal),
-            web.get("/v1/instances/{instance}/check", self._check),
+            web.get(f"/v1/instances/{INSTANCE}/journal", self._journal),
+            web.get(f"/v1/instances/{INSTANCE}/check", self._check),
             web.get("/v1/check", self._check_all),
         ]
 

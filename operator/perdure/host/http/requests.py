@@ -19,6 +19,8 @@ from perdure.wasi.http.serving import canonical_request, is_handler, parse_reque
 
 MAX_NAME = 256
 MAX_KEY = 256
+INSTANCE, KEY = "{instance:[^/]+}", "{key:[^/]+}"
+"""Parts of routes. Without the pattern, names with braces would not be found."""
 
 
 def instance_name(request: web.Request) -> str:
