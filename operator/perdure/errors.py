@@ -352,7 +352,7 @@ class SnapshotRefused(PerdureError):
     """The instance, or every instance of its component, cannot be captured; it is as it was.
 
     `reason`: a stable kind: `tables-changed`, `segments-dropped`, `gc-objects`, `unknown-instruction`,
-    `start-dependent`, `call-in-progress`, `trapped`, `live-borrow`, `host-resource`.
+    `start-dependent`, `call-in-progress`, `trapped`, `live-borrow`, `host-resource`, `no-memory`.
     """
 
     code = "snapshot-refused"

@@ -23,7 +23,7 @@ from faults.hosts import Nursery, nursery
 from faults.network import NetworkTally, network_sweep
 from faults.report import report, write
 from faults.schedules import Setting
-from faults.stores import BESIDE, FOREIGN, GUESTS, HOMES, Servers, servers
+from faults.stores import BESIDE, FOREIGN, GUESTS, HOMES, MEMORIES, Servers, servers
 from faults.sweep import KINDS, RESTART, Sweep, Tally
 
 PHASES = ("boundaries", "restarts", "network")
@@ -31,14 +31,20 @@ _say = functools.partial(print, flush=True)
 
 
 def _settings(args: argparse.Namespace) -> list[Setting]:
-    """Without a mode. Other foreign stores than Redis are at homes that share no server with them."""
+    """Without a mode. Other foreign stores than Redis are at homes that share no server with them, and where memory
+    goes on."""
     found = [
-        Setting(home, "Invocation", args.seed, guest=guest, foreign=foreign)
+        Setting(home, "Invocation", args.seed, guest=guest, foreign=foreign, memory=memory)
+        for memory in args.memory
         for guest in args.guests
         for foreign in args.foreign
         for home in args.homes
     ]
-    return [setting for setting in found if setting.foreign == "redis" or setting.home in BESIDE[setting.foreign]]
+    return [
+        setting
+        for setting in found
+        if setting.foreign == "redis" or (setting.home in BESIDE[setting.foreign] and setting.memory == "Instance")
+    ]
 
 
 async def boundaries(args: argparse.Namespace, hosts: Nursery, running: Servers, tally: Tally) -> None:
@@ -101,6 +107,7 @@ def main() -> int:
     parser.add_argument("--guests", nargs="+", choices=GUESTS, default=list(GUESTS), help="whose scenarios")
     parser.add_argument("--foreign", nargs="+", choices=FOREIGN, default=list(FOREIGN))
     parser.add_argument("--modes", nargs="+", choices=("Invocation", "Effect"), default=["Invocation", "Effect"])
+    parser.add_argument("--memory", nargs="+", choices=MEMORIES, default=list(MEMORIES), help="how long it lasts")
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS))
     parser.add_argument(
         "--seed", type=int, default=int(os.environ.get("PERDURE_FAULTS_SEED") or time.time_ns() % 10**6)

@@ -28,15 +28,17 @@ class Memory:
 
 @dataclass
 class Model:
-    """`effect`: each write is durable at once, so what a trapped call wrote before its trap stays."""
+    """`effect`: each write is durable at once, so what a trapped call wrote before its trap stays. `anew`: each call
+    begins with a new memory."""
 
     effect: bool
+    anew: bool = field(default=False, kw_only=True)
     buckets: dict[str, dict[str, bytes]] = field(default_factory=lambda: {"near": {}, "far": {}})
     memories: dict[str, Memory] = field(default_factory=dict)
 
     def run(self, instance: str, steps: Sequence[Step]) -> Answer:
         """The answer of a call that is carried out."""
-        memory = self.memories.setdefault(instance, Memory())
+        memory = self.memory(instance)
         answers = [self._step(memory, step) for step in steps]
         memory.ended += 1
         memory.digest = None
@@ -60,13 +62,19 @@ class Model:
 
     def look(self, instance: str, answer: Answer) -> str | None:
         """Checks the answer of `memory`; what is wrong with it."""
-        memory = self.memories.setdefault(instance, Memory())
+        memory = self.memory(instance)
         if not isinstance(answer, list) or answer[:2] != [memory.sum, memory.ended]:
             return f"memory of {instance}: {answer}, not {[memory.sum, memory.ended]}"
         if memory.digest not in (None, answer[2]):
             return f"memory of {instance} saw something else before: digest {answer[2]}, not {memory.digest}"
         memory.digest = answer[2]
         return None
+
+    def memory(self, instance: str) -> Memory:
+        """With which its next call begins."""
+        if self.anew:
+            self.memories.pop(instance, None)
+        return self.memories.setdefault(instance, Memory())
 
     def delete(self, instance: str) -> None:
         self.memories.pop(instance, None)

@@ -9,12 +9,17 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from faults.clerk.mutants import BETWEEN, CLERK_MUTANTS
-from perdure.durable import faultpoint
+from perdure.durable import faultpoint, recovery
 from perdure.durable.calls import failure_of
+from perdure.durable.journal import Entry
 from perdure.durable.records import Commit, CommitStatus, Committed, ForeignApply, SnapshotWrite
+from perdure.durable.replay import ReplayPlan, plan_replay
+from perdure.durable.runner import Runner
+from perdure.durable.writer import InstanceWriter
 from perdure.providers.redis import client as redis_client
 from perdure.providers.redis.library import function_library
 from perdure.providers.redis.store import RedisStore
@@ -97,6 +102,40 @@ def _dedup_records_expire() -> None:
     RedisStore.apply_foreign = apply_foreign  # type: ignore[method-assign]
 
 
+def _journal_kept() -> None:
+    """A call with a new memory comes after those before it, not in their place."""
+    whole = Runner.begin_anew
+
+    async def begin_anew(self: Runner, deadline: float) -> Runner:
+        runner = await whole(self, deadline)
+        self._writer.anew = False
+        return runner
+
+    Runner.begin_anew = begin_anew  # type: ignore[method-assign]
+
+
+def _parts_lost() -> None:
+    """Every part of a call with a new memory takes the place of the journal, not the first one alone."""
+    whole = InstanceWriter._send
+
+    async def send(self: InstanceWriter, *args: Any, **named: Any) -> Committed:
+        anew = self.anew
+        committed = await whole(self, *args, **named)
+        self.anew = anew
+        return committed
+
+    InstanceWriter._send = send  # type: ignore[method-assign]
+
+
+def _unfinished_forgotten() -> None:
+    """Whoever opens an instance with new memory for each call lets a call begin again that had not ended."""
+
+    def plan(entries: Sequence[Entry]) -> ReplayPlan:
+        return dataclasses.replace(plan_replay(entries), unfinished=[])
+
+    recovery.plan_replay = plan
+
+
 MUTANTS: dict[str, Callable[[], None]] = {
     "no-token-check": _lua(_FENCED, "", 2),
     "later-epochs-pass": _lua(_FENCED, "  if tonumber(args[1]) < tonumber(held[1]) then return 'FENCED' end\n", 2),
@@ -112,5 +151,8 @@ MUTANTS: dict[str, Callable[[], None]] = {
     ),
     "trim-before-the-pointer": _trim_before_the_pointer,
     "dedup-records-expire": _dedup_records_expire,
+    "journal-kept": _journal_kept,
+    "parts-lost": _parts_lost,
+    "unfinished-forgotten": _unfinished_forgotten,
     "missing-pcall": _lua("redis.pcall('HINCRBY'", "redis.call('HINCRBY'"),
 }

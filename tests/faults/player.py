@@ -50,9 +50,19 @@ class Player(Asker):
         for instance in scenario.instances:
             if instance != READER:
                 await self.carry_out(Look(instance))
+                if self.model.anew:
+                    await self._one_call(instance)
 
     async def finish(self, left_out: Sequence[Action]) -> None:
         """Bring to its end what has begun."""
+
+    async def _one_call(self, instance: str) -> None:
+        """The journal has no other than the last one."""
+        found = await self.ask(f"the journal of {instance}", self._getting(instance, "/journal"))
+        assert isinstance(found, dict)
+        kinds = [entry["kind"] for entry in found["entries"]]
+        if len(kinds) > 1:
+            raise Wrong(f"the journal of {instance}, whose last call was a short one, has {kinds}")
 
     async def _resume(self, *, looks: bool = True) -> None:
         """Let paused hosts go on, whose instances others have by now, and check what they answer."""
@@ -119,7 +129,9 @@ class Player(Asker):
                 await self.ask(action, self._deleting(instance, f"/invocations/{key}"), (200, 404))
             case Control(instance, verbs):
                 for verb in verbs:
-                    await self.ask(action, self._posting(instance, verb))
+                    # Where each call has a memory of its own, there is none to take a snapshot of.
+                    wanted = 409 if self.model.anew and verb == "snapshot" else 200
+                    await self.ask(action, self._posting(instance, verb), (wanted,))
                     # A paused host that goes on does what it was asked to, late as it is: an interruption, too.
                     await self._resume(looks=verb != "interrupt")
             case Delete(instance):

@@ -14,7 +14,7 @@ from faults.hosts import nursery
 from faults.running import run_schedule
 from faults.scenario import random_mix
 from faults.schedules import Fault, Schedule, Setting
-from faults.stores import FOREIGN, GUESTS, servers
+from faults.stores import FOREIGN, GUESTS, MEMORIES, servers
 
 
 async def replay(schedule: Schedule, repeats: int, traced: bool, mix: bool) -> int:
@@ -43,12 +43,13 @@ def main() -> int:
     parser.add_argument("--mutant", default="")
     parser.add_argument("--guest", choices=GUESTS, default="ledger")
     parser.add_argument("--foreign", choices=FOREIGN, default="redis")
+    parser.add_argument("--memory", choices=MEMORIES, default="Instance")
     parser.add_argument("--repeat", type=int, default=1)
     parser.add_argument("--mix", action="store_true", help="the random mix of the seed, not the scripted scenario")
     parser.add_argument("--trace", action="store_true", help="print what each host reached")
     parser.add_argument("fault", nargs="*", type=Fault.of, help="POINT:COUNT:HOW of the first host, the second one …")
     args = parser.parse_args()
-    setting = Setting(args.home, args.mode, args.seed, args.mutant, args.guest, args.foreign)
+    setting = Setting(args.home, args.mode, args.seed, args.mutant, args.guest, args.foreign, args.memory)
     return asyncio.run(replay(Schedule(setting, tuple(args.fault)), args.repeat, args.trace, args.mix))
 
 

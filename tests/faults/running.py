@@ -21,7 +21,7 @@ from faults.hosts import Host, Nursery
 from faults.model import Model
 from faults.player import Player
 from faults.scenario import Scenario, scripted
-from faults.schedules import Schedule
+from faults.schedules import Schedule, Setting
 from faults.stores import HOSTS, Servers
 
 
@@ -93,7 +93,7 @@ async def run_schedule(
             timeout = aiohttp.ClientTimeout(total=60)
             session = await stack.enter_async_context(aiohttp.ClientSession(timeout=timeout))
             asking = {"answered": answered, "spare": another, "restart": servers.restart, "settled": settled}
-            player = _player(session, hosts, place.names(actions.instances), setting.mode == "Effect", outside, asking)
+            player = _player(session, hosts, place.names(actions.instances), setting, outside, asking)
             try:
                 await player.play(actions)
                 found = await place.contents(servers, player.model.buckets)
@@ -122,10 +122,11 @@ def _player(
     session: aiohttp.ClientSession,
     hosts: list[Host],
     names: dict[str, str],
-    effect: bool,
+    setting: Setting,
     outside: Outside | None,
     asking: dict[str, Callable[..., Any]],
 ) -> Player:
+    effect, anew = setting.mode == "Effect", setting.memory == "Invocation"
     if outside is None:
-        return Player(session, hosts, names, Model(effect=effect), **asking)
-    return ClerkPlayer(session, hosts, names, ClerkModel(effect=effect, outside=outside), **asking)
+        return Player(session, hosts, names, Model(effect=effect, anew=anew), **asking)
+    return ClerkPlayer(session, hosts, names, ClerkModel(effect=effect, anew=anew, outside=outside), **asking)

@@ -29,7 +29,8 @@ class Fault:
 @dataclass(frozen=True, slots=True)
 class Setting:
     """Where a scenario runs: the kind of the home store, the commit mode, the seed of the scenario's values. `mutant`:
-    what is wrong on purpose. `guest`: whose scenario it is. `foreign`: the kind of the other store."""
+    what is wrong on purpose. `guest`: whose scenario it is. `foreign`: the kind of the other store. `memory`: `Instance`,
+    or `Invocation`, where each call begins with a new one."""
 
     home: str
     mode: str
@@ -37,9 +38,11 @@ class Setting:
     mutant: str = ""
     guest: str = "ledger"
     foreign: str = "redis"
+    memory: str = "Instance"
 
     def __str__(self) -> str:
-        return f"{self.guest} on {self.home}, {self.foreign}, {self.mode}"
+        new = ", new memory" if self.memory == "Invocation" else ""
+        return f"{self.guest} on {self.home}, {self.foreign}, {self.mode}{new}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,4 +65,5 @@ class Schedule:
         words += [f"--mutant {setting.mutant}"] if setting.mutant else []
         words += [f"--guest {setting.guest}"] if setting.guest != "ledger" else []
         words += [f"--foreign {setting.foreign}"] if setting.foreign != "redis" else []
+        words += [f"--memory {setting.memory}"] if setting.memory != "Instance" else []
         return " ".join([*words, *("-" if fault is None else str(fault) for fault in self.faults)])

@@ -32,6 +32,7 @@ FOREIGN = ("redis", "etcd", "nats")
 BESIDE = {"etcd": ("sqlite",), "nats": ("redis",)}
 """Homes that are tried beside a foreign store."""
 GUESTS = ("ledger", "clerk")
+MEMORIES = ("Instance", "Invocation")
 HOSTS = ("a", "b", "c")
 """In the order in which instances prefer them."""
 _MANIFEST = """\
@@ -55,7 +56,7 @@ spec:
     buckets: [{{name: far, provider: away}}{watched}]
     cache: {{vacancyLease: {lease}}}
   http: {{allow: [{allowed}]}}
-  durability: {{commit: {mode}, maxJournalEntries: {entries}}}
+  durability: {{commit: {mode}, memory: {memory}, maxJournalEntries: {entries}}}
   limits: {{invocationTimeout: 20s}}
   retry: {{maxAttempts: {attempts}, initialInterval: 5ms, maxInterval: 20ms}}
 """
@@ -96,6 +97,7 @@ class Place:
             allowed=json.dumps(self.allowed) if self.allowed else "",
             name=self.worker.name,
             mode=self.setting.mode,
+            memory=self.setting.memory,
             timeout=self.timeout,
             entries=self.entries,
             attempts=self.attempts,

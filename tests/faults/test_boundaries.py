@@ -10,7 +10,7 @@ from faults.hosts import Nursery
 from faults.running import run_schedule
 from faults.scenario import random_mix
 from faults.schedules import Fault, Schedule, Setting
-from faults.stores import Servers
+from faults.stores import MEMORIES, Servers
 from faults.sweep import Sweep
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -24,8 +24,9 @@ async def test_a_host_stopped_at_any_boundary(
     home: str, mode: str, hosts: Nursery, fault_servers: Servers, seed: int
 ) -> None:
     said: list[str] = []
-    sweep = Sweep(hosts, fault_servers, random.Random(f"{seed}{home}{mode}"), share=_EACH, say=said.append)
-    await sweep.setting(Setting(home, mode, seed))
+    chance = random.Random(f"{seed}{home}{mode}")
+    sweep = Sweep(hosts, fault_servers, chance, share=_EACH, say=said.append)
+    await sweep.setting(Setting(home, mode, seed, memory=chance.choice(MEMORIES)))
     assert not sweep.tally.wrong, "\n".join(said)
     assert len(sweep.tally.boundaries) == _EACH
     assert sweep.tally.faults.total() >= _EACH - sweep.tally.missed
@@ -45,9 +46,8 @@ async def test_servers_killed_and_restarted_at_any_boundary(
 async def test_random_mixes_with_kills_at_random_boundaries(hosts: Nursery, fault_servers: Servers, seed: int) -> None:
     chance = random.Random(f"mix{seed}")
     for _ in range(3):
-        setting = Setting(
-            chance.choice(["redis", "postgres"]), chance.choice(["Invocation", "Effect"]), chance.randrange(10**6)
-        )
+        home, mode = chance.choice(["redis", "postgres"]), chance.choice(["Invocation", "Effect"])
+        setting = Setting(home, mode, chance.randrange(10**6), memory=chance.choice(MEMORIES))
         operation = chance.choice(["home.commit", "home.take", "home.claim", "away.apply_foreign", "home.applied"])
         faults = [Fault(f"{operation}.{when}", chance.randrange(1, 9)) for when in ("before", "after")]
         schedule = Schedule(setting, tuple(faults))

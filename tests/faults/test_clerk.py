@@ -8,7 +8,7 @@ import pytest
 
 from faults.hosts import Nursery
 from faults.schedules import Setting
-from faults.stores import BESIDE, HOMES, Servers
+from faults.stores import BESIDE, HOMES, MEMORIES, Servers
 from faults.sweep import Sweep
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -22,7 +22,8 @@ async def test_a_host_stopped_at_any_boundary(home: str, hosts: Nursery, fault_s
     said: list[str] = []
     sweep = Sweep(hosts, fault_servers, chance, share=_EACH, say=said.append)
     foreign = chance.choice(["redis", *(other for other, homes in BESIDE.items() if home in homes)])
-    await sweep.setting(Setting(home, chance.choice(["Invocation", "Effect"]), seed, guest="clerk", foreign=foreign))
+    mode, memory = chance.choice(["Invocation", "Effect"]), chance.choice(MEMORIES)
+    await sweep.setting(Setting(home, mode, seed, guest="clerk", foreign=foreign, memory=memory))
     assert not sweep.tally.wrong, "\n".join(said)
     assert len(sweep.tally.boundaries) == _EACH
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from faults.clerk.mutants import CLERK_MUTANTS
@@ -34,6 +36,17 @@ OVERFLOW = Scenario(
         Call("alice", [{"get": ["near", "n"]}], "key-3"),
     ]
 )
+NEW_MEMORY = ("parts-lost", "unfinished-forgotten")
+TWO_GATES = Scenario(
+    [
+        Call("alice", [{"remember": 2}], "key-1"),
+        Call(
+            "alice", [{"add": ["near", "n", 1]}, {"remember": 3}, {"add": ["near", "n", 1]}, {"remember": 4}], "key-2"
+        ),
+        Look("alice"),
+    ]
+)
+AFTER_BOTH = Fault("home.commit.after", 3)
 SURE = {"ttl": 2.0}
 """A host that is slow is not taken for dead, so that nobody else is fast enough to overcome the fault."""
 PLACE = ("near", "promise")
@@ -110,6 +123,28 @@ async def test_a_store_that_fails_in_the_middle(hosts: Nursery, fault_servers: S
         assert (outcome.wrong is not None) == bool(mutant), outcome.wrong
 
 
+@pytest.mark.parametrize("mutant", NEW_MEMORY)
+async def test_a_new_memory_that_loses_its_call(mutant: str, hosts: Nursery, fault_servers: Servers) -> None:
+    right = Setting("redis", "Invocation", 1, memory="Invocation")
+
+    async def wrong(setting: Setting, *faults: Fault) -> str | None:
+        outcome = await run_schedule(Schedule(setting, faults), hosts, fault_servers, scenario=TWO_GATES)
+        assert outcome.came == len(faults)
+        return outcome.wrong
+
+    # The controls: without the fault it is not noticed, and the fault alone is overcome.
+    assert await wrong(replace(right, mutant=mutant)) is None
+    assert await wrong(right, AFTER_BOTH) is None
+    assert await wrong(replace(right, mutant=mutant), AFTER_BOTH) is not None
+
+
+async def test_a_new_memory_that_keeps_the_journal(hosts: Nursery, fault_servers: Servers) -> None:
+    for mutant in ("", "journal-kept"):
+        setting = Setting("redis", "Invocation", 1, mutant, memory="Invocation")
+        outcome = await run_schedule(Schedule(setting), hosts, fault_servers, scenario=TWO_GATES)
+        assert (outcome.wrong is not None) == bool(mutant), outcome.wrong
+
+
 @pytest.mark.parametrize("mutant", OUTSIDE)
 async def test_a_wrong_world_is_found(mutant: str, hosts: Nursery, fault_servers: Servers) -> None:
     fault, actions = OUTSIDE[mutant]
@@ -138,4 +173,11 @@ async def test_a_cache_whose_vacancies_everybody_gets(hosts: Nursery, fault_serv
 
 async def test_every_mutant_has_its_test() -> None:
     assert CLERK_MUTANTS.keys() == {*OUTSIDE, "vacancy-for-everybody"}
-    assert MUTANTS.keys() == {*FOUND_BY, "no-sequence-check", "later-epochs-pass", "missing-pcall"}
+    assert MUTANTS.keys() == {
+        *FOUND_BY,
+        "no-sequence-check",
+        "later-epochs-pass",
+        "missing-pcall",
+        "journal-kept",
+        *NEW_MEMORY,
+    }

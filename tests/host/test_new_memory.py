@@ -49,6 +49,8 @@ async def test_a_command_may_exit(tmp_path: Path, how: str, result: object) -> N
         for runs in (1, 2):
             assert await client.call("a", "run", key=f"{runs}") == (200, result)
             assert await client.call("a", "run", key=f"{runs}") == (200, result), "the stored result"
+            async with client.session.post(f"{client.url}/v1/instances/a/snapshot") as reply:
+                assert (reply.status, (await reply.json())["code"]) == (409, "snapshot-refused")
             assert await value(client, "runs") == str(runs).encode()
             assert await value(client, "last") == b"a", "what it wrote after the last gate is there too"
 

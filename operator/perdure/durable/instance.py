@@ -234,7 +234,14 @@ class DurableInstance:
         return body
 
     async def capture(self) -> Taken | None:
-        """Capture the guest's state if that is possible, to be given to `keep`. Not while an invocation runs."""
+        """Capture the guest's state if that is possible, to be given to `keep`. Not while an invocation runs.
+
+        Raises `SnapshotRefused` where there is nothing to keep between calls.
+        """
+        if self._each_anew:
+            raise SnapshotRefused(
+                "each call begins with new memory (durability.memory: Invocation)", reason="no-memory"
+            )
         follows = self._snapshot_sequence if self._chain < self._environment.snapshots.chain else None
         begun = time.perf_counter()
         try:

@@ -28,7 +28,7 @@ class ClerkModel(Model):
     def check(self, instance: str, steps: Sequence[Step], answer: Answer) -> str | None:
         if not isinstance(answer, list) or len(answer) != len(steps):
             return f"the answer is {json.dumps(answer)}"
-        memory = self.memories.setdefault(instance, Memory())
+        memory = self.memory(instance)
         for step, found in zip(steps, answer, strict=True):
             expected = self._expected(instance, memory, step, found)
             if found != expected:
@@ -44,7 +44,7 @@ class ClerkModel(Model):
 
     def serve(self, instance: str, place: Place, delta: int) -> Answer:
         """The answer to an HTTP request that adds."""
-        memory = self.memories.setdefault(instance, Memory())
+        memory = self.memory(instance)
         total = self._step(memory, {"add": [*place, delta]})
         memory.sum += delta
         memory.ended += 1
