@@ -20,6 +20,7 @@ Perdure runs durable key-value workers: WebAssembly components whose calls survi
 
   perdure run FILE            run a component or a Worker manifest on this machine
   perdure invoke NAME FUNC    call a function on an instance
+  perdure invocation NAME     its calls that wait, or what became of one
   perdure instances NAME      how an instance is, and why it does not run where it does not
   perdure journal NAME        what it did, call by call
   perdure keys list BUCKET    what is in a bucket; also get, set, delete
