@@ -234,7 +234,7 @@ def goals(tables: Sequence[Table]) -> Table:
         cell = found[what, measure]
         assert isinstance(cell, Spread)
         met = cell.median >= bound if how == "≥" else cell.median <= bound
-        row = {
+        row: dict[str, Cell] = {
             "what": what,
             "measure": measure,
             "goal": f"{how} {bound:g}",

@@ -204,8 +204,9 @@ async def bytes_kept(bench: Bench) -> Table:
     ):
         async with bench.table(NEVER) as table:
             before = await bench.memory()
+            name = ""
             for number in range(IDLE):
-                name = f"{secrets.token_hex(6)}"
+                name = secrets.token_hex(6)
                 for call in range(calls):
                     key = f"{name}-{call}" if keyed else None
                     await table.invoke(name, bench.invocation({"put": ["b", name, value]}, key=key))

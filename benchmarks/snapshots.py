@@ -20,10 +20,17 @@ sys.path.append(str(ROOT / "tests"))
 
 from perdure.component.capi import RAW  # noqa: E402
 from perdure.component.snapshot.image import place  # noqa: E402
-from support.state_guests import CODEC, LANGUAGES, World, loaded, state_guest  # noqa: E402
+from support.state_guests import CODEC, LANGUAGES, Operation, World, loaded, state_guest  # noqa: E402
 
 RUNS = 20
-CALLS = [("count", []), ("remember", ["key", "value" * 20]), ("churn", [200]), ("stamp", []), ("hold", ["note"])] * 20
+ROUND: list[Operation] = [
+    ("count", []),
+    ("remember", ["key", "value" * 20]),
+    ("churn", [200]),
+    ("stamp", []),
+    ("hold", ["note"]),
+]
+CALLS = ROUND * 20
 COLUMNS = (
     *("guest", "memory, MB", "pages changed", "memory, B", "pages, B", "full, B", "delta, B"),
     *("capture, ms", "without pagemap", "delta, ms", "restore, ms", "blank, ms"),

@@ -108,7 +108,7 @@ async def _seconds(make: Callable[[], Awaitable[Instance]]) -> float:
 async def _pooled(pool: InstancePool, times: int) -> list[float]:
     """Empty where the component cannot be kept ready."""
     filling = asyncio.ensure_future(pool.run())
-    found = []
+    found: list[float] = []
     try:
         while len(found) < times:
             while not pool.statistics().ready:

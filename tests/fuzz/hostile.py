@@ -151,7 +151,7 @@ class HostileFuzzer(Fuzzer):
         if instance is None:
             return [f"at its start: {outcome}"]
         exports = {func.name: func for func in bound.component.exports}
-        outcomes = []
+        outcomes: list[str] = []
         try:
             await instance.call(exports["seed"], [source.integer(0, 2**64 - 1), (0, 10, 40, 120)[source.integer(0, 3)]])
             while instance.usable and len(outcomes) < 4:
@@ -223,7 +223,8 @@ class HostileFuzzer(Fuzzer):
             neighbour = await bound.instantiate(None)
             await neighbour.call(self._healthy["fill"], [])
             self._neighbours.append((neighbour, asyncio.Lock()))
-        self._sum = await neighbour.call(self._healthy["sum"], [])
+        last, _ = self._neighbours[-1]
+        self._sum = await last.call(self._healthy["sum"], [])
 
     async def _neighbour_answers(self, source: Seeded) -> None:
         neighbour, lock = self._neighbours[source.integer(0, len(self._neighbours) - 1)]

@@ -42,7 +42,7 @@ def built(script: str, *args: str) -> str:
     """What a script of `.ci` prints: where it has put what it built."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     environment = {**os.environ, "VENV": sys.prefix, "PATH": path}
-    command = [ROOT / ".ci" / script, *args]
+    command = [str(ROOT / ".ci" / script), *args]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=900)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()

@@ -70,11 +70,13 @@ class Client:
 
 
 @asynccontextmanager
-async def local_host(manifest: Path, data: Path, **changes: object) -> AsyncIterator[tuple[RunningHost, Client]]:
+async def local_host(
+    manifest: Path, data: Path, *, host: str = "host-1", **changes: object
+) -> AsyncIterator[tuple[RunningHost, Client]]:
     """A host in this process."""
-    config = host_config(manifest, data, **changes)
-    async with running_host(config, lambda line: None) as host, aiohttp.ClientSession() as session:
-        yield host, Client(host.url, session)
+    config = host_config(manifest, data, host=host, **changes)
+    async with running_host(config, lambda line: None) as running, aiohttp.ClientSession() as session:
+        yield running, Client(running.url, session)
 
 
 @dataclass

@@ -42,10 +42,8 @@ def json_of(t: ValueType) -> st.SearchStrategy[object]:
         case PrimType("bool"):
             return st.booleans()
         case PrimType("f32" | "f64" as name):
-            width = 32 if name == "f32" else 64
-            return st.floats(width=width, allow_nan=False, allow_infinity=False) | st.sampled_from(
-                ["NaN", "Infinity", "-Infinity"]
-            )
+            finite = st.floats(width=32 if name == "f32" else 64, allow_nan=False, allow_infinity=False)
+            return finite | st.sampled_from(["NaN", "Infinity", "-Infinity"])
         case PrimType("char"):
             return st.characters(exclude_categories=["Cs"])
         case PrimType("string"):

@@ -97,12 +97,13 @@ class Programs:
         self._client = client
 
     async def __call__(self, *steps: object, instance: str = "a", key: str | None = None) -> list[object]:
-        for _ in range(100):
-            status, answer = await self._client.call(instance, "run", list(steps), key=key)
+        status, answer = await self._client.call(instance, "run", list(steps), key=key)
+        for _ in range(99):
             if status != 429:
                 break
             # A snapshot of the instance that would have to make room.
             await asyncio.sleep(0.02)
+            status, answer = await self._client.call(instance, "run", list(steps), key=key)
         assert status == 200, answer
         assert isinstance(answer, list)
         return answer

@@ -122,7 +122,7 @@ class PostgresServer:
             self.process = None
 
     def _ready(self) -> bool:
-        program = programs() / "pg_isready"
+        program = str(programs() / "pg_isready")
         asked = [program, "-q", "-h", "127.0.0.1", "-p", str(self.port), "-U", "postgres"]
         return subprocess.run(asked, check=False).returncode == 0
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import shutil
 import signal
@@ -59,7 +60,7 @@ class RedisServer:
         """One command's reply. Raises `hiredis.ReplyError`."""
         reader = hiredis.Reader()
         with socket.create_connection(("127.0.0.1", self.port), 5) as connection:
-            connection.sendall(hiredis.pack_command(command))
+            connection.sendall(hiredis.pack_command(command))  # type: ignore[arg-type]  # It says a tuple of one.
             while (reply := reader.gets()) is False:
                 data = connection.recv(1 << 16)
                 if not data:
@@ -128,7 +129,7 @@ def redis_cluster(size: int = 3) -> Iterator[list[RedisServer]]:
         for number, node in enumerate(nodes):
             node.do("CLUSTER", "ADDSLOTSRANGE", 16384 * number // size, 16384 * (number + 1) // size - 1)
         for node in nodes:
-            eventually(lambda node=node: _is_whole(node, size), "a whole cluster")
+            eventually(functools.partial(_is_whole, node, size), "a whole cluster")
         yield nodes
 
 
@@ -160,7 +161,7 @@ def redis_sentinels(primary: RedisServer, count: int = 1) -> Iterator[list[Redis
             stack.callback(sentinel.stop)
             found.append(sentinel)
         for sentinel in found:
-            eventually(lambda sentinel=sentinel: _sees(sentinel, count), "a Sentinel that sees all")
+            eventually(functools.partial(_sees, sentinel, count), "a Sentinel that sees all")
         yield found
 
 

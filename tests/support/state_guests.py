@@ -13,7 +13,7 @@ import os
 import random
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -26,6 +26,7 @@ from perdure.component.instance import Instance
 from perdure.component.snapshot import Snapshots
 from perdure.component.snapshot.image import place, read_globals
 from perdure.component.types import FuncType, ResourceType
+from perdure.wasi.recorder import Plain
 from perdure.wasi.resolver import WasiResolver
 from perdure.wasi.saving import WasiResources
 from perdure.wasi.state import WasiState
@@ -74,12 +75,10 @@ class World:
     def expects(self, call: str) -> bool:
         return False
 
-    def record(self, call: str, args: object, produce: object) -> object:
-        assert callable(produce)
+    def record(self, call: str, args: tuple[Plain, ...], produce: Callable[[], Plain]) -> Plain:
         return produce()
 
-    async def record_async(self, call: str, args: object, produce: object) -> object:
-        assert callable(produce)
+    async def record_async(self, call: str, args: tuple[Plain, ...], produce: Callable[[], Awaitable[Plain]]) -> Plain:
         return await produce()
 
     def save(self) -> dict[str, object]:

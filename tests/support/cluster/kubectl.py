@@ -19,6 +19,7 @@ from perdure.cli.client import Client
 from support.servers import free_port
 
 Object = dict[str, Any]
+Objects = list[Object]
 _LONGEST_CALL = 12.0
 """Seconds; more than an invocation may take. The API server's connection to a pod that was killed just hangs."""
 _RESOURCES = {
@@ -67,7 +68,7 @@ class Kubectl:
     def get(self, kind: str, name: str) -> Object | None:
         return self._read(kind, f"/{name}")
 
-    def list(self, kinds: str, selector: str = "") -> list[Object]:
+    def list(self, kinds: str, selector: str = "") -> Objects:
         """Of one kind, or of several with commas between them."""
         query = f"?labelSelector={urllib.parse.quote(selector)}" if selector else ""
         found: list[Object] = []
@@ -126,7 +127,7 @@ class Kubectl:
             logs = self.run("logs", "-l", f"perdure.dev/worker={worker}", "--tail=15", "--prefix")
         return json.dumps(found.get("status"), indent=1) + pods + logs
 
-    def hosts(self, worker: str) -> list[Object]:
+    def hosts(self, worker: str) -> Objects:
         """Pods that are not going."""
         pods = self.list("pod", f"perdure.dev/worker={worker}")
         return [pod for pod in pods if "deletionTimestamp" not in pod["metadata"]]

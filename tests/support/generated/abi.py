@@ -7,6 +7,7 @@ It goes another way than the runtime on purpose: every specialised type is first
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import assert_never
 
 from perdure.component.types import (
     BorrowType,
@@ -118,6 +119,8 @@ def size(s: Shape) -> int:
             end = max(at + size(part) for at, part in zip(places(s), parts, strict=True))
         case Sum(cases):
             end = payload_at(s) + max([0, *(size(case) for case in cases if case is not None)])
+        case _:
+            assert_never(s)
     while end % alignment(s):
         end += 1
     return end

@@ -46,7 +46,7 @@ def load() -> ModuleType | None:
     module = importlib.util.module_from_spec(found)
     sys.modules[name] = module
     found.loader.exec_module(module)
-    module.DETERMINISTIC_PROFILE = True
+    vars(module)["DETERMINISTIC_PROFILE"] = True
     return module
 
 

@@ -47,8 +47,8 @@ def spoiled(s: Source, t: ValueType, v: object) -> object:
         case ListType(), _:
             return pick(s, (None, 7))
         case RecordType(fields), dict() if not one_in(s, 3):
-            at, kind = pick(s, fields)
-            return {name: spoiled(s, kind, item) if name == at else item for name, item in v.items()}
+            spoilt, inner = pick(s, fields)
+            return {name: spoiled(s, inner, item) if name == spoilt else item for name, item in v.items()}
         case RecordType(fields), dict():
             return pick(s, (None, dict(list(v.items())[:-1])))
         case TupleType(items), tuple() if not one_in(s, 3):
@@ -60,15 +60,15 @@ def spoiled(s: Source, t: ValueType, v: object) -> object:
         case TupleType(), tuple():
             return pick(s, (None, v[:-1]))
         case VariantType(cases), Variant(case, payload):
-            kind = dict(cases)[case]
-            return Variant("no-such-case") if kind is None else Variant(case, spoiled(s, kind, payload))
+            of_case = dict(cases)[case]
+            return Variant("no-such-case") if of_case is None else Variant(case, spoiled(s, of_case, payload))
         case OptionType(some), _:
             if isinstance(v, Some):
                 return Some(spoiled(s, some, v.value))
             if isinstance(some, OwnType | BorrowType):
                 raise CannotSpoil
-            inner = object() if v is None else spoiled(s, some, v)
-            return object() if inner is None else inner
+            made = object() if v is None else spoiled(s, some, v)
+            return object() if made is None else made
         case ResultType(ok, err), Ok(payload) | Err(payload):
             side = ok if isinstance(v, Ok) else err
             return pick(s, (None, 7)) if side is None else type(v)(spoiled(s, side, payload))

@@ -245,7 +245,7 @@ class Script:
 async def run_script(wasm_tools: Path, script: Path, folder: Path) -> list[Case]:
     """All cases of a script; `folder` is for the files that are made from it."""
     made = folder / "script.json"
-    command = [wasm_tools, "json-from-wast", script, "-o", made, "--wasm-dir", folder]
+    command = [str(part) for part in (wasm_tools, "json-from-wast", script, "-o", made, "--wasm-dir", folder)]
     # Suites are older and newer than the tool: both ways to write an export's reference are read.
     environment = {**os.environ, "WAST_STRICT_COMPONENT_INDICES": "0"}
     done = await asyncio.to_thread(

@@ -37,7 +37,8 @@ def arguments(t: FuncType, constants: list[Const]) -> list[object]:
 
 def value(t: ValueType, constant: Const) -> object:
     """The Python value of a constant."""
-    kind, given = constant["type"], constant.get("value")
+    kind: str = constant["type"]
+    given: Any = constant.get("value")
     match t, kind:
         case PrimType("f32"), "f32":
             return struct.unpack("<f", struct.pack("<I", int(given)))[0]
