@@ -107,7 +107,7 @@ def main() -> int:
     parser.add_argument("--guests", nargs="+", choices=GUESTS, default=list(GUESTS), help="whose scenarios")
     parser.add_argument("--foreign", nargs="+", choices=FOREIGN, default=list(FOREIGN))
     parser.add_argument("--modes", nargs="+", choices=("Invocation", "Effect"), default=["Invocation", "Effect"])
-    parser.add_argument("--memory", nargs="+", choices=MEMORIES, default=list(MEMORIES), help="how long it lasts")
+    parser.add_argument("--memory", nargs="+", choices=MEMORIES, default=["Instance"], help="durability.memory")
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS))
     parser.add_argument(
         "--seed", type=int, default=int(os.environ.get("PERDURE_FAULTS_SEED") or time.time_ns() % 10**6)
