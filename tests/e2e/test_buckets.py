@@ -42,6 +42,7 @@ def settings(second: str, *, changed: bool) -> Object:
             "name": "small",
             **({"maxKeyBytes": 8, "maxValueBytes": 8} if changed else {"maxKeyBytes": 4, "maxValueBytes": 4}),
         },
+        {"name": "few", "maxKeys": 3 if changed else 2},
         {"name": "away", **({} if changed else {"provider": second})},
     ]
     return {"undeclaredBuckets": "Allow" if changed else "Deny", "buckets": buckets}
@@ -92,6 +93,9 @@ def test_settings_of_buckets(
     assert "a value of 5 bytes" in left.set("small", "k", b"12345")["err"]
     assert "a key of 5 bytes" in left.set("small", "12345")["err"]
     assert left.set("small", "1234", b"1234") == {"ok": None}
+    assert left.set("few", "1") == left.set("few", "2", instance="b") == {"ok": None}
+    assert "maxKeys" in left.set("few", "3")["err"]
+    assert left.set("few", "1", b"over") == {"ok": None}, "no further key"
     left.set("brief", "k")
     assert left.get("brief", "k") == b"v"
     time.sleep(3)
@@ -113,6 +117,9 @@ def test_settings_of_buckets(
     assert left.set("unknown", "k") == {"ok": None}
     assert left.set("small", "12345678", b"12345678") == {"ok": None}
     assert "a value of 9 bytes" in left.set("small", "k", b"123456789")["err"]
+    assert left.set("few", "3") == {"ok": None}
+    assert "maxKeys" in left.set("few", "4", instance="b")["err"]
+    assert left.ask("keys", "few")["ok"] == ["1", "2", "3"]
     left.set("brief", "k")
     time.sleep(3)
     assert left.get("brief", "k") == b"v", "values stay without a ttl"

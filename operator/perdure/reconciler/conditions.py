@@ -1,7 +1,7 @@
 """From what was observed to status conditions: an ordered chain of pure policies, each with a verdict in words.
 
 Reasons are a closed set, described in docs/conditions.md. `Ready` comes last and is derived: the first condition that
-does not hold says why.
+does not hold says why, or a host that refuses the manifest.
 """
 
 from __future__ import annotations
@@ -9,6 +9,8 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass
 from typing import Any
+
+from perdure.errors import ManifestError
 
 Condition = dict[str, Any]
 
@@ -144,14 +146,23 @@ def _progressing(facts: Facts) -> Verdict:
             message = f"{facts.stopping} hosts of a former configuration finish their calls"
             return Verdict("Progressing", "True", Reason.ROLLING_OUT, message)
         return Verdict("Progressing", "False", Reason.UP_TO_DATE, "all hosts run the present configuration")
-    message = facts.waiting or f"{facts.updated} of {facts.desired} hosts run the present configuration"
+    waiting = facts.waiting or _refused_manifest(facts)
+    message = waiting or f"{facts.updated} of {facts.desired} hosts run the present configuration"
     return Verdict("Progressing", "True", Reason.ROLLING_OUT, message)
+
+
+def _refused_manifest(facts: Facts) -> str | None:
+    """What hosts alone can see: that it does not suit the component. Hosts of the former manifest may answer still."""
+    return facts.refusal[1] if facts.refusal and facts.refusal[0] == ManifestError.code else None
 
 
 def _ready(facts: Facts, found: list[Verdict]) -> Verdict:
     if facts.spec_error:
         return Verdict("Ready", "False", Reason.INVALID_SPEC, facts.spec_error)
     failing = next((verdict for verdict in found[:3] if verdict.status != "True"), None)
+    refused = _refused_manifest(facts)
+    if refused and (failing is None or failing.type == "Available"):
+        return Verdict("Ready", "False", Reason.INVALID_SPEC, refused)
     if failing is not None:
         return Verdict("Ready", "False", failing.reason, failing.message)
     if facts.ready < facts.desired:

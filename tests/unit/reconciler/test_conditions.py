@@ -45,6 +45,7 @@ CAUSES: list[tuple[dict[str, Any], Reason, str]] = [
     ({"component_error": COMPONENT}, Reason.COMPONENT_NOT_FOUND, "no component"),
     ({"provider_error": NOT_ALLOWED}, Reason.PROVIDER_REFUSED, "not allowed"),
     ({"reference_error": SECRET}, Reason.SECRET_NOT_FOUND, "no secret"),
+    ({"refusal": ("bad-manifest", "by a host")}, Reason.INVALID_SPEC, "by a host"),
     ({"ready": 0, "waiting": "pod a waits"}, Reason.HOSTS_NOT_READY, "pod a waits"),
     ({"ready": 2}, Reason.HOSTS_NOT_READY, "2 of 3 hosts answer"),
 ]
@@ -59,7 +60,7 @@ def test_ready_says_the_first_cause(number: int) -> None:
     assert found(**everything)["Ready"] == ("False", reason.value, words)
 
 
-@pytest.mark.parametrize("cause", [c for c in CAUSES if not {"ready", "waiting"} & set(c[0])], ids=lambda c: c[2])
+@pytest.mark.parametrize("cause", [c for c in CAUSES if not {"ready", "refusal"} & set(c[0])], ids=lambda c: c[2])
 def test_what_is_blocked_says_so_while_what_runs_runs_on(cause: tuple[dict[str, Any], Reason, str]) -> None:
     conditions = found(**cause[0])
     assert conditions["Progressing"] == ("False", "Blocked", cause[2])
@@ -96,6 +97,12 @@ def test_what_is_blocked_says_so_while_what_runs_runs_on(cause: tuple[dict[str, 
          ("False", "UpToDate", "all hosts run the present configuration")),
         ({"ready": 0, "refusal": ("bad-manifest", "spec.env: no")}, "Available",
          ("False", "HostsNotReady", "spec.env: no")),
+        ({"updated": 0, "total": 4, "refusal": ("bad-manifest", "spec.env: no")}, "Available",
+         ("True", "HostsAvailable", "3 of 3 hosts answer")),
+        ({"updated": 0, "total": 4, "refusal": ("bad-manifest", "spec.env: no")}, "Ready",
+         ("False", "InvalidSpec", "spec.env: no")),
+        ({"updated": 0, "total": 4, "refusal": ("bad-manifest", "spec.env: no")}, "Progressing",
+         ("True", "RollingOut", "spec.env: no")),
         ({"updated": 1}, "Progressing", ("True", "RollingOut", "1 of 3 hosts run the present configuration")),
         ({"stopping": 1}, "Progressing",
          ("True", "RollingOut", "1 hosts of a former configuration finish their calls")),
