@@ -54,8 +54,9 @@ REDIS = (
     Target("take", b"perdure_take_", coarse=7),
     Target("snapshot", b"perdure_snapshot_", coarse=997),
 )
-# A prepared statement is not named in the bytes of its execution: the next large request is a commit.
-POSTGRES = (Target("commit", b"", 200),)
+# A prepared statement is not named in the bytes of its execution: the next large request is a commit (1,200 bytes; what a
+# host asks besides is up to 250).
+POSTGRES = (Target("commit", b"", 600),)
 
 
 @dataclass
