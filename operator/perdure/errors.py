@@ -149,15 +149,16 @@ class PromiseCompleted(PerdureError):
 
 
 class Suspended(PerdureError):
-    """The instance is in the middle of an asynchronous call that waits for `promise`; it takes no other call."""
+    """The instance is in the middle of an asynchronous call that waits; it takes no other call. `until`: the promise
+    that it waits for, or the instant, in milliseconds since 1970."""
 
     code = "waiting"
     http_status = 503
     retryable = True
 
-    def __init__(self, detail: str, *, promise: str) -> None:
+    def __init__(self, detail: str, *, until: str | int) -> None:
         super().__init__(detail)
-        self.promise = promise
+        self.until = until
 
 
 class IdempotencyConflict(PerdureError):

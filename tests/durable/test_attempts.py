@@ -137,7 +137,7 @@ async def test_resumed_it_has_all_its_attempts_again(
 
 
 @pytest.mark.parametrize(
-    "error", [Fenced("another host has it"), Suspended("it waits", promise="p"), asyncio.CancelledError()],
+    "error", [Fenced("another host has it"), Suspended("it waits", until="p"), asyncio.CancelledError()],
     ids=["fenced", "waits", "cancelled"],
 )  # fmt: skip
 async def test_an_attempt_whose_host_lives_on_does_not_count(

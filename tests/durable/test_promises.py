@@ -241,12 +241,13 @@ async def _play(code: ComponentLibrary, stores: Mapping[str, Store], fuse: Fuse,
         try:
             await table.run_pending(due.instances[0])
         except Suspended as waits:
+            assert isinstance(waits.until, str)
             try:
-                done = await complete(seen["home"], waits.promise, COMPLETED + b"yes", HOUR)
+                done = await complete(seen["home"], waits.until, COMPLETED + b"yes", HOUR)
             except Crash:
                 # Whoever completes it sends the same again.
                 crashed, seen = True, dict(stores)
-                done = await complete(home, waits.promise, COMPLETED + b"yes", HOUR)
+                done = await complete(home, waits.until, COMPLETED + b"yes", HOUR)
             assert done is Completion.DONE
         except Crash:
             crashed, seen = True, dict(stores)

@@ -165,7 +165,7 @@ async def test_any_host_completes_the_promise_of_any_instance(redis: RedisServer
 
 
 async def test_parking_is_bounded_and_trusts_nobody_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
-    parking = Parking(MemoryStore(MemoryWorld(), WORKER))
+    parking = Parking(MemoryStore(MemoryWorld(), WORKER), lambda: 0)
     monkeypatch.setattr("perdure.host.parking.MOST", 2)
     for name in "abc":
         parking.park(name, promise_id(name, b"0" * 16))

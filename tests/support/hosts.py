@@ -81,12 +81,14 @@ async def local_host(
 
 @dataclass
 class HostProcess:
-    """`perdure run` as a process of its own. `directory`: where it is started, and what `manifest` is relative to."""
+    """`perdure run` as a process of its own. `directory`: where it is started, and what `manifest` is relative to.
+    `module`: what Python runs."""
 
     manifest: Path
     data: Path
     port: int = field(default_factory=free_port)
     directory: Path | None = None
+    module: str = "perdure"
     process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -97,7 +99,7 @@ class HostProcess:
         self, *, options: Sequence[str] = (), stderr: IO[bytes] | int = subprocess.DEVNULL, **environment: str
     ) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "perdure", "run", str(self.manifest), "--data", str(self.data), "--listen",
+            [sys.executable, "-m", self.module, "run", str(self.manifest), "--data", str(self.data), "--listen",
              f"127.0.0.1:{self.port}", "--metrics-listen", "127.0.0.1:0", "--log-level", "error", *options],
             env={**os.environ, **environment},
             stderr=stderr,

@@ -5,8 +5,7 @@ then `+` and the value, or `-` and why it failed. It is made by the commit of th
 for something else, and gone with its instance, or when a completion is older than the Worker keeps results. Its id
 holds the instance's name, so that any host finds it, and 128 random bits.
 
-Waiting is a gate. After `PATIENCE` seconds an asynchronous call gives up its memory with `Suspended`: the journal has
-the call up to that gate, and whoever opens the instance next goes on from there.
+Waiting is a gate. After `PATIENCE` seconds an asynchronous call gives up its memory (`leaving`).
 """
 
 from __future__ import annotations
@@ -21,12 +20,13 @@ from collections.abc import Awaitable
 from perdure.durable.effects import BucketAddress, Conflict, Scope, Swap
 from perdure.durable.environment import EngineEnvironment
 from perdure.durable.gates import Gates
+from perdure.durable.leaving import leave
 from perdure.durable.overlay import Overlay, Place
 from perdure.durable.policy import PROMISES
 from perdure.durable.recorder import JournalRecorder
 from perdure.durable.records import ForeignApply
 from perdure.durable.store import BucketStore
-from perdure.errors import ProviderUnavailable, Suspended
+from perdure.errors import ProviderUnavailable
 from perdure.wasi.recorder import Plain
 
 PENDING, COMPLETED, FAILED = b"?", b"+", b"-"
@@ -129,12 +129,8 @@ class InstancePromises:
     async def _until(self, promise: str) -> Plain:
         delay, waited = _FIRST, 0.0
         while (found := await self._state(promise)) == PENDING:
-            if waited >= PATIENCE and await self._may_leave():
-                raise Suspended(
-                    f"instance {self._instance!r} is in the middle of an asynchronous call that waits for promise "
-                    f"{promise}: it takes other calls when that has ended",
-                    promise=promise,
-                )
+            if waited >= PATIENCE:
+                await leave(self._instance, self._environment.home, self._gates.running, promise)
             pause = delay * random.uniform(0.5, 1.0)  # noqa: S311 - jitter
             await asyncio.sleep(pause)
             waited += pause
@@ -147,16 +143,6 @@ class InstancePromises:
         except ProviderUnavailable:
             # Whoever waits anyway waits for the store, too, as long as the call may.
             return PENDING
-
-    async def _may_leave(self) -> bool:
-        """Whether the call goes on without anybody asking for it: it is in the inbox, and a part of it is durable."""
-        running = self._gates.running
-        if running is None or running.key is None or running.part == 0:
-            return False
-        try:
-            return running.pending or await self._environment.home.pending(self._instance, running.key) is not None
-        except ProviderUnavailable:
-            return False
 
 
 def _address(instance: str) -> BucketAddress:

@@ -18,6 +18,7 @@ from perdure.durable.environment import EngineEnvironment, GuestLine
 from perdure.durable.gates import Gates
 from perdure.durable.interface import DurableState
 from perdure.durable.journal import Event
+from perdure.durable.leaving import leave
 from perdure.durable.overlay import Overlay
 from perdure.durable.promises import InstancePromises
 from perdure.durable.recorder import JournalRecorder
@@ -66,6 +67,8 @@ class Runner:
                 arguments=(name,),
                 sink=lambda stream, data: environment.log(name, stream, data),
                 gate=self.gates.before_wait,
+                # Rounded up: nobody comes back before the guest may go on.
+                leave=lambda instant: leave(name, environment.home, self.gates.running, -(-instant // 1_000_000)),
                 settings=environment.settings,
                 mounts=environment.mounts,
                 log=lambda level, context, text: environment.lines(

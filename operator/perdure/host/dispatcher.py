@@ -107,7 +107,7 @@ class Dispatcher:
         self._running: dict[str, bool] = {}  # True: once more when it has ended
         self._queue: OrderedDict[str, None] = OrderedDict()
         self._failures = _Failures()
-        self._parking = Parking(store)
+        self._parking = Parking(store, wall_ms)
         self.ran: Callable[[str], None] = lambda name: None
         self._busy: OrderedDict[str, float] = OrderedDict()
         self._woken = asyncio.Event()
@@ -166,6 +166,8 @@ class Dispatcher:
         if due.next_ms is not None:
             wait = (due.next_ms - due.now_ms) / 1000 + random.uniform(0, _SHORTEST)  # noqa: S311 - jitter
             self._sooner(now + max(_SHORTEST, wait))
+        if (parked_ms := self._parking.next_ms) is not None:
+            self._sooner(now + (parked_ms - self._wall_ms()) / 1000)
         self._metrics.due_instances.set(len(due.instances))
         mine = [name for name in due.instances if self._mine(name) and not self._parking.holds(name)]
         # Behind a full page of other hosts' instances there may be some of ours.
@@ -229,7 +231,7 @@ class Dispatcher:
             raise
         except Suspended as error:
             self._failures.clear(name)
-            self._parking.park(name, error.promise)
+            self._parking.park(name, error.until)
         except PerdureError as error:
             self._failed(name, error)
         except Exception:

@@ -18,6 +18,8 @@ from perdure.wasi.state import WasiContext, WasiState
 MAX_POLLABLES = 10_000
 LONG_NS = 100_000_000
 """A wait of more than this is a gate."""
+LEAVES_NS = 10_000_000_000
+"""For a wait of more than this, for clocks alone, memory is given up where the call goes on without it."""
 
 
 class Awaited(Protocol):
@@ -136,6 +138,8 @@ async def _wait(state: WasiState, first: int | None, sources: list[Awaited]) -> 
     if any(source.ready() for source in sources) or (delay is not None and delay <= 0):
         return
     if not sources:
+        if first is not None and state.leave is not None and first - _now(state) > LEAVES_NS:
+            await state.leave(first)
         await asyncio.sleep(delay or 0)
         return
     waits = [asyncio.ensure_future(source.wait()) for source in sources]

@@ -24,8 +24,9 @@ class WasiContext(Protocol):
 @dataclass(slots=True)
 class WasiState:
     """`wall_ns` and `monotonic_ns`: nanoseconds. `sink(stream, data)`: what the guest prints, not on replay. `gate`:
-    awaited before a long wait, so that what came before it is durable meanwhile. `settings`: for wasi:config.
-    `log(level, context, message)`: a line of wasi:logging."""
+    awaited before a long wait, so that what came before it is durable meanwhile. `leave`: awaited with the instant
+    (nanoseconds) of a wait that is worth giving up memory for; it raises, or the guest stays. `settings`: for
+    wasi:config. `log(level, context, message)`: a line of wasi:logging."""
 
     recorder: Recorder
     wall_ns: Callable[[], int]
@@ -35,6 +36,7 @@ class WasiState:
     arguments: tuple[str, ...] = ()
     sink: Callable[[str, bytes], None] = lambda stream, data: None
     gate: Callable[[], Awaitable[None]] | None = None
+    leave: Callable[[int], Awaitable[None]] | None = None
     settings: Mapping[str, str] = field(default_factory=dict)
     log: Callable[[str, str, str], None] = lambda level, context, message: None
     mounts: Sequence[Mount] = ()
