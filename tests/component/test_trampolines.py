@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import gc
 from collections.abc import Callable
 from dataclasses import replace
@@ -21,6 +22,11 @@ from perdure.component.types import Err, ListType, OptionType, PrimType, ResultT
 from perdure.errors import ComponentError, GuestTrapped, InvocationTimeout
 from support.components import Running, run
 
+HOLD = """(func $hold
+  (if (i32.eqz (i32.load (i32.const 0))) (then (i32.store (i32.const 0) (i32.const 1))))
+  (loop $l (br_if $l (i32.eq (i32.load (i32.const 0)) (i32.const 1)))))"""
+"""An allocator that calls it waits, busily, until the test lets it go on: see `Held`."""
+
 # The allocator notes what it is asked for, in memory from 64 on, and runs BODY.
 GUEST = """
 (component
@@ -33,8 +39,7 @@ GUEST = """
     (global $next (mut i32) (i32.const 4096))
     (global $note (mut i32) (i32.const 64))
     (func $spin (loop $l (br $l)))
-    (func $work (param i32) (loop $l
-      (local.set 0 (i32.sub (local.get 0) (i32.const 1))) (br_if $l (local.get 0))))
+    HOLD
     (func (export "realloc") (param $old i32) (param $old_size i32) (param $align i32) (param $size i32) (result i32)
       BODY
       (i32.store16 (global.get $note) (local.get $align))
@@ -57,8 +62,28 @@ GUEST = """
     (canon lift (core func $m "get") (memory (core memory $libc "memory"))))
   (func (export "asked") (result (list u16))
     (canon lift (core func $m "asked") (memory (core memory $libc "memory")))))
-"""
+""".replace("HOLD", HOLD)
 WORDS = ["ä", "", "three"]
+
+
+class Held:
+    """A guest whose allocator waits at its first call; `canon`: the number of the import whose result needs it."""
+
+    def __init__(self, running: Running, canon: int) -> None:
+        self._instance = running.instance
+        self._canon = canon
+
+    def _word(self) -> ctypes.c_int32:
+        context = self._instance.contexts[self._canon]
+        return ctypes.c_int32(0) if context is None else ctypes.c_int32.from_address(context.mem.at(0, 4, 4))
+
+    async def reached(self) -> None:
+        async with asyncio.timeout(20):
+            while self._word().value == 0:
+                await asyncio.sleep(0)
+
+    def release(self) -> None:
+        self._word().value = 2
 
 
 def plan_of(wat: str) -> tuple[Group, ...]:
@@ -170,23 +195,25 @@ async def test_an_allocator_that_means_harm_traps(
 
 @pytest.mark.parametrize("later", [False, True])
 async def test_a_slow_allocator_lets_the_loop_turn(engine: Engine, later: bool) -> None:
-    running = await guest(engine, "(call $work (i32.const 30000000))", later=later)
+    running = await guest(engine, "(call $hold)", later=later)
+    held = Held(running, 1)
     call = asyncio.ensure_future(running.call("get"))
-    turns = 0
-    while not call.done():
+    await held.reached()
+    for _ in range(3):
         await asyncio.sleep(0)
-        turns += 1
-    assert call.result() == WORDS
-    assert turns > 3
+    assert not call.done()
+    held.release()
+    assert await call == WORDS
 
 
 async def test_a_value_that_changes_while_the_allocator_runs_stays_within_what_was_asked_for(engine: Engine) -> None:
     words = ["one", "two"]
-    running = await guest(engine, "(call $work (i32.const 30000000))", words=words)
+    running = await guest(engine, "(call $hold)", words=words)
+    held = Held(running, 1)
     call = asyncio.ensure_future(running.call("get"))
-    await asyncio.sleep(0)
-    assert not call.done()
+    await held.reached()
     words += ["three"] * 100_000
+    held.release()
     assert await call == ["one", "two"]
 
 
@@ -313,26 +340,27 @@ def test_what_is_stored_last_is_placed() -> None:
 
 async def test_bytes_that_change_while_the_allocator_runs_are_refused(engine: Engine) -> None:
     value = bytearray(b"bytes")
-    running = await returning(engine, "(list u8)", lambda cx: value, work=30_000_000)
+    running = await returning(engine, "(list u8)", lambda cx: value, body="(call $hold)")
+    held = Held(running, 0)
     call = asyncio.ensure_future(running.call("f"))
-    await asyncio.sleep(0)
-    assert not call.done()
+    await held.reached()
     value += b"more" * 1000
+    held.release()
     with pytest.raises(ValueError, match="different structures"):
         await call
     assert not running.instance.usable
 
 
-async def returning(engine: Engine, kind: str, function: Callable[..., object], *, work: int = 1) -> Running:
-    """A guest whose export `f` gives what the host function gives it; its allocator works for a while."""
+async def returning(engine: Engine, kind: str, function: Callable[..., object], *, body: str = "") -> Running:
+    """A guest whose export `f` gives what the host function gives it; its allocator runs `body`."""
     wat = f"""(component
       (import "f" (func $f (result {kind})))
       (core module $Libc
         (memory (export "memory") 4)
         (global $next (mut i32) (i32.const 4096))
-        (func (export "realloc") (param i32 i32 i32 i32) (result i32) (local $n i32)
-          (local.set $n (i32.const {work}))
-          (loop $l (local.set $n (i32.sub (local.get $n) (i32.const 1))) (br_if $l (local.get $n)))
+        {HOLD}
+        (func (export "realloc") (param i32 i32 i32 i32) (result i32)
+          {body}
           (global.set $next (i32.add (global.get $next) (i32.const 64)))
           (global.get $next)))
       (core instance $libc (instantiate $Libc))
