@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args, get_origin
 
 import pytest
 import yaml
@@ -16,7 +16,7 @@ from perdure.manifests.provider import Etcd, KeyValueProviderSpec, Nats, Postgre
 from perdure.manifests.worker import Durability, Limits, Retry, WorkerSpec
 
 CRDS = Path(__file__).resolve().parents[2] / "crds"
-FILES = {"workers.yaml": WorkerSpec, "keyvalueproviders.yaml": KeyValueProviderSpec}
+FILES: dict[str, type[BaseModel]] = {"workers.yaml": WorkerSpec, "keyvalueproviders.yaml": KeyValueProviderSpec}
 
 
 def schema(name: str) -> dict[str, Any]:
@@ -82,9 +82,8 @@ def compare(model: type[BaseModel], node: dict[str, Any], path: str) -> None:
         inner = _model_in(field.annotation)
         if inner is not None:
             compare(inner, child.get("items", child), f"{path}.{name}")
-        allowed = [list(a.__args__) for a in [field.annotation] if str(a).startswith("typing.Literal")]
-        if allowed:
-            assert allowed[0] == child["enum"], f"{path}.{name}"
+        if get_origin(field.annotation) is Literal:
+            assert list(get_args(field.annotation)) == child["enum"], f"{path}.{name}"
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -100,19 +99,21 @@ def defaults(node: dict[str, Any]) -> dict[str, Any]:
 def test_models_and_crds_have_the_same_defaults() -> None:
     """The host must not run by other numbers than `kubectl get -o yaml` shows."""
     spec = schema("workers.yaml")["properties"]["spec"]["properties"]
-    for name, model in [("durability", Durability), ("retry", Retry), ("limits", Limits)]:
+    of_workers: list[tuple[str, type[BaseModel]]] = [("durability", Durability), ("retry", Retry), ("limits", Limits)]
+    for name, model in of_workers:
         filled = defaults(spec[name])
         assert set(filled) == {field.alias for field in model.model_fields.values()}, name
         assert model.model_validate(filled) == model(), name
     assert spec["update"]["default"] == WorkerSpec.model_fields["update"].default
     provider = schema("keyvalueproviders.yaml")["properties"]["spec"]["properties"]
-    for name, model, given in [
+    of_providers: list[tuple[str, type[BaseModel], dict[str, object]]] = [
         ("redis", Redis, {"url": "redis://h"}),
         ("postgres", Postgres, {"url": "postgres://h/d"}),
         ("nats", Nats, {"servers": ["nats://h:4222"]}),
         ("etcd", Etcd, {"endpoints": ["http://h:2379"]}),
         ("probe", Probe, {}),
-    ]:
+    ]
+    for name, model, given in of_providers:
         assert model.model_validate({**given, **defaults(provider[name])}) == model.model_validate(given), name
 
 

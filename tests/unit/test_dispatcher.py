@@ -61,32 +61,36 @@ class Table:
             self._now -= 1
 
 
-class Counted:
+class Counted(MemoryStore):
     """A store whose questions are counted, and may fail."""
 
-    def __init__(self, store: MemoryStore) -> None:
-        self._store = store
+    def __init__(self, world: MemoryWorld, worker: WorkerId) -> None:
+        super().__init__(world, worker)
         self.asked = 0
-        self.limits: list[int] = []
+        self.asked_for: list[int] = []
         self.error: PerdureError | None = None
 
     async def due(self, limit: int) -> Due:
         self.asked += 1
-        self.limits.append(limit)
+        self.asked_for.append(limit)
         if self.error is not None:
             raise self.error
-        return await self._store.due(limit)
+        return await super().due(limit)
 
 
 class Setting:
-    def __init__(self, *hosts: HostRecord, **options: object) -> None:
-        self.store = MemoryStore(MemoryWorld(), WorkerId("ns", "w"))
-        self.counted = Counted(self.store)
+    def __init__(self, *hosts: HostRecord, interval: float, concurrency: int = 32) -> None:
+        world, worker = MemoryWorld(), WorkerId("ns", "w")
+        self.store = MemoryStore(world, worker)
+        self.counted = Counted(world, worker)
         self.table = Table(self.store)
         self.metrics = HostMetrics()
         self.ownership = Ownership(self.metrics.ownership_conflict)
         self.members = Members(*(hosts or (ME,)))
-        self.dispatcher = Dispatcher(self.counted, self.table, self.members, self.ownership, self.metrics, **options)  # type: ignore[arg-type]
+        self.dispatcher = Dispatcher(
+            self.counted, self.table, self.members, self.ownership, self.metrics,
+            concurrency=concurrency, interval=interval,
+        )  # fmt: skip
 
     async def enqueue(self, name: str, key: str = "k", due_ms: int | None = None) -> None:
         await self.store.enqueue(name, NewCall(key, b"f" * 32, b"p", due_ms), 1000)
@@ -150,21 +154,21 @@ async def test_a_call_accepted_while_its_inbox_ends_is_not_left_waiting() -> Non
     assert at.table.tried == ["a", "a"]
 
 
-async def test_the_time_of_a_scheduled_call_is_met() -> None:
+@pytest.mark.parametrize("woken", [True, False])
+async def test_the_time_of_a_scheduled_call_is_met(woken: bool) -> None:
     """Whether this host accepted it or learns of it from the store."""
-    for woken in (True, False):
-        at = Setting(interval=1000.0)
-        due_ms = (await at.store.due(1)).now_ms + 400
-        if not woken:
+    at = Setting(interval=1000.0)
+    due_ms = (await at.store.due(1)).now_ms + 400
+    if not woken:
+        await at.enqueue("a", due_ms=due_ms)
+    async with at.running():
+        await at.until(lambda: at.counted.asked == 1)
+        if woken:
             await at.enqueue("a", due_ms=due_ms)
-        async with at.running():
-            await at.until(lambda at=at: at.counted.asked == 1)
-            if woken:
-                await at.enqueue("a", due_ms=due_ms)
-                at.dispatcher.wake("a", due_ms)
-            assert at.table.ran == []
-            await at.until(lambda at=at: at.table.ran == [("a", "k")])
-        assert (await at.store.due(1)).now_ms >= due_ms
+            at.dispatcher.wake("a", due_ms)
+        assert at.table.ran == []
+        await at.until(lambda: at.table.ran == [("a", "k")])
+    assert (await at.store.due(1)).now_ms >= due_ms
 
 
 async def test_only_its_own_instances() -> None:
@@ -214,7 +218,7 @@ async def test_behind_a_page_of_others_instances_its_own_are_found() -> None:
     await at.enqueue(mine)
     async with at.running():
         await at.until(lambda: at.table.ran == [(mine, "k")])
-    assert at.counted.limits[0] < 700
+    assert at.counted.asked_for[0] < 700
 
 
 async def test_an_instance_that_is_busy_is_left_alone_for_a_while() -> None:

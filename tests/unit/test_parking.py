@@ -13,7 +13,7 @@ from perdure.providers.memory import MemoryStore, MemoryWorld
 async def test_an_instant_is_waited_for_by_the_clock() -> None:
     now = [1_000]
     parking = Parking(MemoryStore(MemoryWorld(), WorkerId("n", "w")), lambda: now[0])
-    assert parking.next_ms is None
+    assert (parking.holds("a"), parking.next_ms) == (False, None)
     parking.park("a", 5_000)
     parking.park("b", 3_000)
     # Nobody asks the store for an instant, and it is no promise that is unknown there.

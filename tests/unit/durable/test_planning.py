@@ -14,14 +14,14 @@ from perdure.providers.memory import MemoryStore, MemoryWorld
 
 BUCKETS = [BucketAddress(Scope.WORKER, "b"), BucketAddress(Scope.NAMESPACE, "b")]
 KEYS = ["a", "b", "c"]
-places = st.tuples(st.sampled_from(BUCKETS), st.sampled_from(KEYS))
+buckets, keys = st.sampled_from(BUCKETS), st.sampled_from(KEYS)
 values = st.sampled_from([b"", b"1", b"9223372036854775807", b"x"])
 ttls = st.sampled_from([None, 1, 5000])
 effects = st.one_of(
-    st.builds(lambda place, value, ttl: Put(*place, value, ttl), places, values, ttls),
-    st.builds(lambda place: Remove(*place), places),
-    st.builds(lambda place, delta, ttl: Increment(*place, delta, ttl), places, st.sampled_from([1, -1, 2**63]), ttls),
-    st.builds(lambda place, old, value, ttl: Swap(*place, old, value, ttl), places, st.none() | values, values, ttls),
+    st.builds(Put, buckets, keys, values, ttls),
+    st.builds(Remove, buckets, keys),
+    st.builds(Increment, buckets, keys, st.sampled_from([1, -1, 2**63]), ttls),
+    st.builds(Swap, buckets, keys, st.none() | values, values, ttls),
 )
 
 
@@ -29,10 +29,10 @@ bounds = st.integers(1, 3)
 last = st.none() | st.one_of(
     st.builds(
         lambda bucket, keys, value, most, ttl: Fill(bucket, tuple((key, value) for key in sorted(keys)), most, ttl),
-        st.sampled_from(BUCKETS), st.sets(st.sampled_from(KEYS), min_size=1), values, bounds, ttls,
+        buckets, st.sets(keys, min_size=1), values, bounds, ttls,
     ),
-    st.builds(lambda place, ttl, most: Increment(*place, 1, ttl, most), places, ttls, bounds),
-    st.builds(lambda place, old, ttl, most: Swap(*place, old, b"s", ttl, most), places, st.none() | values, ttls, bounds),
+    st.builds(Increment, buckets, keys, st.just(1), ttls, bounds),
+    st.builds(Swap, buckets, keys, st.none() | values, st.just(b"s"), ttls, bounds),
 )  # fmt: skip
 batches = st.builds(lambda some, one: [*some, one] if one is not None else some, st.lists(effects, max_size=6), last)
 

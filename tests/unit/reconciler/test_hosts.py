@@ -165,7 +165,7 @@ async def test_hosts_are_asked_at_their_second_port(monkeypatch: pytest.MonkeyPa
 
 def test_hosts_of_the_present_configuration_are_asked_first() -> None:
     def pod(address: str, *, current: bool, ready: bool, runs: bool = True) -> Object:
-        state = {"running": {}} if runs else {"waiting": {}}
+        state: Object = {"running": {}} if runs else {"waiting": {}}
         return {
             "metadata": {"name": address, "annotations": {CHECKSUM: "now" if current else "before"}},
             "status": {"podIP": address, "conditions": [{"type": "Ready", "status": str(ready)}],

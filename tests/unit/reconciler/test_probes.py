@@ -305,7 +305,7 @@ async def test_the_pod_of_another_job_proves_nothing() -> None:
 
 
 async def test_jobs_that_are_somebody_elses() -> None:
-    foreign = {"kind": "Job", "metadata": {"name": "perdure-probe-main", "namespace": "system", "uid": "f"}}
+    foreign: Object = {"kind": "Job", "metadata": {"name": "perdure-probe-main", "namespace": "system", "uid": "f"}}
     world = World(REDIS, foreign)
     await world.look()
     assert world.says() == ("Unknown", "ProbeFailed") and "is in the way" in world.message()

@@ -56,9 +56,9 @@ class World:
             metadata = {"name": "carts-1", "labels": selector("carts"),
                         "annotations": dict(workload["spec"]["template"]["metadata"]["annotations"])}  # fmt: skip
             assert CHECKSUM in metadata["annotations"]
-            status = {"podIP": "10.0.0.1", "conditions": [{"type": "Ready", "status": str(self.hosts)}],
-                      "containerStatuses": [{"name": "host", "state": {"running": {}}}]}  # fmt: skip
-            self.cluster.put({"kind": "Pod", "metadata": metadata, "status": status})
+            pod: Object = {"podIP": "10.0.0.1", "conditions": [{"type": "Ready", "status": str(self.hosts)}],
+                           "containerStatuses": [{"name": "host", "state": {"running": {}}}]}  # fmt: skip
+            self.cluster.put({"kind": "Pod", "metadata": metadata, "status": pod})
         await self._reconciler.worker(("shop", "carts"))
         found = self.cluster.find("Worker", "carts")
         assert found is not None
@@ -102,7 +102,7 @@ async def test_hosts_that_answer_win(monkeypatch: pytest.MonkeyPatch) -> None:
 
 async def test_what_hosts_notice_is_told_once(monkeypatch: pytest.MonkeyPatch) -> None:
     world = World(monkeypatch)
-    await world.look()
+    status = await world.look()
     for hosts, doubted in ((True, []), (True, []), (False, ["main"]), (False, ["main"]), (True, ["main", "main"])):
         world.hosts = hosts
         status = await world.look()

@@ -11,7 +11,7 @@ import pytest
 
 from perdure.component.host import HostFunction, RefusedFunction
 from perdure.component.traps import HostTrap
-from perdure.component.types import BorrowType, Err, FuncType, Ok, PrimType, ResourceType, Variant
+from perdure.component.types import BorrowType, Err, FuncType, Ok, PrimType, ResourceType, ValueType, Variant
 from perdure.durable.observer import Hooks
 from perdure.durable.recorder import JournalRecorder
 from perdure.errors import ReplayDiverged
@@ -147,7 +147,9 @@ async def test_a_source_that_fails() -> None:
 async def test_poll_over_clocks_and_streams() -> None:
     async def guest(ctx: Context, source: Slow) -> object:
         stream = SourceStream(source)
-        later = Pollable(ctx.wasi.recorder.record("now", (), lambda: time.time_ns() + 20_000_000))  # type: ignore[arg-type]
+        at = ctx.wasi.recorder.record("now", (), lambda: time.time_ns() + 20_000_000)
+        assert isinstance(at, int)
+        later = Pollable(at)
         waiting = streams.subscribe_input(ctx, stream)
         found: list[object] = [await value(polling.ready(ctx, waiting))]
         found.append(await polling.poll(ctx, [waiting, later, waiting]))
@@ -227,8 +229,8 @@ def test_what_snapshots_refuse(resource: object) -> None:
 
 
 def resolved(interface: str, name: str, *params: str) -> HostFunction | None:
-    stream = BorrowType(RESOURCE)
-    kinds = [("self", stream), *((param, PrimType("u64")) for param in params)]
+    kinds: list[tuple[str, ValueType]] = [("self", BorrowType(RESOURCE))]
+    kinds += [(param, PrimType("u64")) for param in params]
     return WasiResolver().function(interface, name, FuncType(tuple(kinds), None))
 
 
