@@ -92,8 +92,9 @@ async def test_a_synchronous_call_sleeps_in_memory(tmp_path: Path, monkeypatch: 
     async with local_host(written(tmp_path), tmp_path / "d", base=Path("/"), cache=COMPILED) as (_, client):
         sleeping = asyncio.create_task(client.call("a", "run", program(1000)))
         async with asyncio.timeout(20):
-            while (await client.get("/v1/instances/a"))[0] != 200:
+            while (found := await client.get("/v1/instances/a"))[0] != 200:
                 await asyncio.sleep(0.02)
+        assert isinstance(found[1], dict) and found[1]["inMemory"] is True, "though a call runs"
         status, _ = await client.call("a", "memory")
         assert status == 200, "it waited in line"
         assert await sleeping == (200, [{"number": 1}, "nothing", {"number": 1}])

@@ -17,11 +17,12 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from perdure.durable.calls import Halt, HaltState, encode
-from perdure.durable.effects import BucketAddress, Counted, Effect, Increment, Outcome, Put, Remove, Scope
+from perdure.durable.effects import BucketAddress, Counted, Increment, Put, Remove, Scope
 from perdure.durable.environment import EngineEnvironment
 from perdure.durable.faultpoint import Point, reach
+from perdure.durable.foreign import apply_unrecorded
 from perdure.durable.policy import ATTEMPTS
-from perdure.durable.records import Claim, ForeignApply
+from perdure.durable.records import Claim
 from perdure.durable.recovery import decode_entries
 from perdure.durable.replay import plan_replay
 from perdure.errors import PerdureError, Quarantined
@@ -38,7 +39,7 @@ async def attempt(name: str, claim: Claim, environment: EngineEnvironment) -> As
     if not claim.data.open:
         yield
         return
-    (counted,) = await _apply(environment, Increment(_address(name), _key(claim), 1, _KEPT_MS))
+    (counted,) = await apply_unrecorded(environment.home, Increment(_address(name), _key(claim), 1, _KEPT_MS))
     if isinstance(counted, Counted) and counted.value > environment.retry.max_attempts:
         await _quarantine(name, claim, environment, counted.value - 1)
     try:
@@ -53,12 +54,12 @@ async def attempt(name: str, claim: Claim, environment: EngineEnvironment) -> As
 async def forget(name: str, claim: Claim, environment: EngineEnvironment) -> None:
     """The call may be tried as often as if it never had been. Raises `ProviderUnavailable`."""
     if claim.data.open:
-        await _apply(environment, Remove(_address(name), _key(claim)))
+        await apply_unrecorded(environment.home, Remove(_address(name), _key(claim)))
 
 
 async def allow(name: str, key: str, environment: EngineEnvironment) -> None:
     """One attempt more for the pending call `key`. Raises `ProviderUnavailable`."""
-    await _apply(environment, Put(_address(name), _RESUMED, key.encode(), _KEPT_MS))
+    await apply_unrecorded(environment.home, Put(_address(name), _RESUMED, key.encode(), _KEPT_MS))
 
 
 async def allowed(name: str, key: str, environment: EngineEnvironment) -> bool:
@@ -66,7 +67,7 @@ async def allowed(name: str, key: str, environment: EngineEnvironment) -> bool:
     (found,) = await environment.home.get_many(_address(name), [_RESUMED])
     if found != key.encode():
         return False
-    await _apply(environment, Remove(_address(name), _RESUMED))
+    await apply_unrecorded(environment.home, Remove(_address(name), _RESUMED))
     return True
 
 
@@ -91,10 +92,6 @@ async def _quarantine(name: str, claim: Claim, environment: EngineEnvironment, a
     await environment.home.halt(name, claim.token, encode(halt))
     reach(Point.HALTED)
     raise Quarantined(f"instance {name!r} is quarantined: {reason}")
-
-
-async def _apply(environment: EngineEnvironment, effect: Effect) -> list[Outcome]:
-    return (await environment.home.apply_foreign(ForeignApply("", 0, [effect]))).outcomes
 
 
 def _address(name: str) -> BucketAddress:

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from perdure.durable.effects import BucketAddress, Effect, Fill, Increment, Outcome, Put, Remove, Scope, Swap
 from perdure.durable.journal import Entry, ForeignWrite
 from perdure.durable.records import ForeignApply, WorkerId
-from perdure.durable.store import ForeignStore
+from perdure.durable.store import BucketStore, ForeignStore
 from perdure.errors import ProviderUnavailable
 
 
@@ -44,6 +44,12 @@ async def apply_entry(
         apply = ForeignApply(origin, entry.sequence, effects, instance)
         outcomes[provider] = (await store.apply_foreign(apply)).outcomes
     return outcomes
+
+
+async def apply_unrecorded(store: BucketStore, *effects: Effect) -> list[Outcome]:
+    """Effects of no instance, in one transaction; the outcomes of the atomic ones. Sent again, they are applied again.
+    Raises `ProviderUnavailable`, `FeedFull`."""
+    return (await store.apply_foreign(ForeignApply("", 0, effects))).outcomes
 
 
 def _packed(effect: Effect) -> ForeignWrite:

@@ -12,8 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from perdure.durable.effects import Effect, Fill, Outcome, Put, Refused, Remove, Swap, Swapped
+from perdure.durable.foreign import apply_unrecorded
 from perdure.durable.policy import BucketPolicy
-from perdure.durable.records import ForeignApply
 from perdure.durable.store import BucketStore
 from perdure.errors import BucketFull, PreconditionFailed, ProviderUnavailable
 
@@ -71,7 +71,7 @@ class OutsideBucket:
         return await self._apply(effect) == [Swapped()]
 
     async def _apply(self, effect: Effect) -> list[Outcome]:
-        outcomes = (await self.store.apply_foreign(ForeignApply("", 0, [effect]))).outcomes
+        outcomes = await apply_unrecorded(self.store, effect)
         if outcomes == [Refused("full")]:
             raise BucketFull(
                 f"bucket {self.policy.name!r} has {self.policy.max_keys:,} keys, as many as it may (maxKeys)"

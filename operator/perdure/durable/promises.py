@@ -19,12 +19,12 @@ from collections.abc import Awaitable
 
 from perdure.durable.effects import BucketAddress, Conflict, Scope, Swap
 from perdure.durable.environment import EngineEnvironment
+from perdure.durable.foreign import apply_unrecorded
 from perdure.durable.gates import Gates
 from perdure.durable.leaving import leave
 from perdure.durable.overlay import Overlay, Place
 from perdure.durable.policy import PROMISES
 from perdure.durable.recorder import JournalRecorder
-from perdure.durable.records import ForeignApply
 from perdure.durable.store import BucketStore
 from perdure.errors import ProviderUnavailable
 from perdure.wasi.recorder import Plain
@@ -75,7 +75,7 @@ async def complete(store: BucketStore, promise: str, completion: bytes, retentio
     if instance is None:
         return Completion.UNKNOWN
     swap = Swap(_address(instance), promise, PENDING, completion, retention_ms)
-    (outcome,) = (await store.apply_foreign(ForeignApply("", 0, [swap]))).outcomes
+    (outcome,) = await apply_unrecorded(store, swap)
     match outcome:
         case Conflict(None):
             return Completion.UNKNOWN

@@ -74,6 +74,11 @@ class InstanceTable:
         slot = self._slots.get(name)
         return slot is not None and slot.instance is not None and slot.instance.usable
 
+    def in_memory(self, name: str) -> bool:
+        """Whether it is in this host's memory, be it that a call runs now."""
+        slot = self._slots.get(name)
+        return self.holds(name) or (slot is not None and slot.instance is not None and slot.lock.locked())
+
     def busy(self, name: str) -> bool:
         """Whether something runs on the instance now, or waits to."""
         slot = self._slots.get(name)

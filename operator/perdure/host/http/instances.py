@@ -68,7 +68,7 @@ class InstanceRoutes:
         return json_reply(self._document(info), headers={"Perdure-Host": self._host})
 
     def _document(self, info: InstanceInfo) -> dict[str, object]:
-        return instance_document(info, in_memory=self._table.holds(info.name))
+        return instance_document(info, in_memory=self._table.in_memory(info.name))
 
 
 async def require_instance(store: InstanceStore, name: str) -> InstanceInfo:
