@@ -7,6 +7,7 @@ others own (an autoscaler's replicas, a human's annotation) stays theirs.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +21,8 @@ GROUP = "/apis/perdure.dev/v1alpha1"
 Object = dict[str, Any]
 _METADATA = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
 _TIMEOUT = 30
+_NAME = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?")
+"""No object has another name (RFC 1123). Names come from manifests, and become a part of a path."""
 UNREACHED = (aiohttp.ClientError, OSError, TimeoutError)
 """What a request raises when there was no answer."""
 
@@ -48,8 +51,8 @@ class Kind:
     namespaced: bool = True
 
     def path(self, namespace: str | None, name: str | None = None, subresource: str = "") -> str:
-        scope = f"/namespaces/{quote(namespace)}" if self.namespaced and namespace else ""
-        tail = f"/{quote(name)}" if name else ""
+        scope = f"/namespaces/{quote(namespace, safe='')}" if self.namespaced and namespace else ""
+        tail = f"/{quote(name, safe='')}" if name else ""
         return f"{self.prefix}{scope}/{self.plural}{tail}{subresource}"
 
 
@@ -94,10 +97,12 @@ class Cluster:
 
     async def get(self, kind: Kind, namespace: str | None, name: str) -> Object | None:
         """The object, or None."""
-        return await self._maybe("GET", kind.path(namespace, name))
+        return await self._maybe("GET", kind.path(namespace, name)) if _NAME.fullmatch(name) else None
 
     async def get_metadata(self, kind: Kind, namespace: str, name: str) -> Object | None:
         """Name, labels and resourceVersion only: the content (of a Secret) never leaves the server."""
+        if not _NAME.fullmatch(name):
+            return None
         return await self._maybe("GET", kind.path(namespace, name), accept=_METADATA)
 
     async def list(self, kind: Kind, namespace: str | None = None, selector: str = "") -> list[Object]:
