@@ -109,6 +109,31 @@ def test_a_missing_secret(kubectl: Kubectl) -> None:
     assert "sesame" not in text + logs
 
 
+def test_what_hosts_would_wait_for_without_a_word(kubectl: Kubectl) -> None:
+    """A ConfigMap and a claim that pods mount: the field that names each is told, and nothing is made before."""
+    files = [{"mountPath": "/data", "configMap": {"name": "later"}}]
+    mounted = {"name": "mine", "persistentVolumeClaim": {"claimName": "later-claim"}}
+    kubectl.apply(worker(replicas=1, files=files, podTemplate={"spec": {"volumes": [mounted]}}))
+    for words in ("ConfigMap later not found", "spec.files[0]", "PersistentVolumeClaim later-claim not found",
+                  "spec.podTemplate.spec.volumes mine"):  # fmt: skip
+        eventually(says(kubectl, "counter", "ProviderReady", words), words)
+    assert kubectl.condition("counter")["reason"] == "ConfigMapNotFound"
+    assert not kubectl.hosts("counter")
+    kubectl.apply(worker(replicas=1, files=files))
+    kubectl.run("create", "configmap", "later", "--from-literal=a.txt=here")
+    kubectl.wait_ready("counter")
+
+
+def test_a_quota_that_keeps_pods_from_being_made(kubectl: Kubectl) -> None:
+    kubectl.run("create", "quota", "none", "--hard=pods=0")
+    kubectl.apply(worker(replicas=1))
+    eventually(says(kubectl, "counter", "Available", "exceeded quota: none"), "the quota is named")
+    kubectl.run("delete", "quota", "none")
+    # Its controller tries again at growing distances; a new configuration is tried at once.
+    kubectl.apply(worker(replicas=1, config={"a": "b"}))
+    kubectl.wait_ready("counter")
+
+
 def test_a_pod_template_that_the_cluster_refuses(kubectl: Kubectl) -> None:
     template = {"spec": {"containers": [{"name": "host", "resources": {"requests": {"cpu": "a lot"}}}]}}
     kubectl.apply(worker(replicas=1, podTemplate=template))

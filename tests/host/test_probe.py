@@ -233,6 +233,9 @@ async def test_tls(certificate: Path, tmp_path: Path) -> None:
         assert said(report) == (False, "tls") and "TLS failed" in report.message
         (tmp_path / "secrets").symlink_to(certificate)
         assert (await found(tmp_path, redis={**spec, "tls": {"caSecretRef": {"name": "ca"}}})).usable
+        report = await found(tmp_path, redis={**spec, "tls": {"caSecretRef": {"name": "ca", "key": "mine.pem"}}})
+        assert said(report) == (False, "tls")
+        assert "the key 'mine.pem' of Secret ca is not there" in report.message
 
 
 async def test_an_sqlite_file_is_neither_made_nor_changed(tmp_path: Path) -> None:

@@ -122,19 +122,24 @@ def test_its_defaults_are_the_engines_own(tmp_path: Path) -> None:
     assert (found.snapshots, found.retry) == (SnapshotPolicy(), RetryPolicy())
 
 
-def redis(**spec: Any) -> Any:
+def redis(secrets: Path = Path("/secrets"), **spec: Any) -> Any:
     document = {"apiVersion": API, "kind": "KeyValueProvider", "metadata": {"name": "p"}, "spec": {"redis": spec}}
     found = parse_provider(document).spec.redis
     assert found is not None
-    return stores._redis("p", found, Path("/secrets"))
+    return stores._redis("p", found, secrets)
 
 
-def test_redis_of_every_kind() -> None:
+def test_redis_of_every_kind(tmp_path: Path) -> None:
     plain = redis(url="redis://h:7000/3", timeout="1500ms", poolSize=4, waitReplicas=2)
     assert (plain.url, plain.database, plain.timeout, plain.connections) == ("redis://h:7000/3", 3, 1.5, 4)
     assert (plain.tls, plain.ca, plain.sentinels, plain.cluster, plain.wait_replicas) == (False, None, None, False, 2)
-    cluster = redis(url="rediss://node", cluster=True, tls={"caSecretRef": {"name": "s", "key": "k.pem"}})
-    assert (cluster.cluster, cluster.tls, cluster.ca) == (True, True, Path("/secrets/p-ca/k.pem"))
+    with pytest.raises(ProviderUnavailable, match=r"the key 'k.pem' of Secret s is not there \(caSecretRef of"):
+        redis(url="rediss://node", tls={"caSecretRef": {"name": "s", "key": "k.pem"}})
+    (tmp_path / "p-ca").mkdir()
+    (tmp_path / "p-ca" / "k.pem").touch()
+    tls = {"caSecretRef": {"name": "s", "key": "k.pem"}}
+    cluster = redis(tmp_path, url="rediss://node", cluster=True, tls=tls)
+    assert (cluster.cluster, cluster.tls, cluster.ca) == (True, True, tmp_path / "p-ca" / "k.pem")
 
 
 def test_redis_behind_sentinels_has_credentials_of_two_kinds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

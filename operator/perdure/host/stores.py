@@ -169,9 +169,17 @@ def _sentinels(name: str, spec: Sentinel, secrets: Path) -> Sentinels:
 
 
 def _authority(name: str, spec: Server, secrets: Path) -> Path | None:
+    """Raises `ProviderUnavailable`."""
     if spec.tls is None or spec.tls.ca_secret_ref is None:
         return None
-    return secrets / f"{name}-ca" / spec.tls.ca_secret_ref.key
+    reference = spec.tls.ca_secret_ref
+    found = secrets / f"{name}-ca" / reference.key
+    if not found.is_file():
+        raise ProviderUnavailable(
+            f"the key {reference.key!r} of Secret {reference.name} is not there (caSecretRef of provider {name!r})",
+            cause="tls",
+        )
+    return found
 
 
 def _certificate(name: str, spec: Server, secrets: Path) -> Path | None:

@@ -28,6 +28,8 @@ class Reason(enum.StrEnum):
     PROVIDER_UNAVAILABLE = "ProviderUnavailable"
     SECRET_NOT_FOUND = "SecretNotFound"  # noqa: S105 - a reason, not a secret
     CONFIG_MAP_NOT_FOUND = "ConfigMapNotFound"
+    CLAIM_NOT_FOUND = "PersistentVolumeClaimNotFound"
+    ACCOUNT_NOT_FOUND = "ServiceAccountNotFound"
     HOSTS_AVAILABLE = "HostsAvailable"
     HOSTS_NOT_READY = "HostsNotReady"
     SUSPENDED = "Suspended"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import logging
 import random
 from collections.abc import Callable
@@ -14,7 +15,7 @@ from perdure.reconciler.hosts import changed_words, told_fields, unreachable
 from perdure.reconciler.inputs import Inputs, gather
 from perdure.reconciler.objects.common import Plan, selector
 from perdure.reconciler.objects.pods import CHECKSUM, checksum
-from perdure.reconciler.observation import Pods, observe
+from perdure.reconciler.observation import Pods, observe, why_no_pods
 from perdure.reconciler.ownership import NotOurs, apply_children
 from perdure.reconciler.probing import ask_host, ask_hosts, why_not_ready
 from perdure.reconciler.references import References
@@ -106,7 +107,8 @@ class Reconciler:
             if not _is_refusal(error):
                 raise
             return replace(facts, spec_error=f"the API server refused an object: {error.message}")
-        return replace(facts, desired=workload["spec"].get("replicas", facts.desired))
+        desired = workload["spec"].get("replicas", facts.desired)
+        return replace(facts, desired=desired, waiting=why_no_pods(workload))
 
     async def _report(self, document: Object, inputs: Inputs, plan: Plan | None, facts: Facts) -> bool:
         """Look at the pods and write the status; whether the Worker is ready."""
@@ -114,7 +116,7 @@ class Reconciler:
         labels = ",".join(f"{label}={value}" for label, value in selector(meta["name"]).items())
         found = await self._cluster.list(KINDS["Pod"], meta["namespace"], labels)
         current = checksum(plan) if plan is not None and inputs.complete else _newest_checksum(found)
-        pods = observe(found, current)
+        pods = observe(found, current, datetime.datetime.now(datetime.UTC))
         refusal = pods.refusal
         if refusal is None and pods.silent is not None:
             refusal = await why_not_ready(pods.silent)
@@ -131,7 +133,7 @@ class Reconciler:
             total=pods.total,
             stopping=pods.stopping,
             refusal=refusal,
-            waiting=pods.waiting,
+            waiting=pods.waiting or facts.waiting,
         )
         asked = None
         if pods.ready and pods.current == pods.total and _unknown(former, facts.digest):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import yaml
 from perdure.reconciler.conditions import Facts, Problem, Reason, merged, transitions, verdicts
 from perdure.reconciler.deletion import FINALIZER, FORCE
 from perdure.reconciler.objects.pods import CHECKSUM
-from perdure.reconciler.observation import observe
+from perdure.reconciler.observation import observe, why_no_pods
 from perdure.reconciler.providers import accept, provider_status
 from support.plans import REDIS
 from unit.reconciler.test_probes import OF_PROBES
@@ -25,6 +26,9 @@ PROVIDER = Problem(Reason.PROVIDER_NOT_FOUND, "no provider")
 NOT_ALLOWED = Problem(Reason.PROVIDER_REFUSED, "not allowed")
 SECRET = Problem(Reason.SECRET_NOT_FOUND, "no secret")
 CONFIG = Problem(Reason.CONFIG_MAP_NOT_FOUND, "no config")
+CLAIM = Problem(Reason.CLAIM_NOT_FOUND, "no claim")
+ACCOUNT = Problem(Reason.ACCOUNT_NOT_FOUND, "no account")
+NOW = datetime.datetime(2026, 1, 1, 12, 0, 30, tzinfo=datetime.UTC)
 
 
 def found(**facts: Any) -> dict[str, tuple[str, str, str]]:
@@ -133,7 +137,7 @@ def test_every_reason_is_documented() -> None:
 def test_every_reason_can_be_reached() -> None:
     facts: list[dict[str, Any]] = [
         {}, {"updated": 1}, {"desired": 0, "ready": 0}, {"ready": 0}, {"component_error": REFUSED},
-        {"provider_error": PROVIDER}, {"reference_error": CONFIG},
+        {"provider_error": PROVIDER}, {"reference_error": CONFIG}, {"reference_error": CLAIM}, {"reference_error": ACCOUNT},
         {"ready": 0, "refusal": ("provider-unavailable", "x")}, *(cause[0] for cause in CAUSES),
     ]  # fmt: skip
     reached = {reason for each in facts for _, reason, _ in found(**each).values()}
@@ -195,14 +199,19 @@ def pod(name: str = "a", *, current: bool = True, ready: bool = False, **status:
 
 def host(**state: Any) -> dict[str, Any]:
     return {
-        "containerStatuses": [{"name": "sidecar", "state": {"waiting": {"reason": "No"}}}, {"name": "host", **state}]
+        "containerStatuses": [
+            {"name": "sidecar", "state": {"waiting": {"reason": "ContainerCreating"}}},
+            {"name": "host", **state},
+        ]
     }
 
 
 def test_pods_that_go_or_have_ended_do_not_count() -> None:
     going = pod("going", ready=True)
     going["metadata"]["deletionTimestamp"] = "now"
-    seen = observe([pod("a", ready=True), pod("b", current=False, ready=True), going, pod("c", phase="Failed")], "now")
+    seen = observe(
+        [pod("a", ready=True), pod("b", current=False, ready=True), going, pod("c", phase="Failed")], "now", NOW
+    )
     assert (seen.total, seen.ready, seen.current) == (2, 2, 1)
 
 
@@ -211,7 +220,7 @@ def test_a_host_of_a_former_configuration_counts_until_it_answers_no_more() -> N
     pods = [pod("a", current=False, **running), pod("b", current=False, **ended), pod("c", **running)]
     for each in pods:
         each["metadata"]["deletionTimestamp"] = "now"
-    assert observe(pods, "now").stopping == 1, "one that has ended, and one that is merely scaled away, do not"
+    assert observe(pods, "now", NOW).stopping == 1, "one that has ended, and one that is merely scaled away, do not"
 
 
 @pytest.mark.parametrize(
@@ -232,14 +241,56 @@ def test_a_host_of_a_former_configuration_counts_until_it_answers_no_more() -> N
 def test_what_a_pod_says(
     status: dict[str, Any], refusal: tuple[str, str] | None, waiting: str | None, silent: str | None
 ) -> None:
-    seen = observe([pod(**status)], "now")
+    seen = observe([pod(**status)], "now", NOW)
     assert (seen.refusal, seen.waiting, seen.silent) == (refusal, waiting, silent)
     # What a pod of a former configuration says is not about this one.
-    former = observe([pod(current=False, **status)], "now")
+    former = observe([pod(current=False, **status)], "now", NOW)
     assert (former.refusal, former.waiting, former.silent) == (None, None, None)
 
 
 def test_a_pod_that_cannot_be_scheduled() -> None:
     waits = pod()
     waits["status"]["conditions"] = [{"type": "PodScheduled", "status": "False", "message": "0/1 nodes are available"}]
-    assert observe([waits], "now").waiting == "pod a cannot be scheduled: 0/1 nodes are available"
+    assert observe([waits], "now", NOW).waiting == "pod a cannot be scheduled: 0/1 nodes are available"
+
+
+def test_a_container_beside_the_host_that_does_not_start_is_named() -> None:
+    broken = {"state": {"waiting": {"reason": "CrashLoopBackOff", "message": "back-off"}}}
+    starts = host(state={"waiting": {"reason": "PodInitializing"}})
+    first = pod(**starts, initContainerStatuses=[{"name": "migrate", **broken}])
+    assert observe([first], "now", NOW).waiting == "pod a, container migrate: CrashLoopBackOff: back-off"
+    runs = host(state={"running": {}})
+    runs["containerStatuses"][0] |= broken
+    assert observe([pod(**runs)], "now", NOW).waiting == "pod a, container sidecar: CrashLoopBackOff: back-off"
+
+
+@pytest.mark.parametrize(("started", "told"), [("2026-01-01T12:00:20Z", False), ("2026-01-01T12:00:00Z", True)])
+def test_a_pod_that_does_not_get_its_volumes_is_named_after_a_while(started: str, told: bool) -> None:
+    waits = pod(**host(state={"waiting": {"reason": "ContainerCreating"}}), startTime=started)
+    words = f"pod a is being started since {started}: kubectl describe pod a says what it waits for"
+    assert observe([waits], "now", NOW).waiting == (words if told else None)
+    # What somebody says is better than that nobody does.
+    refused = pod("b", **host(state={"waiting": {"reason": "ImagePullBackOff", "message": "none"}}))
+    assert observe([waits, refused], "now", NOW).waiting == "pod b: ImagePullBackOff: none"
+
+
+def workload(kind: str, status: dict[str, Any]) -> dict[str, Any]:
+    return {"kind": kind, "metadata": {"name": "carts", "generation": 2}, "spec": {"replicas": 1}, "status": status}
+
+
+@pytest.mark.parametrize(
+    ("kind", "status", "words"),
+    [
+        ("Deployment", {}, None),
+        ("Deployment", {"conditions": [{"type": "Available", "status": "False"}]}, None),
+        ("Deployment", {"conditions": [{"type": "ReplicaFailure", "status": "True", "reason": "FailedCreate",
+                                        "message": "exceeded quota: pods"}]},
+         "Deployment carts: FailedCreate: exceeded quota: pods"),
+        ("StatefulSet", {"observedGeneration": 1, "replicas": 0}, None),
+        ("StatefulSet", {"observedGeneration": 2, "replicas": 1}, None),
+        ("StatefulSet", {"observedGeneration": 2, "replicas": 0},
+         "StatefulSet carts has no pod: kubectl describe statefulset carts says why"),
+    ],
+)  # fmt: skip
+def test_why_there_are_no_pods(kind: str, status: dict[str, Any], words: str | None) -> None:
+    assert why_no_pods(workload(kind, status)) == words

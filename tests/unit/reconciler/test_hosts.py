@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 from typing import Any
 
@@ -25,6 +26,7 @@ from perdure.reconciler.probing import ask_hosts
 from support.plans import API, REDIS
 
 Object = dict[str, Any]
+NOW = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
 FINE = {"reachable": True, "durability": "D2", "guarantee": "exactly-once", "problem": None}
 SILENT = {"reachable": False, "durability": "D2", "guarantee": "exactly-once", "problem": "it does not answer"}
 STARTING = {"reachable": None, "durability": None, "guarantee": None, "problem": None}
@@ -173,7 +175,7 @@ def test_hosts_of_the_present_configuration_are_asked_first() -> None:
         }  # fmt: skip
 
     former = [pod("1", current=False, ready=True)]
-    assert observe(former, "now").addresses == ("1",)
+    assert observe(former, "now", NOW).addresses == ("1",)
     pods = [*former, pod("2", current=True, ready=False), pod("3", current=True, ready=True),
             pod("4", current=True, ready=False, runs=False)]  # fmt: skip
-    assert observe(pods, "now").addresses == ("3", "2")
+    assert observe(pods, "now", NOW).addresses == ("3", "2")

@@ -95,7 +95,11 @@ def test_secrets_of_providers_are_mounted_where_hosts_look() -> None:
     volumes = by("name", spec["volumes"])
     assert volumes[mounts["/etc/perdure/secrets/main"]["name"]]["secret"] == {"secretName": "redis-auth"}
     authority = volumes[mounts["/etc/perdure/secrets/main-ca"]["name"]]["secret"]
-    assert authority == {"secretName": "redis-ca", "items": [{"key": "authority.pem", "path": "authority.pem"}]}
+    assert authority == {
+        "secretName": "redis-ca",
+        "items": [{"key": "authority.pem", "path": "authority.pem"}],
+        "optional": True,
+    }
 
 
 def test_secrets_of_postgres_are_mounted_like_those_of_redis() -> None:
@@ -104,7 +108,7 @@ def test_secrets_of_postgres_are_mounted_like_those_of_redis() -> None:
     volumes = by("name", spec["volumes"])
     assert volumes[mounts["/etc/perdure/secrets/main"]["name"]]["secret"] == {"secretName": "pg-auth"}
     authority = volumes[mounts["/etc/perdure/secrets/main-ca"]["name"]]["secret"]
-    assert authority == {"secretName": "pg-ca", "items": [{"key": "ca.crt", "path": "ca.crt"}]}
+    assert authority == {"secretName": "pg-ca", "items": [{"key": "ca.crt", "path": "ca.crt"}], "optional": True}
 
 
 def test_the_authority_that_guests_trust_is_mounted() -> None:

@@ -192,7 +192,10 @@ async def test_what_is_missing_has_a_reason_of_its_own() -> None:
     assert await reasons(COMPONENT, provider(**SECURE)) == [
         (
             Reason.SECRET_NOT_FOUND,
-            "Secret redis-ca not found in namespace shop (caSecretRef of KeyValueProvider main)",
+            "; ".join(
+                f"Secret {name} not found in namespace shop ({field} of KeyValueProvider main)"
+                for name, field in (("redis-ca", "caSecretRef"), ("redis-auth", "credentialsSecretRef"))
+            ),
         )
     ]
 

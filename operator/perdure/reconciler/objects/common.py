@@ -40,11 +40,16 @@ class Plan:
 
     @property
     def config_name(self) -> str:
-        return f"{self.name}-config"
+        return config_name(self.name)
 
     @property
     def account(self) -> str:
         return self.effective.worker.spec.pod_template.spec.service_account_name or self.name
+
+
+def config_name(name: str) -> str:
+    """The ConfigMap that a Worker's hosts read."""
+    return f"{name}-config"
 
 
 def labels(name: str) -> dict[str, str]:

@@ -56,7 +56,9 @@ def secret_volumes(index: int, provider: KeyValueProvider) -> list[tuple[Object,
     if server is not None and server.tls is not None and server.tls.ca_secret_ref is not None:
         reference = server.tls.ca_secret_ref
         items = [{"key": reference.key, "path": reference.key}]
-        add(f"ca-{index}", {"secretName": reference.name, "items": items}, f"{provider.name}-ca")
+        # Optional: a pod would wait for the key without a word, while what runs in it says what is missing.
+        optional: Object = {"secretName": reference.name, "items": items, "optional": True}
+        add(f"ca-{index}", optional, f"{provider.name}-ca")
     if server is not None and server.client_certificate_ref is not None:
         add(f"certificate-{index}", {"secretName": server.client_certificate_ref.name}, f"{provider.name}-tls")
     return found
