@@ -113,7 +113,8 @@ async def _swept(
 ) -> tuple[list[object], list[bytes | None]]:
     """Two calls by a caller that repeats what was not answered: their results, and what is in the bucket."""
     stores: Mapping[str, Store] = {"home": MemoryStore(MemoryWorld(), WORKER)}
-    code, local, answers = library(errand), Local(errand, keyed=keyed), []
+    code, local = library(errand), Local(errand, keyed=keyed)
+    answers: list[object] = []
     seen: Mapping[str, Store] = all_crashing(stores, fuse)
     back = json.dumps(["near", "alice", "add", '["near", 1]'])
     while len(answers) < 3:

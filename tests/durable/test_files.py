@@ -18,6 +18,7 @@ from perdure.errors import Quarantined, SnapshotRefused
 from perdure.host.app import guest_interfaces
 from perdure.wasi.files import descriptors
 from perdure.wasi.files.tree import Mount
+from perdure.wasi.state import WasiState
 from support.engine import call, deadline, environment, library
 from support.guests import guest
 
@@ -108,7 +109,7 @@ async def test_without_the_record_replay_would_differ(
 ) -> None:
     """The control: contents that are not recorded."""
 
-    async def unrecorded(state: Any, descriptor: Any) -> bytes:
+    async def unrecorded(state: WasiState, descriptor: descriptors.Descriptor) -> bytes:
         return (data / descriptor.path).read_bytes()
 
     monkeypatch.setattr(descriptors, "_content", unrecorded)

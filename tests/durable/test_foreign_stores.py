@@ -13,10 +13,10 @@ import pytest
 from durable.test_crashes import Scenario, _contents
 from faults.model import Model, encoded
 from perdure.component.component import BoundComponent
-from perdure.durable.effects import BucketAddress, Remove, Scope
+from perdure.durable.effects import BucketAddress, Fill, Put, Remove, Scope, Swap
 from perdure.durable.instance import DurableInstance
 from perdure.durable.policy import BucketLimits, BucketPolicy
-from perdure.durable.records import ForeignApply, WorkerId
+from perdure.durable.records import Committed, ForeignApply, WorkerId
 from perdure.durable.settings import CommitMode, MemoryMode
 from perdure.durable.store import ForeignStore
 from perdure.providers.memory import MemoryStore, MemoryWorld
@@ -75,8 +75,11 @@ class Bounded(MemoryStore):
     def limits(self) -> BucketLimits:
         return self.bounds
 
-    async def apply_foreign(self, apply: ForeignApply) -> Any:
-        size = sum(len(effect.key) + len(getattr(effect, "value", b"")) for effect in apply.effects)
+    async def apply_foreign(self, apply: ForeignApply) -> Committed:
+        size = 0
+        for effect in apply.effects:
+            assert not isinstance(effect, Fill), "no program here sets many"
+            size += len(effect.key) + (len(effect.value) if isinstance(effect, Put | Swap) else 0)
         assert not self.bounds.exceeded(len(apply.effects), size), apply
         sizes.append(len(apply.effects))
         return await super().apply_foreign(apply)

@@ -75,8 +75,7 @@ class Dying:
         self.refusal = client.refusal
 
     async def send(self, request: HttpRequest) -> Plain:
-        found: Plain = await self._fuse.carry_out("send", lambda: self._client.send(request))  # type: ignore[assignment]
-        return found
+        return await self._fuse.carry_out("send", lambda: self._client.send(request))
 
 
 def request(url: str, body: bytes = b"", method: str = "POST", patience: int = 0, **headers: str) -> Json:
@@ -195,13 +194,14 @@ async def sweep(
         plain = fresh()
         stores, http = all_crashing(plain, fuse), Dying(client, fuse)
         crashes = 0
-        while True:
+        answers: list[Json] = []
+        after: Json = None
+        while after is None:
             instance: DurableInstance | None = None
             try:
                 instance = await opened(web, stores, http, commit=mode)
                 answers = await run(instance, web, *steps, key="first")
                 after = await run(instance, web, {"fetch": request(charge, b"five")}, key="second")
-                break
             except Crash:
                 crashes += 1
             finally:

@@ -26,8 +26,9 @@ async def run(instance: DurableInstance, ledger: BoundComponent, *steps: object,
     return json.loads((await call(instance, ledger, "run", list(steps), key=key)).body)
 
 
-async def memory(instance: DurableInstance, ledger: BoundComponent) -> object:
-    return json.loads((await call(instance, ledger, "memory")).body)[:2]
+async def memory(instance: DurableInstance, ledger: BoundComponent) -> list[object]:
+    found: list[object] = json.loads((await call(instance, ledger, "memory")).body)
+    return found[:2]
 
 
 async def test_nothing_is_left_in_memory_and_one_call_in_the_journal(ledger: BoundComponent, home: Store) -> None:
@@ -44,7 +45,7 @@ async def test_nothing_is_left_in_memory_and_one_call_in_the_journal(ledger: Bou
     instance = await DurableInstance.open("alice", code, environment({"home": home}), deadline=deadline())
     assert await run(instance, ledger, {"get": ["near", "n"]}) == [{"value": "Ng=="}], "buckets stay"
     await run(instance, ledger, {"remember": 5})
-    assert (await memory(instance, ledger))[0] == 5, "the control: memory that goes on"  # type: ignore[index]
+    assert (await memory(instance, ledger))[0] == 5, "the control: memory that goes on"
     instance.close()
     code.close()
 

@@ -144,12 +144,12 @@ async def test_the_first_completion_counts(errand: BoundComponent, home: Store) 
     assert await complete(home, promise, COMPLETED + b"too late", HOUR) is Completion.OTHER
     assert parsed(await call(instance, errand, "wait", promise)) == {"err": "failed: too late"}
     # Another instance of the Worker may wait for it, too; with its instance it is gone.
-    other = await opened(errand, home, "bob")
-    assert parsed(await call(other, errand, "wait", promise)) == {"err": "failed: too late"}
+    bob = await opened(errand, home, "bob")
+    assert parsed(await call(bob, errand, "wait", promise)) == {"err": "failed: too late"}
     await home.delete_instance("alice")
-    assert parsed(await call(other, errand, "wait", promise)) == {"err": "no such promise"}
+    assert parsed(await call(bob, errand, "wait", promise)) == {"err": "no such promise"}
     instance.close()
-    other.close()
+    bob.close()
 
 
 async def test_a_promise_of_a_call_that_came_to_nothing_is_none(errand: BoundComponent, home: Store) -> None:

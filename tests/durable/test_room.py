@@ -182,12 +182,13 @@ class BoundedModel(Model):
     buckets: dict[str, dict[str, bytes]] = field(default_factory=lambda: {name: {} for name in POLICIES})
 
     def _step(self, memory: Memory, step: Step) -> Answer:
-        (kind, args), *_ = step.items()
-        if kind in ("put", "add", "swap"):
-            assert isinstance(args, list)
-            held = self.buckets[args[0]]
-            if args[1] not in held and len(held) >= BOUND:
-                return FULL
+        if isinstance(step, dict):
+            (kind, args), *_ = step.items()
+            if kind in ("put", "add", "swap"):
+                assert isinstance(args, list)
+                held = self.buckets[args[0]]
+                if args[1] not in held and len(held) >= BOUND:
+                    return FULL
         return super()._step(memory, step)
 
 
@@ -244,7 +245,7 @@ async def test_a_call_that_goes_on_after_a_crash_sets_nothing_again(
     ledger: BoundComponent, bucket: str, bounded_then: bool
 ) -> None:
     where, policy = stores(), POLICIES[bucket]
-    steps = [put(bucket, "a"), {"remember": 1}]
+    steps: list[Step] = [put(bucket, "a"), {"remember": 1}]
     # The claim, the gate's commit, what it needs elsewhere; then the call's last commit.
     fuse = Fuse(3 if bucket == "near" else 5, applied=False)
     guest = await Guest(ledger, dict(all_crashing(where, fuse))).again()

@@ -15,7 +15,7 @@ from perdure.component.engine import Engine
 from perdure.durable.calls import CallPayload, decode_failure, encode
 from perdure.durable.components import ComponentLibrary
 from perdure.durable.control import Verb
-from perdure.durable.effects import BucketAddress, Put, Scope
+from perdure.durable.effects import BucketAddress, Fill, Put, Scope, Swap
 from perdure.durable.environment import EngineEnvironment
 from perdure.durable.feeds import Changed, FeedBounds
 from perdure.durable.inbox import NewCall
@@ -183,8 +183,10 @@ class FeedOutsideTheTransaction(MemoryStore):
 
         async def appended() -> None:
             for effect in commit.effects:
+                assert not isinstance(effect, Fill), "no program here sets many"
                 if effect.bucket in feeds:
-                    append(feeds[effect.bucket], effect.key, Changed(getattr(effect, "value", None)), writer)
+                    value = effect.value if isinstance(effect, Put | Swap) else None
+                    append(feeds[effect.bucket], effect.key, Changed(value), writer)
 
         await self.fuse.carry_out("append", appended)
         return committed

@@ -12,6 +12,7 @@ kernel, its reply not read; not of SQLite) and `home.commit.after` (answered); b
 
 from __future__ import annotations
 
+import argparse
 import ctypes
 import dataclasses
 import functools
@@ -29,12 +30,16 @@ import perdure.cli.run
 import perdure.host.app
 from faults import mutants, wires
 from perdure.cli import main
+from perdure.cli.hosting import host_config
 from perdure.durable import faultpoint
-from perdure.durable.store import Store
+from perdure.durable.store import ForeignStore, Store
+from perdure.host.app import RunningHost
+from perdure.host.config import HostConfig
 from perdure.host.dispatcher import Dispatcher
 from perdure.host.main import serve
 from perdure.host.membership import Membership
-from perdure.host.stores import OpenStores
+from perdure.host.stores import OpenStores, open_stores
+from support.patching import put
 
 QUIET = (
     "ping", "announce", "leave", "close", "components", "keep_component", "component", "limits", "namespace_is_home",
@@ -109,42 +114,40 @@ class _Teller:
 def _prepare(request: dict[str, Any]) -> None:
     told, timing, cache = _Teller(request["tell"]), request["quick"], Path(request["cache"])
 
-    def configured(*args: Any, **named: Any) -> Any:
-        return dataclasses.replace(_host_config(*args, **named), host=request["name"], cache=cache)
+    def configured(args: argparse.Namespace, *, manifest: Path, local: bool) -> HostConfig:
+        made = host_config(args, manifest=manifest, local=local)
+        return dataclasses.replace(made, host=request["name"], cache=cache)
 
-    def serving(config: Any, *, progress: Any, ready: Any) -> int:
-        def tell_and_go_on(host: Any) -> None:
+    def serving(config: HostConfig, *, progress: Callable[[str], None], ready: Callable[[RunningHost], None]) -> int:
+        def tell_and_go_on(host: RunningHost) -> None:
             ready(host)
             told(event="ready", pid=os.getpid(), url=host.url, metrics=host.metrics_url)
 
         return serve(config, progress=progress, ready=tell_and_go_on)
 
-    _host_config = perdure.cli.run.host_config
-    perdure.cli.run.host_config = configured
-    perdure.cli.run.serve = serving
-    perdure.host.app.Membership = functools.partial(  # type: ignore[misc,assignment]
-        Membership, interval=timing["announce"], ttl=timing["ttl"]
-    )
-    perdure.host.app.Dispatcher = functools.partial(Dispatcher, interval=timing["dispatch"])  # type: ignore[misc,assignment]
-    _open_stores = perdure.host.app.open_stores
-
-    async def opened(config: Any) -> OpenStores:
+    async def opened(config: HostConfig) -> OpenStores:
         home = config.effective.home.name
-        stores = await _open_stores(config)
+        stores = await open_stores(config)
         named = {
             provider: cast("Store", _Bounded(store, "home" if provider == home else provider))
             for provider, store in stores.named.items()
         }
-        return OpenStores(named[home], named)
+        return OpenStores(named[home], {**named})
 
-    perdure.host.app.open_stores = opened
+    put(perdure.cli.run, host_config=configured, serve=serving)
+    put(
+        perdure.host.app,
+        Membership=functools.partial(Membership, interval=timing["announce"], ttl=timing["ttl"]),
+        Dispatcher=functools.partial(Dispatcher, interval=timing["dispatch"]),
+        open_stores=opened,
+    )
     wires.watch()
 
 
 class _Bounded:
     """A store with a boundary before and after each operation."""
 
-    def __init__(self, store: Store, label: str) -> None:
+    def __init__(self, store: ForeignStore, label: str) -> None:
         self._store = store
         self._label = label
 

@@ -210,7 +210,7 @@ async def nursery() -> AsyncIterator[Nursery]:
         ears = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         ears.bind(str(tell))
         ears.setblocking(False)
-        transport, _ = await loop.create_datagram_endpoint(lambda: _Ears(made), sock=ears)  # type: ignore[arg-type]
+        transport, _ = await loop.create_datagram_endpoint(lambda: _Ears(made), sock=ears)
         yield made
         await made.end_all()
         transport.close()

@@ -12,7 +12,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-Step = dict[str, object]
+Step = dict[str, object] | str
 Answer = object
 OVERFLOW = "the counter would not fit 64 bits with a sign"
 
@@ -57,7 +57,7 @@ class Model:
         """A call that traps at its end, once or several times: its writes are the same each time."""
         if self.effect:
             for step in steps:
-                if "trap" not in step and step != "trap":
+                if "trap" not in step:
                     self._step(Memory(), step)
 
     def look(self, instance: str, answer: Answer) -> str | None:

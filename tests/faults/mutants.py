@@ -21,8 +21,10 @@ from perdure.durable.replay import ReplayPlan, plan_replay
 from perdure.durable.runner import Runner
 from perdure.durable.writer import InstanceWriter
 from perdure.providers.redis import client as redis_client
+from perdure.providers.redis.buckets import Buckets
+from perdure.providers.redis.instances import Instances
 from perdure.providers.redis.library import function_library
-from perdure.providers.redis.store import RedisStore
+from support.patching import put
 
 _FENCED = "  if held[1] ~= args[1] or held[2] ~= args[2] then return 'FENCED' end\n"
 
@@ -44,62 +46,62 @@ def _lua(before: str, after: str, times: int = 1) -> Callable[[], None]:
         other = hashlib.sha256(changed.encode()).hexdigest()[:8]
         # Another version is another name: it does not meet the real one on a server.
         result = other, changed.replace(version, other)
-        redis_client.function_library = lambda: result  # type: ignore[assignment]
+        put(redis_client, function_library=lambda: result)
 
     return patch
 
 
 def _result_outside_the_commit() -> None:
-    whole = RedisStore.commit
+    whole = Instances.commit
 
-    async def commit(self: RedisStore, given: Commit) -> Committed:
-        if given.result is None or given.pending is not None or failure_of(given.result.body) is not None:
-            return await whole(self, given)
-        committed = await whole(self, dataclasses.replace(given, result=None))
+    async def commit(self: Instances, commit: Commit) -> Committed:
+        if (result := commit.result) is None or commit.pending is not None or failure_of(result.body) is not None:
+            return await whole(self, commit)
+        committed = await whole(self, dataclasses.replace(commit, result=None))
         faultpoint.reach(BETWEEN)
-        keys = self._keys.instance(given.instance)
-        await self._client.command("HSET", keys[3], given.result.key, given.result.fingerprint + given.result.body)
-        await self._client.command("ZADD", keys[4], 1 << 50, given.result.key)
+        keys = self._keys.instance(commit.instance)
+        await self._client.command("HSET", keys[3], result.key, result.fingerprint + result.body)
+        await self._client.command("ZADD", keys[4], 1 << 50, result.key)
         return committed
 
-    RedisStore.commit = commit  # type: ignore[method-assign]
+    Instances.commit = commit  # type: ignore[method-assign]
 
 
 def _apply_before_journal() -> None:
-    whole, foreign = RedisStore.commit, RedisStore.apply_foreign
+    whole, foreign = Instances.commit, Instances.apply_foreign
 
-    async def commit(self: RedisStore, given: Commit) -> Committed:
-        if not given.effects:
-            return await whole(self, given)
-        applied = await foreign(self, ForeignApply(secrets.token_hex(8), 1, given.effects))
+    async def commit(self: Instances, commit: Commit) -> Committed:
+        if not commit.effects:
+            return await whole(self, commit)
+        applied = await foreign(self, ForeignApply(secrets.token_hex(8), 1, commit.effects))
         faultpoint.reach(BETWEEN)
-        committed = await whole(self, dataclasses.replace(given, effects=()))
+        committed = await whole(self, dataclasses.replace(commit, effects=()))
         return Committed(committed.status, applied.outcomes)
 
-    RedisStore.commit = commit  # type: ignore[method-assign]
+    Instances.commit = commit  # type: ignore[method-assign]
 
 
 def _trim_before_the_pointer() -> None:
-    whole = RedisStore.snapshot
+    whole = Instances.snapshot
 
-    async def snapshot(self: RedisStore, write: SnapshotWrite) -> bool:
+    async def snapshot(self: Instances, write: SnapshotWrite) -> bool:
         await self._client.command("LTRIM", self._keys.instance(write.instance)[1], 1, 0)
         faultpoint.reach(BETWEEN)
         return await whole(self, write)
 
-    RedisStore.snapshot = snapshot  # type: ignore[method-assign]
+    Instances.snapshot = snapshot  # type: ignore[method-assign]
 
 
 def _dedup_records_expire() -> None:
-    whole = RedisStore.apply_foreign
+    whole = Buckets.apply_foreign
 
-    async def apply_foreign(self: RedisStore, given: ForeignApply) -> Committed:
-        committed = await whole(self, given)
+    async def apply_foreign(self: Buckets, apply: ForeignApply) -> Committed:
+        committed = await whole(self, apply)
         if committed.status is CommitStatus.APPLIED:
             await self._client.command("PEXPIRE", self._keys.foreign, 1)
         return committed
 
-    RedisStore.apply_foreign = apply_foreign  # type: ignore[method-assign]
+    Buckets.apply_foreign = apply_foreign  # type: ignore[method-assign]
 
 
 def _journal_kept() -> None:
@@ -133,7 +135,7 @@ def _unfinished_forgotten() -> None:
     def plan(entries: Sequence[Entry]) -> ReplayPlan:
         return dataclasses.replace(plan_replay(entries), unfinished=[])
 
-    recovery.plan_replay = plan
+    put(recovery, plan_replay=plan)
 
 
 MUTANTS: dict[str, Callable[[], None]] = {

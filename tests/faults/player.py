@@ -183,7 +183,7 @@ class Player(Asker):
             raise Wrong(f"{what} to {action} is {json.dumps(answer)}, not {json.dumps(expected)}")
 
     async def _until(self, action: Action, send: Send, done: Callable[[dict[str, object]], bool]) -> dict[str, object]:
-        limit = time.monotonic() + PATIENCE
+        limit, found = time.monotonic() + PATIENCE, None
         while time.monotonic() < limit:
             found = await self.ask(action, send, (200, 404))
             if isinstance(found, dict) and "state" in found and done(found):

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import aiohttp
 
@@ -87,13 +85,13 @@ async def run_schedule(
         manifest = place.write()
         try:
             hosts.append(await another())
-            if clerks or (schedule.faults and schedule.number and schedule.faults[0].how != "restart"):
+            if clerks or (schedule.number and ((first := schedule.faults[0]) is None or first.how != "restart")):
                 # It waits already when the first one goes, and does what is its own.
                 hosts.append(await another())
             timeout = aiohttp.ClientTimeout(total=60)
             session = await stack.enter_async_context(aiohttp.ClientSession(timeout=timeout))
-            asking = {"answered": answered, "spare": another, "restart": servers.restart, "settled": settled}
-            player = _player(session, hosts, place.names(actions.instances), setting, outside, asking)
+            player = _player(session, hosts, place.names(actions.instances), setting, outside)
+            player.answered, player.spare, player.restart, player.settled = answered, another, servers.restart, settled
             try:
                 await player.play(actions)
                 found = await place.contents(servers, player.model.buckets)
@@ -124,9 +122,8 @@ def _player(
     names: dict[str, str],
     setting: Setting,
     outside: Outside | None,
-    asking: dict[str, Callable[..., Any]],
 ) -> Player:
     effect, anew = setting.mode == "Effect", setting.memory == "Invocation"
     if outside is None:
-        return Player(session, hosts, names, Model(effect=effect, anew=anew), **asking)
-    return ClerkPlayer(session, hosts, names, ClerkModel(effect=effect, anew=anew, outside=outside), **asking)
+        return Player(session, hosts, names, Model(effect=effect, anew=anew))
+    return ClerkPlayer(session, hosts, names, ClerkModel(effect=effect, anew=anew, outside=outside))

@@ -120,7 +120,7 @@ def scripted(seed: int) -> Scenario:
     def remember() -> Step:
         return {"remember": v.number()}
 
-    tick: Step = "tick"  # type: ignore[assignment]
+    tick: Step = "tick"
     return Scenario(
         [
             Call("alice", [put("near", "a"), add("near"), get("near", "a"), remember(), tick], v.key()),
@@ -130,7 +130,7 @@ def scripted(seed: int) -> Scenario:
             Control("alice", ("snapshot",)),
             Later("bob", [(v.key(), [add("near"), swap("near", "a")]), (v.key(), [add("far"), get("near", "a")])]),
             Call("alice", [swap("near", "a"), {"remove": ["near", "b"]}, swap("far", "b"), remember()], v.key()),
-            Poison("carol", v.key(), [put("near", "c"), "trap"]),  # type: ignore[list-item]
+            Poison("carol", v.key(), [put("near", "c"), "trap"]),
             Call("carol", [put("near", "c"), remember(), get("near", "n")], v.key()),
             Cancel("bob", v.key(), [add("near"), add("far")]),
             Control("bob", ("interrupt", "resume")),
@@ -162,7 +162,7 @@ def random_mix(seed: int, length: int = 12) -> Scenario:
             return {"swap": [bucket, chance.choice("ab"), v.text()]}
         if kind == 5:
             return {"get": [bucket, chance.choice("abn")]}
-        return {"remember": v.number()} if kind == 6 else "tick"  # type: ignore[return-value]
+        return {"remember": v.number()} if kind == 6 else "tick"
 
     def steps(*, reads: bool = False) -> list[Step]:
         return [step(reads) for _ in range(chance.randrange(1, 5))]

@@ -29,7 +29,7 @@ import aiohttp
 
 from faults.hosts import Host, HostDied, Nursery, nursery
 from faults.linear import UNKNOWN, Operation, linearizable
-from faults.model import encoded
+from faults.model import Step, encoded
 from faults.schedules import Setting
 from faults.stores import Place, Servers, servers
 
@@ -39,7 +39,6 @@ _OWNERS, _SHARERS = 6, 4
 _KEYS = 40
 _PATIENCE = 90.0
 _say = functools.partial(print, flush=True)
-Step = dict[str, object]
 
 
 class Wrong(Exception):
@@ -219,7 +218,7 @@ class _Owner:
         steps.append({"get": ["near", key]})
         expected.append({"value": encoded(self._values.get(key))})
         if chance.random() < 0.3:
-            steps.append("tick")  # type: ignore[arg-type]
+            steps.append("tick")
             expected.append("nothing")
         effects = sum(isinstance(step, dict) and "get" not in step for step in steps)
         return steps, expected, near, far, effects

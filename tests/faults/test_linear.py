@@ -8,7 +8,7 @@ import random
 import pytest
 
 from faults.linear import UNKNOWN, Operation, linearizable
-from faults.model import Memory, Model
+from faults.model import Memory, Model, Step
 from faults.schedules import Fault, Schedule, Setting
 from faults.sweep import boundaries
 
@@ -69,7 +69,7 @@ def _by_all_orders(history: list[Operation]) -> bool:
 
 def test_the_model() -> None:
     model = Model(effect=False)
-    steps = [
+    steps: list[Step] = [
         {"add": ["near", "n", 5]},
         {"swap": ["near", "a", "YQ=="]},
         {"get": ["near", "a"]},
@@ -77,7 +77,7 @@ def test_the_model() -> None:
         "tick",
     ]
     answer = [{"number": 5}, {"value": None}, {"value": "YQ=="}, {"number": 3}, "nothing"]
-    assert model.run("alice", steps) == answer  # type: ignore[arg-type]
+    assert model.run("alice", steps) == answer
     assert model.look("alice", [3, 1, 77]) is None
     assert model.look("alice", [3, 1, 78]) is not None, "the memory saw another clock"
     assert model.look("alice", [3, 2, 77]) is not None, "a call was repeated"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import aiohttp
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -19,7 +21,7 @@ async def _metric(session: aiohttp.ClientSession, host: Host, name: str) -> floa
     return sum(sample.value for family in families for sample in family.samples if sample.name == name)
 
 
-async def _call(made: World, name: str, host: Host) -> tuple[int, object]:
+async def _call(made: World, name: str, host: Host) -> tuple[int, Any]:
     path = f"{host.url}/v1/instances/{made.players[0].names[name]}/functions/memory"
     async with made.session.post(path, data=b"[]", headers={"Perdure-Forwarded": "test"}) as reply:
         return reply.status, await reply.json()
@@ -34,8 +36,8 @@ async def test_a_store_that_was_emptied_halts_the_host(hosts: Nursery) -> None:
         made.servers.redis.do("FLUSHALL")
         for name in ("alice", "zoe", "alice"):
             status, problem = await _call(made, name, host)
-            assert (status, problem["code"]) == (503, "lost-writes"), problem  # type: ignore[index]
-            assert "replaced while this host ran" in problem["detail"]  # type: ignore[index]
+            assert (status, problem["code"]) == (503, "lost-writes"), problem
+            assert "replaced while this host ran" in problem["detail"]
         async with made.session.get(f"{host.metrics}/readyz") as reply:
             assert reply.status == 503
             assert "contents of the home store were replaced" in await reply.text()

@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import pytest
 
-from faults.clerk.mutants import CLERK_MUTANTS
+from faults.clerk.mutants import BETWEEN, CLERK_MUTANTS
 from faults.clerk.scenario import PEER, WATCHED, Complete, Race, Told
 from faults.hosts import Nursery
-from faults.mutants import BETWEEN, MUTANTS
+from faults.mutants import MUTANTS
 from faults.network import network_sweep
 from faults.relay import Harm
 from faults.rewinding import two_owners_of_one_epoch
@@ -166,7 +166,8 @@ async def test_a_cache_whose_vacancies_everybody_gets(hosts: Nursery, fault_serv
     for mutant in ("", "vacancy-for-everybody"):
         schedule = Schedule(Setting("redis", "Invocation", 1, mutant, "clerk"))
         alone = Call("alice", [{"get-or-set": ["other", "YWJj", 0]}, {"get-or-set": ["other", "ZGVm", 0]}], "key-0")
-        for actions in ([alone], [Look("alice"), Look("bob"), Look(PEER), race]):
+        scenarios: list[list[Action]] = [[alone], [Look("alice"), Look("bob"), Look(PEER), race]]
+        for actions in scenarios:
             outcome = await run_schedule(schedule, hosts, fault_servers, scenario=Scenario(actions))
             assert (outcome.wrong is not None) == (bool(mutant) and race in actions), outcome.wrong
 

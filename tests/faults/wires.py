@@ -6,7 +6,7 @@ Whether a server carries out what a killed client has sent is chance; both must 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
 from contextvars import ContextVar
 from typing import Any, TypeVar
 
@@ -16,8 +16,12 @@ from perdure.durable import faultpoint
 from perdure.host.outgoing import OutgoingHttp
 from perdure.host.peers import Peers
 from perdure.providers.postgres import client as postgres
+from perdure.providers.postgres.client import PostgresClient
 from perdure.providers.redis.client import RedisClient
 from perdure.providers.redis.connection import Connection
+from perdure.wasi.http.messages import HttpRequest
+from perdure.wasi.recorder import Plain
+from support.patching import put
 
 T = TypeVar("T")
 operation: ContextVar[str | None] = ContextVar("operation", default=None)
@@ -42,7 +46,7 @@ def _watch_redis() -> None:
             _commands[data] = name
         return await send(self, data, replicated=replicated)
 
-    async def sent(self: Connection, commands: Any) -> list[object]:
+    async def sent(self: Connection, commands: Sequence[bytes]) -> list[object]:
         names = [_commands.pop(command, None) for command in commands]
         return await _sending(exchange(self, commands), *names)
 
@@ -51,27 +55,27 @@ def _watch_redis() -> None:
 
 
 def _watch_postgres() -> None:
-    request, run = postgres._Request, postgres.PostgresClient._run
+    asked, run = postgres._Request, PostgresClient._run
 
-    def labelled(*args: Any, **named: Any) -> Any:
-        made, name = request(*args, **named), operation.get()
+    def labelled(*args: Any, **named: Any) -> postgres._Request:
+        made, name = asked(*args, **named), operation.get()
         if name is not None:
             _requests[id(made)] = name
         return made
 
-    async def sent(self: Any, connection: Any, made: Any) -> Any:
-        return await _sending(run(self, connection, made), _requests.pop(id(made), None))
+    async def sent(self: PostgresClient, connection: Any, request: postgres._Request) -> list[postgres.Row]:
+        return await _sending(run(self, connection, request), _requests.pop(id(request), None))
 
-    postgres._Request = labelled  # type: ignore[assignment,misc]
-    postgres.PostgresClient._run = sent  # type: ignore[method-assign]
+    put(postgres, _Request=labelled)
+    PostgresClient._run = sent  # type: ignore[method-assign]
 
 
 def _watch_http() -> None:
     """Requests to etcd, of guests (`http.send`) and between hosts (`peers.forward`)."""
     send, forward, ended = OutgoingHttp.send, Peers.forward, StreamWriter.write_eof
 
-    async def sent(self: OutgoingHttp, *args: Any) -> Any:
-        return await bounded("http.send", send(self, *args))
+    async def sent(self: OutgoingHttp, request: HttpRequest) -> Plain:
+        return await bounded("http.send", send(self, request))
 
     async def forwarded(self: Peers, *args: Any, **named: Any) -> Any:
         return await bounded("peers.forward", forward(self, *args, **named))
@@ -97,7 +101,7 @@ async def bounded(name: str, work: Awaitable[T]) -> T:
         faultpoint.reach(f"{name}.after")
 
 
-async def _sending(work: Awaitable[Any], *names: str | None) -> Any:
+async def _sending(work: Awaitable[T], *names: str | None) -> T:
     """In its first step it sends, then it waits for the reply."""
     task = asyncio.ensure_future(work)
     await asyncio.sleep(0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime
+import json
 import time
 import uuid
 from collections.abc import AsyncIterator
@@ -31,11 +32,11 @@ spec:
 
 
 @asynccontextmanager
-async def host(directory: Path, **changes: object) -> AsyncIterator[Client]:
+async def host(directory: Path, grace: float = 2.0) -> AsyncIterator[Client]:
     manifest = directory / "worker.yaml"
     manifest.write_text(MANIFEST)
     async with local_host(
-        manifest, directory / "data", base=guest("trouble").parent, cache=COMPILED, **changes
+        manifest, directory / "data", base=guest("trouble").parent, cache=COMPILED, grace=grace
     ) as pair:
         yield pair[1]
 
@@ -46,18 +47,21 @@ async def client(tmp_path: Path) -> AsyncIterator[Client]:
         yield made
 
 
-async def post(
-    client: Client, path: str, *args: object, raw: bytes | None = None, **headers: str
-) -> tuple[int, Any, dict[str, str]]:
+Reply = tuple[int, Any, dict[str, str]]
+"""Status, JSON, headers."""
+
+
+async def post(client: Client, path: str, *args: object, **headers: str) -> Reply:
+    return await send(client, path, json.dumps(args).encode(), Content_Type="application/json", **headers)
+
+
+async def send(client: Client, path: str, body: bytes, **headers: str) -> Reply:
     named = {name.replace("_", "-"): value for name, value in headers.items()}
-    sent: dict[str, Any] = {"data": raw} if raw is not None else {"json": list(args)}
-    async with client.session.post(client.url + path, headers=named, **sent) as reply:
+    async with client.session.post(client.url + path, headers=named, data=body) as reply:
         return reply.status, await reply.json(content_type=None), dict(reply.headers)
 
 
-async def accept(
-    client: Client, name: str, function: str, *args: object, **headers: str
-) -> tuple[int, Any, dict[str, str]]:
+async def accept(client: Client, name: str, function: str, *args: object, **headers: str) -> Reply:
     return await post(client, f"/v1/instances/{name}/functions/{function}", *args, **{**ASYNC, **headers})
 
 
@@ -152,7 +156,7 @@ async def test_a_scheduled_call_waits_for_its_time(client: Client) -> None:
     assert status == 202 and "Preference-Applied" not in headers
     due = datetime.datetime.fromisoformat(document["due"]).timestamp()
     assert due > begun + 1
-    assert (await client.get(headers["Location"]))[1]["state"] == "pending"  # type: ignore[index]
+    assert (await client.get(headers["Location"]))[1]["state"] == "pending"
     assert await client.call("a", "counted") == (200, 0)
     await ended(client, headers["Location"])
     assert time.time() >= due
@@ -183,7 +187,7 @@ async def test_a_time_that_is_none_is_refused(client: Client, text: str) -> None
     ],
 )
 async def test_what_could_never_run_is_not_accepted(client: Client, function: str, raw: bytes, code: str) -> None:
-    _, problem, _ = await post(client, f"/v1/instances/a/functions/{function}", raw=raw, **ASYNC)
+    _, problem, _ = await send(client, f"/v1/instances/a/functions/{function}", raw, **ASYNC)
     assert problem["code"] == code
     assert (await client.get("/v1/instances/a/invocations"))[1] == {"invocations": []}
 
@@ -198,7 +202,7 @@ async def test_a_full_inbox_refuses(client: Client) -> None:
     # A known call is no new one, and another instance has an inbox of its own.
     assert (await accept(client, "a", "counted", Idempotency_Key="0", **at))[0] == 202
     assert (await accept(client, "b", "counted", **at))[0] == 202
-    found = (await client.get("/v1/instances/a/invocations?limit=2"))[1]["invocations"]  # type: ignore[index]
+    found = (await client.get("/v1/instances/a/invocations?limit=2"))[1]["invocations"]
     assert [call["key"] for call in found] == ["0", "1"]
 
 
@@ -222,7 +226,7 @@ async def test_a_call_that_fails_is_tried_again_then_quarantines_and_is_skipped(
     _, _, headers = await accept(client, "a", "panic", "no luck", Idempotency_Key="bad")
     _, _, behind = await accept(client, "a", "sleep", 1, Idempotency_Key="good")
     async with asyncio.timeout(30):
-        while (shown := (await client.get("/v1/instances/a"))[1])["state"] != "Quarantined":  # type: ignore[index]
+        while (shown := (await client.get("/v1/instances/a"))[1])["state"] != "Quarantined":
             await asyncio.sleep(0.05)
     assert isinstance(shown, dict)
     assert (shown["key"], shown["pending"]) == ("bad", 1 if shown["pending"] == 1 else 2)
@@ -232,7 +236,7 @@ async def test_a_call_that_fails_is_tried_again_then_quarantines_and_is_skipped(
     assert (call["state"], call["attempts"]) == ("pending", 2)
     assert "quarantined" in call["blocked"] and call["failure"]["code"] == "guest-trapped"
     status, problem = await client.call("a", "counted")
-    assert (status, problem["code"]) == (503, "quarantined")  # type: ignore[index]
+    assert (status, problem["code"]) == (503, "quarantined")
     status, after, _ = await post(client, "/v1/instances/a/skip")
     assert (status, after["state"]) == (200, "Active")
     assert await ended(client, behind["Location"]) == {"key": "good", "state": "succeeded", "result": 1}

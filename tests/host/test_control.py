@@ -27,10 +27,10 @@ RUN = "perdure:ledger/program.run"
 
 
 @asynccontextmanager
-async def host(directory: Path, **changes: object) -> AsyncIterator[Client]:
+async def host(directory: Path) -> AsyncIterator[Client]:
     manifest = directory / "worker.yaml"
     manifest.write_text(MANIFEST)
-    async with local_host(manifest, directory / "data", base=guest("ledger").parent, cache=COMPILED, **changes) as pair:
+    async with local_host(manifest, directory / "data", base=guest("ledger").parent, cache=COMPILED) as pair:
         yield pair[1]
 
 
@@ -79,7 +79,7 @@ async def test_interrupt_and_resume(client: Client) -> None:
     status, after = await control(client, "a", "resume")
     assert (status, after["state"]) == (200, "Active")
     assert (await run(client, "a", add(1)))[0] == 200
-    assert (await client.call("a", "memory"))[1][0] == 2  # type: ignore[index]
+    assert (await client.call("a", "memory"))[1][0] == 2
 
 
 async def test_interrupt_cuts_off_what_runs_and_what_was_accepted_waits(client: Client) -> None:
@@ -102,18 +102,18 @@ async def test_interrupt_cuts_off_what_runs_and_what_was_accepted_waits(client: 
         f"{client.url}/v1/instances/a/invocations/later", headers={"Prefer": "wait=30"}
     ) as reply:
         assert (await reply.json())["state"] == "succeeded"
-    assert (await client.call("a", "memory"))[1][0] == 6  # type: ignore[index]
+    assert (await client.call("a", "memory"))[1][0] == 6
 
 
 async def test_reset_gives_fresh_memory_and_keeps_the_rest(client: Client) -> None:
     await run(client, "a", add(5), {"add": ["counts", "n", 3]}, key="one")
     status, after = await control(client, "a", "reset")
     assert (status, after["state"]) == (200, "Active")
-    assert (await client.call("a", "memory"))[1][0] == 0  # type: ignore[index]
+    assert (await client.call("a", "memory"))[1][0] == 0
     assert (await run(client, "a", {"add": ["counts", "n", 1]}))[1] == [{"number": 4}]
     status, result = await run(client, "a", add(5), {"add": ["counts", "n", 3]}, key="one")
     assert (status, result) == (200, [{"number": 5}, {"number": 3}])
-    assert (await client.call("a", "memory"))[1][0] == 0  # type: ignore[index]
+    assert (await client.call("a", "memory"))[1][0] == 0
 
 
 async def test_snapshot_trims_the_journal(client: Client) -> None:
@@ -126,7 +126,7 @@ async def test_snapshot_trims_the_journal(client: Client) -> None:
     page = await get(client, "/v1/instances/a/journal")
     assert (page["entries"], page["trimmed"], page["sequence"]) == ([], 5, 5)
     assert (await get(client, "/v1/instances/a/check"))["sound"] is True
-    assert (await client.call("a", "memory"))[1][0] == 5  # type: ignore[index]
+    assert (await client.call("a", "memory"))[1][0] == 5
 
 
 async def test_what_cannot_be_done_is_said(client: Client) -> None:
@@ -169,8 +169,8 @@ async def test_the_journal_is_followed(client: Client) -> None:
 async def test_numbers_out_of_range_are_refused(client: Client, query: str) -> None:
     await run(client, "a", add(1))
     status, problem = await client.get(f"/v1/instances/a/journal?{query}")
-    assert (status, problem["code"]) == (400, "bad-request")  # type: ignore[index]
-    assert query.partition("=")[0] in problem["detail"]  # type: ignore[index]
+    assert (status, problem["code"]) == (400, "bad-request")
+    assert query.partition("=")[0] in problem["detail"]
 
 
 async def test_fsck_names_the_first_bad_entry(tmp_path: Path) -> None:

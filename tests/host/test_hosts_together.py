@@ -53,8 +53,8 @@ async def test_any_host_answers_for_any_instance(redis: RedisServer, tmp_path: P
         for number in range(12):
             assert await clients[number % 3].call(f"i{number}", "calls") == (200, 3)
         held = [(await clients[0].get(f"/v1/instances/i{number}"))[1] for number in range(12)]
-        assert len({info["host"] for info in held}) > 1  # type: ignore[index]
-        assert {info["epoch"] for info in held} == {1}, "no instance may move between live hosts"  # type: ignore[index]
+        assert len({info["host"] for info in held}) > 1
+        assert {info["epoch"] for info in held} == {1}, "no instance may move between live hosts"
 
 
 async def test_a_large_value_through_any_host(redis: RedisServer, tmp_path: Path) -> None:
@@ -68,7 +68,7 @@ async def test_a_large_value_through_any_host(redis: RedisServer, tmp_path: Path
                 assert await one.call(f"i{number}", "set", "b", f"k{number}", value) == (200, None)
                 assert await two.call(f"i{number}", "get", "b", f"k{number}") == (200, value)
             held = [(await one.get(f"/v1/instances/i{number}"))[1] for number in range(4)]
-            assert len({info["host"] for info in held}) == 2, "some calls were forwarded by each of the two"  # type: ignore[index]
+            assert len({info["host"] for info in held}) == 2, "some calls were forwarded by each of the two"
 
 
 async def test_any_host_accepts_and_controls_any_instance(redis: RedisServer, tmp_path: Path) -> None:
@@ -90,13 +90,13 @@ async def test_any_host_accepts_and_controls_any_instance(redis: RedisServer, tm
                 async with other.session.get(other.url + location, headers=waiting) as reply:
                     assert (await reply.json())["state"] == "succeeded"
             held = [(await one.get(f"/v1/instances/i{number}"))[1] for number in range(12)]
-            assert {info["host"] for info in held} == {"one", "two"}  # type: ignore[index]
-            assert {info["epoch"] for info in held} == {1}, "no instance may move between live hosts"  # type: ignore[index]
+            assert {info["host"] for info in held} == {"one", "two"}
+            assert {info["epoch"] for info in held} == {1}, "no instance may move between live hosts"
             for number in range(4):
                 for client, verb in ((one, "interrupt"), (two, "resume"), (two, "snapshot"), (one, "snapshot")):
                     async with client.session.post(f"{client.url}/v1/instances/i{number}/{verb}") as reply:
                         assert reply.status == 200, (verb, await reply.text())
-                        assert reply.headers["Perdure-Host"] == held[number]["host"]  # type: ignore[index]
+                        assert reply.headers["Perdure-Host"] == held[number]["host"]
                 assert await two.call(f"i{number}", "calls") == (200, 1)
 
 
@@ -139,7 +139,7 @@ async def test_a_store_that_goes_away_comes_back(tmp_path: Path) -> None:
             assert await client.call("a", "set", "b", "k", BLUE) == (200, None)
             server.stop()
             status, problem = await client.call("a", "set", "b", "k", "AAAA", key="during")
-            assert (status, problem["code"]) == (503, "provider-unavailable")  # type: ignore[index]
+            assert (status, problem["code"]) == (503, "provider-unavailable")
             for path, method in (
                 ("functions/calls", "POST"),
                 ("invocations/k", "GET"),

@@ -141,7 +141,7 @@ async def test_bounds(client: Client) -> None:
 async def test_the_handler_as_a_function(client: Client) -> None:
     """The same as JSON, which is how hosts pass requests on, and how they are accepted for later."""
     request = {"method": "POST", "path": "/echo", "body": base64.b64encode(b"hi").decode(), "headers": [["x-a", "1"]]}
-    path = next(e["name"] for e in (await client.get("/v1/component"))[1]["exports"] if "incoming-handler" in e["name"])  # type: ignore[index]
+    path = next(e["name"] for e in (await client.get("/v1/component"))[1]["exports"] if "incoming-handler" in e["name"])
     status, found = await client.call("alice", path, request)
     assert status == 200 and isinstance(found, dict) and found["status"] == 201
     assert base64.b64decode(found["body"]).endswith(b"x-a: 1\nhi")
@@ -157,7 +157,7 @@ async def test_the_handler_as_a_function(client: Client) -> None:
         {"headers": [["a", "ж"]]}, {"more": 1}, 7,
     ):  # fmt: skip
         status, problem = await client.call("alice", path, wrong)
-        assert status == 422 and problem["parameter"].startswith("request"), wrong  # type: ignore[index]
+        assert status == 422 and problem["parameter"].startswith("request"), wrong
 
 
 async def test_a_component_without_a_handler(tmp_path: Path) -> None:

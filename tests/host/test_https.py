@@ -76,8 +76,8 @@ async def fetched(client: Client, url: str) -> str:
 
 async def test_an_authority_of_the_manifest_is_trusted(shop: Shop, pki: Path, tmp_path: Path) -> None:
     manifest = worker(tmp_path / "w.yaml", shop.port, TRUSTING)
-    changes = {"base": Path("/"), "cache": COMPILED, "secrets": secrets(tmp_path, pki)}
-    async with local_host(manifest, tmp_path / "data", **changes) as (_, client):
+    mounted = secrets(tmp_path, pki)
+    async with local_host(manifest, tmp_path / "data", base=Path("/"), cache=COMPILED, secrets=mounted) as (_, client):
         assert await fetched(client, f"{shop.url}/charge") == "charge 1 hi"
     assert len(shop.requests) == 1 and shop.requests[0].headers[KEY] in shop.charges
 
@@ -100,9 +100,10 @@ async def test_authorities_of_the_process_are_trusted(shop: Shop, pki: Path, tmp
         host.stop()
 
 
-async def sent(client: OutgoingHttp, shop: Shop, **changes: str) -> Plain:
-    where = {"scheme": "https", "authority": f"127.0.0.1:{shop.port}", **changes}
-    return await client.send(HttpRequest(method="GET", path="/charge", headers=((KEY, b"k"),), body=b"", **where))
+async def sent(client: OutgoingHttp, shop: Shop, scheme: str = "https", authority: str = "") -> Plain:
+    return await client.send(
+        HttpRequest("GET", scheme, authority or f"127.0.0.1:{shop.port}", "/charge", ((KEY, b"k"),), b"")
+    )
 
 
 async def test_what_else_may_be_wrong(shop: Shop, pki: Path, tmp_path: Path) -> None:

@@ -54,7 +54,7 @@ async def test_any_instance_calls_any_other_on_any_host(redis: RedisServer, tmp_
                 assert answer == {"ok": str(number + 1)}
             hosts = {}
             for name in [f"{side}{number}" for side in "ab" for number in range(8)]:
-                hosts[name] = (await one.get(f"/v1/instances/{name}"))[1]["host"]  # type: ignore[index]
+                hosts[name] = (await one.get(f"/v1/instances/{name}"))[1]["host"]
             assert {hosts[f"a{n}"] == hosts[f"b{n}"] for n in range(8)} == {True, False}
             # What comes of a bad one, and a circle, whichever host has them.
             for number in range(4):
@@ -97,7 +97,7 @@ async def test_a_host_that_is_killed_between_the_two(tmp_path: Path) -> None:
             assert await waits == {"ok": '{"ok":"eWVz"}'}
             assert await client.call("carol", "add", "near", 0) == (200, 0)
             assert await client.call("alice", "answered") == (200, 1)
-            entries = (await client.get("/v1/instances/bob/journal"))[1]["entries"]  # type: ignore[index]
+            entries = (await client.get("/v1/instances/bob/journal"))[1]["entries"]
             assert [entry["kind"] for entry in entries].count("call") == 1
     finally:
         process.stop()

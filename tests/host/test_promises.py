@@ -108,7 +108,7 @@ async def test_what_is_refused(tmp_path: Path) -> None:
         assert (status, problem["code"]) == (413, "too-large")
         status, problem = await complete(client, promise, b"\xff", how="/failure")
         assert (status, problem["code"]) == (400, "bad-request")
-        assert (await client.get(f"/v1/promises/{promise}"))[1]["state"] == "pending"  # type: ignore[index]
+        assert (await client.get(f"/v1/promises/{promise}"))[1]["state"] == "pending"
 
 
 async def test_a_host_that_is_killed_while_a_call_waits(tmp_path: Path) -> None:
@@ -126,7 +126,7 @@ async def test_a_host_that_is_killed_while_a_call_waits(tmp_path: Path) -> None:
                 process.wait()
                 process.start(PERDURE_CACHE=str(COMPILED.parent))
             # It waits, and the host does what others want meanwhile.
-            assert (await client.get(location))[1]["state"] == "running"  # type: ignore[index]
+            assert (await client.get(location))[1]["state"] == "running"
             assert (await client.call("c", "answered"))[0] == 200
             assert (await complete(client, promise, b"yes"))[0] == 200
             assert await ended(client, location) == answer(b"yes")
@@ -154,7 +154,7 @@ async def test_any_host_completes_the_promise_of_any_instance(redis: RedisServer
             for number in range(8):
                 promises.append(await made(one, f"p{number}"))
                 locations.append(await accept(two, f"i{number}", "wait", promises[-1]))
-            held = {(await one.get(f"/v1/instances/p{number}"))[1]["host"] for number in range(8)}  # type: ignore[index]
+            held = {(await one.get(f"/v1/instances/p{number}"))[1]["host"] for number in range(8)}
             assert held == {"one", "two"}
             await asyncio.sleep(2.5)
             for number, promise in enumerate(promises):

@@ -65,9 +65,9 @@ async def test_a_host_that_is_killed_while_a_call_sleeps(tmp_path: Path) -> None
     """Another process goes on, sees that it is early, and that it is time."""
     first = HostProcess(written(tmp_path), tmp_path / "data", module="support.impatient")
     second = HostProcess(first.manifest, tmp_path / "data", module="support.impatient")
-    variables = {"PERDURE_CACHE": str(COMPILED.parent), "PYTHONPATH": str(TESTS)}
+    cache, path = str(COMPILED.parent), str(TESTS)
     try:
-        first.start(**variables)
+        first.start(PERDURE_CACHE=cache, PYTHONPATH=path)
         async with aiohttp.ClientSession() as session:
             begun = time.time()
             client = Client(first.url, session)
@@ -75,7 +75,7 @@ async def test_a_host_that_is_killed_while_a_call_sleeps(tmp_path: Path) -> None
             await sleeps(client, "a")
             first.kill()
             first.wait()
-            second.start(**variables)
+            second.start(PERDURE_CACHE=cache, PYTHONPATH=path)
             client = Client(second.url, session)
             await sleeps(client, "a")
             assert await ended(client, location) == [{"number": 1}, "nothing", {"number": 1}]

@@ -74,8 +74,13 @@ async def test_providers_and_instances_in_quarantine(tmp_path: Path) -> None:
 def test_before_anything_is_known_nothing_is_claimed(tmp_path: Path) -> None:
     (tmp_path / "worker.yaml").write_text(MANIFEST.replace("PORT", "1"))
     config = host_config(tmp_path / "worker.yaml", tmp_path)
-    found = describe_status(config, {}, {}, Ownership(lambda: None))["providers"]
+
+    def providers(problems: dict[str, str]) -> dict[str, dict[str, object]]:
+        found = describe_status(config, {}, problems, Ownership(lambda: None))["providers"]
+        assert isinstance(found, dict)
+        return found
+
+    found = providers({})
     assert found["main"] == {"kind": "sqlite", "home": True, "durability": None, "guarantee": None, "reachable": None,
-                             "problem": None}  # type: ignore[index]  # fmt: skip
-    found = describe_status(config, {}, {"away": "silent"}, Ownership(lambda: None))["providers"]
-    assert found["away"]["reachable"] is False  # type: ignore[index]
+                             "problem": None}  # fmt: skip
+    assert providers({"away": "silent"})["away"]["reachable"] is False

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 from perdure.durable.store import Store
+
+T = TypeVar("T")
 
 WRITES = (
     "claim",
@@ -39,7 +41,7 @@ class Fuse:
         self.applied = applied
         self.burnt: str | None = None
 
-    async def carry_out(self, name: str, operation: Callable[[], Awaitable[object]]) -> object:
+    async def carry_out(self, name: str, operation: Callable[[], Awaitable[T]]) -> T:
         self.left -= 1
         if self.left != 0:
             return await operation()

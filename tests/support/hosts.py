@@ -16,7 +16,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO
+from typing import IO, Any, TypedDict, Unpack
 
 import aiohttp
 
@@ -28,35 +28,42 @@ ROOT = Path(__file__).resolve().parents[2]
 EXAMPLE = ROOT / "examples" / "key-value" / "key-value.wasm"
 
 
-def host_config(manifest: Path, data: Path, *, host: str = "host-1", **changes: object) -> HostConfig:
+class Changes(TypedDict, total=False):
+    """What a test may want otherwise: fields of `HostConfig`."""
+
+    base: Path
+    cache: Path
+    secrets: Path
+    grace: float
+
+
+def host_config(manifest: Path, data: Path, *, host: str = "host-1", **changes: Unpack[Changes]) -> HostConfig:
     """A configuration on free ports."""
-    settings: dict[str, object] = {
-        "host": host,
-        "effective": effective_from_file(manifest, worker=None, local=True),
-        "listen": ("127.0.0.1", 0),
-        "metrics_listen": ("127.0.0.1", 0),
-        "advertise": "",
-        "data": data,
-        "secrets": data / "secrets",
-        "base": manifest.resolve().parent,
-        "cache": data / "cache",
-        "grace": 2.0,
-        "settle": 0.0,
-        **changes,
-    }
-    return HostConfig(**settings)  # type: ignore[arg-type]
+    return HostConfig(
+        host=host,
+        effective=effective_from_file(manifest, worker=None, local=True),
+        listen=("127.0.0.1", 0),
+        metrics_listen=("127.0.0.1", 0),
+        advertise="",
+        data=data,
+        secrets=changes.get("secrets", data / "secrets"),
+        base=changes.get("base", manifest.resolve().parent),
+        cache=changes.get("cache", data / "cache"),
+        grace=changes.get("grace", 2.0),
+        settle=0.0,
+    )
 
 
 @dataclass
 class Client:
-    """Speaks to a host's API."""
+    """Speaks to a host's API. Answers are JSON, as `json.loads` has it."""
 
     url: str
     session: aiohttp.ClientSession
 
     async def call(
         self, instance: str, function: str, *args: object, key: str | None = None, raw: bytes | None = None
-    ) -> tuple[int, object]:
+    ) -> tuple[int, Any]:
         headers = {"Idempotency-Key": key} if key else {}
         target = f"{self.url}/v1/instances/{instance}/functions/{function}"
         # As a stream, which aiohttp wants of bodies beyond a megabyte.
@@ -64,14 +71,14 @@ class Client:
         async with self.session.post(target, headers=headers, data=body) as reply:
             return reply.status, await reply.json(content_type=None)
 
-    async def get(self, path: str) -> tuple[int, object]:
+    async def get(self, path: str) -> tuple[int, Any]:
         async with self.session.get(self.url + path) as reply:
             return reply.status, await reply.json(content_type=None)
 
 
 @asynccontextmanager
 async def local_host(
-    manifest: Path, data: Path, *, host: str = "host-1", **changes: object
+    manifest: Path, data: Path, *, host: str = "host-1", **changes: Unpack[Changes]
 ) -> AsyncIterator[tuple[RunningHost, Client]]:
     """A host in this process."""
     config = host_config(manifest, data, host=host, **changes)

@@ -133,5 +133,10 @@ class ClerkModel(Model):
 
 def meant(step: Step) -> Meant:
     """Of a `fetch`."""
-    path, body, *_ = step["fetch"]  # type: ignore[misc]
+    assert isinstance(step, dict)
+    match step["fetch"]:
+        case [path, body, *_]:
+            pass
+        case other:
+            raise AssertionError(other)
     return str(path), base64.b64decode(str(body))

@@ -18,6 +18,7 @@ from perdure.host.http import promises as routes
 from perdure.keyvalue.bucket import Claim
 from perdure.wasi.http.exchanges import Exchange, Exchanges
 from perdure.wasi.state import WasiState
+from support.patching import put
 
 BETWEEN = "mutant.between"
 _LATER = 0.05
@@ -46,10 +47,10 @@ def _request_under_a_new_key() -> None:
 def _call_under_a_new_key() -> None:
     whole = InstanceCaller.call
 
-    async def call(self: InstanceCaller, given: InstanceCall) -> bytes:
-        return await whole(self, dataclasses.replace(given, key=secrets.token_hex(16)))
+    async def renamed(self: InstanceCaller, call: InstanceCall) -> bytes:
+        return await whole(self, dataclasses.replace(call, key=secrets.token_hex(16)))
 
-    InstanceCaller.call = call  # type: ignore[method-assign]
+    InstanceCaller.call = renamed  # type: ignore[method-assign]
 
 
 def _completion_after_the_reply() -> None:
@@ -71,7 +72,7 @@ def _completion_after_the_reply() -> None:
         await asyncio.gather(*under_way)
         return await look(store, promise)
 
-    routes.complete, routes.look = completed, shown
+    put(routes, complete=completed, look=shown)
 
 
 def _vacancy_for_everybody() -> None:
@@ -88,7 +89,7 @@ def _outcome_forgotten() -> None:
     async def forgets(*args: object) -> None:
         return None
 
-    recovery._gate_outcome = forgets
+    put(recovery, _gate_outcome=forgets)
 
 
 def _change_under_a_new_key() -> None:

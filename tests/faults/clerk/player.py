@@ -34,8 +34,7 @@ class ClerkPlayer(Player):
                 self._same(action, answers[1], answers[0], "the second answer")
                 self.check(action, call.instance, call.steps, answers[0])
             case Abandon(instance, key, missing):
-                steps: list[Step] = [{"claim": missing}, "trap"]  # type: ignore[list-item]
-                await self.ask(action, self._sender(Call(instance, steps, key)), (500,))
+                await self.ask(action, self._sender(Call(instance, [{"claim": missing}, "trap"], key)), (500,))
             case Serve(instance, key, (bucket, counter), delta):
                 path = f"/http/{self.names[instance]}/add/{bucket}/{counter}/{delta}"
                 answer = await self.ask(action, self._request("POST", path, {"Idempotency-Key": key}))
