@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
+from perdure.durable.departing import FENCED_AT, SEALED_AT
 from perdure.durable.effects import Conflict, Counted, Increment, Put, Refused, Swap, Swapped
 from perdure.durable.records import CommitStatus, ForeignApply
 from perdure.durable.store import ForeignStore, Store
@@ -56,6 +57,16 @@ async def test_origins_are_told_apart(away: ForeignStore) -> None:
 async def test_an_apply_of_nothing_is_remembered(away: ForeignStore) -> None:
     assert (await away.apply_foreign(ForeignApply(ORIGIN, 2, []))).status is CommitStatus.APPLIED
     assert (await away.apply_foreign(ForeignApply(ORIGIN, 2, []))).status is CommitStatus.DUPLICATE
+
+
+async def test_a_life_that_has_ended_is_cleared_under_the_highest_sequences(away: ForeignStore) -> None:
+    applied = [FENCED_AT, FENCED_AT + 1, SEALED_AT - 1, SEALED_AT]
+    for at, sequence in enumerate(applied):
+        done = await away.apply_foreign(ForeignApply(ORIGIN, sequence, [Increment(SHOP, "n", 1)]))
+        assert (done.status, done.outcomes) == (CommitStatus.APPLIED, [Counted(at + 1)])
+    for sequence in (1, 1000, *applied):
+        done = await away.apply_foreign(ForeignApply(ORIGIN, sequence, [Increment(SHOP, "n", 1)]))
+        assert done.status is CommitStatus.DUPLICATE
 
 
 async def test_sequence_0_is_applied_each_time_and_leaves_no_record(store: Store, other: Store) -> None:

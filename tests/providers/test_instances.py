@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
+
 from perdure.durable.effects import BucketAddress, Increment, Put, Scope
-from perdure.durable.records import InstanceInfo, JournalRecord, OwnerToken, WorkerId
+from perdure.durable.records import InstanceInfo, JournalRecord, OwnerToken, Parting, WorkerId
 from perdure.durable.store import Store
+from perdure.errors import Fenced
 from providers.owners import ODD, SHOP, call, look, own, result
 from providers.worlds import World
 
@@ -168,6 +171,33 @@ async def test_a_deleted_instance_leaves_nothing_and_its_neighbours_alone(store:
     assert (await store.keys(gone, None, 10)).keys == []
     assert await store.count(gone) == 0
     assert await store.get_many(SHOP, ["a"]) == [b"v"]
+
+
+async def test_what_is_deleted_with_a_note_is_deleted_by_its_owner_only(store: Store, other: Store) -> None:
+    private, left = BucketAddress(Scope.INSTANCE, "mine", "alice"), BucketAddress(Scope.WORKER, "left")
+    note = Put(left, "alice", b"note")
+    former = await own(store, nonce="a")
+    await former.commit(Put(private, "k", b"v"))
+    present = await own(other, nonce="b")
+    with pytest.raises(Fenced):
+        await store.delete_instance("alice", Parting(former.token, note))
+    assert await store.get_many(private, ["k"]) == [b"v"]
+    assert await store.get_many(left, ["alice"]) == [None]
+    await present.commit()
+    assert await other.delete_instance("alice", Parting(present.token, note)) is True
+    assert await store.get_many(private, ["k"]) == [None]
+    assert await store.get_many(left, ["alice"]) == [b"note"]
+    # Sent again, and late: there is none, one that nobody has claimed, one of another life.
+    late = Parting(present.token, Put(left, "alice", b"late"))
+    assert await store.delete_instance("alice", late) is False
+    await store.enqueue("alice", call("waiting"), 10)
+    assert await store.delete_instance("alice", late) is False
+    await (await own(store, nonce="c")).commit()
+    for parting in (late, Parting(present.token)):
+        with pytest.raises(Fenced):
+            await store.delete_instance("alice", parting)
+    assert len(await store.inbox("alice", 10)) == 1
+    assert await store.get_many(left, ["alice"]) == [b"note"]
 
 
 async def test_private_buckets_of_several_commits_are_deleted(store: Store) -> None:

@@ -34,6 +34,7 @@ from providers import (
     test_fencing,
     test_foreign,
     test_inbox,
+    test_instances,
     test_resends,
     test_results,
     test_snapshots,
@@ -205,6 +206,14 @@ class CountersAreDoubles(MemoryStore):
         return dataclasses.replace(outcome, value=int(float(outcome.value))) if hasattr(outcome, "value") else outcome
 
 
+class AnybodyDeletes(MemoryStore):
+    async def delete_instance(self, instance: str, parting: Any = None) -> bool:
+        held = self._data.instances.get(instance)
+        if held is not None and parting is not None:
+            parting = dataclasses.replace(parting, token=held.token)
+        return await super().delete_instance(instance, parting)
+
+
 Test = Callable[..., Coroutine[Any, Any, None]]
 MUTANTS: list[tuple[type[MemoryStore], Test, dict[str, Any]]] = [
     (NoTokenCheck, test_fencing.test_a_former_owner_is_fenced, {"operation": operation})
@@ -216,6 +225,7 @@ MUTANTS += [
 ]
 MUTANTS += [
     (LaterEpochsPass, test_fencing.test_a_token_given_anew_after_all_was_deleted_is_no_old_one, {}),
+    (AnybodyDeletes, test_instances.test_what_is_deleted_with_a_note_is_deleted_by_its_owner_only, {}),
     (NoSequenceCheck, test_resends.test_a_resent_commit_changes_nothing_and_has_the_same_outcomes, {}),
     (NoSequenceCheck, test_resends.test_a_store_that_holds_less_than_it_acknowledged_says_so, {"ahead": 2}),
     (NoSequenceCheck, test_resends.test_a_sequence_that_the_store_has_passed_is_an_internal_error, {}),

@@ -26,6 +26,8 @@ WRITES = (
     "watch",
     "changes",
     "told",
+    "delete_instance",
+    "keys",
 )
 
 

@@ -9,9 +9,10 @@ import enum
 
 from perdure.durable.attempts import allow, forget
 from perdure.durable.calls import Halt, HaltState, decode_call, decode_halt, encode, failed_result
+from perdure.durable.claiming import claim_instance
 from perdure.durable.components import ComponentLibrary
+from perdure.durable.departing import clear_before
 from perdure.durable.environment import EngineEnvironment
-from perdure.durable.instance import claim_instance
 from perdure.durable.journal import Entry, Kind
 from perdure.durable.records import Claim, StoredResult
 from perdure.durable.recovery import decode_entries, settle_foreign
@@ -47,8 +48,10 @@ async def control(name: str, verb: Verb, library: ComponentLibrary, environment:
             await _give_attempts(name, claim, environment)
             await environment.home.halt(name, claim.token, None)
         case Verb.SKIP:
+            await clear_before(name, claim, environment)
             await _skip(name, claim, library, environment)
         case Verb.RESET:
+            await clear_before(name, claim, environment)
             await _reset(name, claim, library, environment)
         case Verb.SNAPSHOT:
             raise BadRequest("a snapshot is taken from memory")

@@ -40,10 +40,16 @@ async def apply_entry(
                 f"instance {instance!r} has effects to apply at provider {provider!r}, which the manifest "
                 "does not name any more"
             )
-        effects = [_unpacked(effect) for effect in packed]
-        apply = ForeignApply(origin, entry.sequence, effects, instance)
-        outcomes[provider] = (await store.apply_foreign(apply)).outcomes
+        outcomes[provider] = await apply_packed(store, origin, entry.sequence, packed, instance)
     return outcomes
+
+
+async def apply_packed(
+    store: ForeignStore, origin: str, sequence: int, packed: Sequence[ForeignWrite], instance: str
+) -> list[Outcome]:
+    """Apply what an entry carries for one store."""
+    effects = [_unpacked(effect) for effect in packed]
+    return (await store.apply_foreign(ForeignApply(origin, sequence, effects, instance))).outcomes
 
 
 async def apply_unrecorded(store: BucketStore, *effects: Effect) -> list[Outcome]:

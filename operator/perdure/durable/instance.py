@@ -9,7 +9,6 @@ happened. Crash after: the result is stored.
 from __future__ import annotations
 
 import asyncio
-import secrets
 import time
 from collections import OrderedDict
 from dataclasses import dataclass
@@ -18,7 +17,9 @@ from perdure.component.plan import ExportedFunc
 from perdure.component.snapshot import Snapshot
 from perdure.durable.attempts import attempt
 from perdure.durable.calls import Halt, HaltState, decode_halt, encode, failure_of
+from perdure.durable.claiming import claim_instance
 from perdure.durable.components import Code, ComponentLibrary
+from perdure.durable.departing import clear_before
 from perdure.durable.environment import EngineEnvironment
 from perdure.durable.faultpoint import Point, reach
 from perdure.durable.journal import call_fingerprint
@@ -96,6 +97,7 @@ class DurableInstance:
         """
         claim = await claim_instance(name, environment)
         require_running(name, claim)
+        await clear_before(name, claim, environment)
         instance = None
         try:
             async with attempt(name, claim, environment):
@@ -359,18 +361,6 @@ class DurableInstance:
 
 def conflict(key: str) -> IdempotencyConflict:
     return IdempotencyConflict(f"the idempotency key {key!r} was used for another function or other arguments")
-
-
-async def claim_instance(name: str, environment: EngineEnvironment) -> Claim:
-    """Become the instance's writer. Raises `ProviderUnavailable`, `LostWrites`."""
-    claim = await environment.home.claim(name, secrets.token_hex(8), environment.host)
-    reach(Point.CLAIMED)
-    lost = environment.watch.check(name, claim)
-    if lost:
-        environment.hooks.lost(lost)
-        words = f"the store has lost the last {lost} commits of the instance, which it had acknowledged"
-        environment.log(name, "perdure", words.encode())
-    return claim
 
 
 async def _note_quarantine(name: str, claim: Claim, environment: EngineEnvironment, error: Quarantined) -> None:

@@ -24,6 +24,10 @@ ATTEMPTS = "\x1fattempts"
 """The private bucket, at the home store, that counts attempts to go on with a call; no guest opens it either."""
 
 
+DEPARTED = "\x1fdeparted"
+"""The bucket of the Worker, at the home store, that says what deleted instances have left at other providers."""
+
+
 @dataclass(frozen=True, slots=True)
 class CachePolicy:
     """Which bucket the first generations' `cache` is, and for how long a vacancy is one caller's alone."""
@@ -148,9 +152,19 @@ class BucketCatalog:
             raise NoSuchBucket(f"bucket {name!r} is where promises are kept")
         if name == ATTEMPTS:
             raise NoSuchBucket(f"bucket {name!r} is where attempts are counted")
+        if name == DEPARTED:
+            raise NoSuchBucket(f"bucket {name!r} is where deletions of instances are kept")
         if name in self._taken:
             raise NoSuchBucket(f"bucket {name!r} is where bucket {self._taken[name]!r} is kept (physicalName)")
         return BucketPolicy(name, self.home)
+
+    def private_elsewhere(self, instance: str) -> dict[str, list[BucketAddress]]:
+        """The instance's private buckets by provider, those of the home store left out."""
+        found: dict[str, list[BucketAddress]] = {}
+        for policy in self._policies.values():
+            if policy.scope is Scope.INSTANCE and policy.provider != self.home:
+                found.setdefault(policy.provider, []).append(policy.address(instance))
+        return found
 
     def watched(self) -> list[tuple[BucketPolicy, WatchPolicy]]:
         """The buckets whose changes an instance is told of."""

@@ -10,7 +10,7 @@ import enum
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from perdure.durable.effects import Effect, Outcome
+from perdure.durable.effects import Effect, Outcome, Put
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +157,19 @@ class SnapshotWrite:
     sequence: int
     data: bytes
     follows: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Parting:
+    """What an instance is deleted with: only while `token` is the present one. `note` is put in the same transaction,
+    into a bucket of the Worker."""
+
+    token: OwnerToken
+    note: Put | None = None
+
+    @property
+    def effects(self) -> list[Put]:
+        return [] if self.note is None else [self.note]
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,6 +48,7 @@ from perdure.durable.records import (
     JournalPage,
     KeyPage,
     OwnerToken,
+    Parting,
     ProviderInfo,
     SnapshotWrite,
     StoredResult,
@@ -106,9 +107,10 @@ class InstanceStore(Protocol):
     async def blobs(self, instance: str, digests: Sequence[bytes]) -> list[bytes | None]:
         """Payloads in the order of `digests`."""
 
-    async def delete_instance(self, instance: str) -> bool:
+    async def delete_instance(self, instance: str, parting: Parting | None = None) -> bool:
         """Remove the instance's journal, snapshot, results, inbox, token and private buckets; a present owner is
-        fenced. False: there was none."""
+        fenced. False: there was none. With a `parting`, one that nobody has claimed is none, and another's
+        is `Fenced`: nothing is changed then."""
 
 
 class InboxStore(Protocol):

@@ -32,6 +32,7 @@ from perdure.errors import PerdureError
 from perdure.host.calling import InstanceCaller
 from perdure.host.components import fetch_component
 from perdure.host.config import HostConfig
+from perdure.host.deletions import Deletions
 from perdure.host.description import describe, describe_component, describe_status
 from perdure.host.dispatcher import Dispatcher
 from perdure.host.engine import engine_environment, update_policy
@@ -189,19 +190,32 @@ async def running_host(config: HostConfig, progress: Callable[[str], None]) -> A
         stack.push_async_callback(peers.close)
         limits = config.worker.spec.limits
         inbox = Inbox(home, dispatcher, metrics, max_pending=limits.max_pending_per_instance, wall_ms=_wall_ms)
+        deletions = Deletions(environment, members, metrics)
         invoker = Invoker(table, inbox, members, peers, ownership, metrics, timeout=limits.invocation_timeout / 1000)
         caller.connect(invoker)
         waiting = Waiting()
         buckets = BucketRoutes(catalog=environment.catalog, stores=environment.stores, max_body=limits.max_body_bytes)
         api = _api(
-            config, about, bound.component, watch, table, inbox, invoker, ownership, waiting, home, dispatcher, buckets
+            config,
+            about,
+            bound.component,
+            watch,
+            table,
+            inbox,
+            invoker,
+            ownership,
+            waiting,
+            home,
+            dispatcher,
+            buckets,
+            deletions,
         )
         url = await _listen(stack, api.application(), config.listen, config.grace)
         members.me = HostRecord(config.host, config.advertise or url)
         await _announce_once(members)
         await watching.begin()
         async with asyncio.TaskGroup() as tasks:
-            work = (members.run, watch.run, pool.run, table.run, dispatcher.run, watching.run)
+            work = (members.run, watch.run, pool.run, table.run, dispatcher.run, watching.run, deletions.run)
             background = [tasks.create_task(run()) for run in work]
             state.reason = None
             try:
@@ -260,6 +274,7 @@ def _api(
     home: Store,
     dispatcher: Dispatcher,
     buckets: BucketRoutes,
+    deletions: Deletions,
 ) -> Api:
     spec = config.worker.spec
     described = describe_component(component, about)
@@ -281,7 +296,14 @@ def _api(
                 max_body=spec.limits.max_body_bytes,
             ),
             InvocationRoutes(inbox=inbox, functions=functions, waiting=waiting),
-            InstanceRoutes(host=config.host, store=home, table=table, invoker=invoker, ownership=ownership),
+            InstanceRoutes(
+                host=config.host,
+                store=home,
+                table=table,
+                invoker=invoker,
+                ownership=ownership,
+                deletions=deletions,
+            ),
             JournalRoutes(store=home, waiting=waiting),
             buckets,
             PromiseRoutes(

@@ -139,6 +139,11 @@ class HostMetrics(Hooks):
             "Instances that this host met last in quarantine.",
             registry=self.registry,
         )
+        self.deletions_waiting = Gauge(
+            "perdure_deletions_waiting",
+            "Deleted instances of this host that still have something at a provider other than the home.",
+            registry=self.registry,
+        )
         self.instances_in_memory = Gauge(
             "perdure_instances_in_memory", "Instances held in this host's memory.", registry=self.registry
         )

@@ -8,6 +8,7 @@ from perdure.durable.control import Verb
 from perdure.durable.records import InstanceInfo
 from perdure.durable.store import InstanceStore
 from perdure.errors import NoSuchInstance
+from perdure.host.deletions import Deletions
 from perdure.host.http.replies import instance_document, json_reply, relayed
 from perdure.host.http.requests import INSTANCE, instance_name, page
 from perdure.host.instances import InstanceTable
@@ -24,13 +25,21 @@ class InstanceRoutes:
     """`/v1/instances`."""
 
     def __init__(
-        self, *, host: str, store: InstanceStore, table: InstanceTable, invoker: Invoker, ownership: Ownership
+        self,
+        *,
+        host: str,
+        store: InstanceStore,
+        table: InstanceTable,
+        invoker: Invoker,
+        ownership: Ownership,
+        deletions: Deletions,
     ) -> None:
         self._host = host
         self._store = store
         self._table = table
         self._invoker = invoker
         self._ownership = ownership
+        self._deletions = deletions
 
     def routes(self) -> list[web.RouteDef]:
         return [
@@ -50,12 +59,10 @@ class InstanceRoutes:
 
     async def _delete(self, request: web.Request) -> web.StreamResponse:
         name = instance_name(request)
-        deleted = await self._store.delete_instance(name)
+        wholly = await self._deletions.delete(name)
         self._table.forget(name)
         self._ownership.forget(name)
-        if not deleted:
-            raise NoSuchInstance(f"there is no instance {name!r}")
-        return web.Response(status=204)
+        return web.Response(status=204 if wholly else 202)
 
     async def _control(self, request: web.Request) -> web.StreamResponse:
         """The instance as it is afterwards."""

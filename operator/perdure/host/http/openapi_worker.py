@@ -108,7 +108,11 @@ def _delete_instance() -> Json:
         "operationId": "deleteInstance",
         "tags": ["worker"],
         "summary": summary,
-        "responses": {"204": {"description": "it is gone"}, **_problems((*_STORE, errors.NoSuchInstance))},
+        "responses": {
+            "204": {"description": "it is gone"},
+            "202": {"description": "it is gone, and what it has at a provider that is away now is deleted later"},
+            **_problems((*_STORE, errors.NoSuchInstance)),
+        },
     }
 
 

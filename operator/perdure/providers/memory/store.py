@@ -12,6 +12,7 @@ from perdure.durable.records import (
     InstanceInfo,
     InstancePage,
     JournalPage,
+    Parting,
     ProviderInfo,
     StoredResult,
 )
@@ -85,7 +86,13 @@ class MemoryStore(Commits, Inboxes):
         found = held.blobs if held else {}
         return [found[digest].data if digest in found else None for digest in digests]
 
-    async def delete_instance(self, instance: str) -> bool:
+    async def delete_instance(self, instance: str, parting: Parting | None = None) -> bool:
+        if parting is not None:
+            there = self._data.instances.get(instance)
+            if there is None or there.token.epoch == 0:
+                return False
+            self._owned(instance, parting.token)
+            self._apply_all(parting.effects, None)
         held = self._data.instances.pop(instance, None)
         self._drop_buckets(instance)
         return held is not None and bool(held.sequence or held.inbox)

@@ -49,7 +49,7 @@ class Owned:
     async def verify(self, instance: str, token: OwnerToken) -> None:
         # No lock: nothing is changed, and so nothing has to be waited for.
         if not await self._client.fetch(_VERIFY, *self._held(instance, token)):
-            raise _fenced(instance)
+            raise fenced(instance)
 
     async def commit(self, commit: Commit) -> Committed:
         result = commit.result
@@ -78,7 +78,7 @@ class Owned:
         if done is not None:
             return Committed(done, decode_outcomes(row["o_outcomes"] or b""))
         if status == "FENCED":
-            raise _fenced(commit.instance)
+            raise fenced(commit.instance)
         stored = row["o_stored"]
         if status == "LOST":
             raise LostWrites(f"instance {commit.instance!r} has lost the commits after {stored}")
@@ -99,7 +99,7 @@ class Owned:
     async def take(self, instance: str, token: OwnerToken) -> Taken:
         row = await self._client.one(_TAKE, *self._held(instance, token))
         if not row["o_owned"]:
-            raise _fenced(instance)
+            raise fenced(instance)
         return Taken(None, row["o_next"]) if row["key"] is None else Taken(call_of(row), None)
 
     async def postpone(self, instance: str, token: OwnerToken, key: str, delay_ms: int, failure: bytes) -> None:
@@ -111,9 +111,9 @@ class Owned:
     async def _say(self, statement: str, instance: str, token: OwnerToken, *args: object, heavy: bool = False) -> str:
         said: str = await self._client.value(statement, *self._held(instance, token), *args, heavy=heavy)
         if said == "FENCED":
-            raise _fenced(instance)
+            raise fenced(instance)
         return said
 
 
-def _fenced(instance: str) -> Fenced:
+def fenced(instance: str) -> Fenced:
     return Fenced(f"instance {instance!r} is owned by another host now")

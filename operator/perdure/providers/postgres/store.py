@@ -18,6 +18,7 @@ from perdure.durable.records import (
     JournalPage,
     JournalRecord,
     KeyPage,
+    Parting,
     ProviderInfo,
     StoredResult,
     WorkerId,
@@ -26,6 +27,7 @@ from perdure.providers.postgres.client import PostgresClient
 from perdure.providers.postgres.config import PostgresConfig
 from perdure.providers.postgres.effects import LONGEST, MAX_KEY, key_bytes, pack, private
 from perdure.providers.postgres.feeds import Feeds
+from perdure.providers.postgres.owned import fenced
 from perdure.providers.postgres.rows import call_of, data_of, info_of
 from perdure.providers.postgres.server import look
 
@@ -65,7 +67,7 @@ _BLOBS = (
     f"SELECT b.digest, b.data FROM SCHEMA.blobs b WHERE b.instance = (SELECT i.id FROM {_INSTANCE}) "
     "AND b.digest = ANY ($3)"
 )
-_DELETE = "SELECT SCHEMA.delete_VERSION($1, $2, $3)"
+_DELETE = f"SELECT SCHEMA.delete_VERSION({', '.join(f'${at}' for at in range(1, 19))})"
 _ENQUEUE = "SELECT SCHEMA.enqueue_VERSION($1, $2, $3, $4, $5, $6, $7)"
 _CANCEL = "SELECT SCHEMA.cancel_VERSION($1, $2, $3)"
 _PENDING = f"SELECT {_CALL} FROM SCHEMA.inbox b WHERE b.instance = (SELECT i.id FROM {_INSTANCE}) AND b.key = $3"
@@ -156,9 +158,13 @@ class PostgresStore(Feeds):
         found: dict[bytes, bytes] = {row["digest"]: row["data"] for row in rows}
         return [found.get(digest) for digest in digests]
 
-    async def delete_instance(self, instance: str) -> bool:
-        there = await self._client.value(_DELETE, *self._place(instance), private(instance), heavy=True)
-        return bool(there)
+    async def delete_instance(self, instance: str, parting: Parting | None = None) -> bool:
+        token = (None, None) if parting is None else (parting.token.epoch, parting.token.nonce.encode())
+        note = pack(self._owner, [] if parting is None else parting.effects)
+        said = await self._client.value(_DELETE, *self._place(instance), private(instance), *token, *note, heavy=True)
+        if said == "FENCED":
+            raise fenced(instance)
+        return bool(said == "GONE")
 
     # Asynchronous calls.
 

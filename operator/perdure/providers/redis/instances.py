@@ -17,11 +17,12 @@ from perdure.durable.records import (
     JournalPage,
     JournalRecord,
     OwnerToken,
+    Parting,
     SnapshotChain,
     SnapshotWrite,
     StoredResult,
 )
-from perdure.errors import ProviderUnavailable
+from perdure.errors import InternalError, ProviderUnavailable
 from perdure.providers.redis.buckets import Buckets, pack_effects
 from perdure.providers.redis.connection import Argument
 from perdure.providers.redis.keys import INSTANCE_KEYS, bucket_of, pack_digest, unpack_digest
@@ -156,15 +157,20 @@ class Instances(Buckets):
             found += cast("list[bytes | None]", await self._client.call("blobs", [self._keys.blobs(instance)], *some))
         return found
 
-    async def delete_instance(self, instance: str) -> bool:
+    async def delete_instance(self, instance: str, parting: Parting | None = None) -> bool:
         keys = self._keys.instance(instance)
+        note = pack_effects(self._keys, [] if parting is None else parting.effects, INSTANCE_KEYS)
+        token: list[Argument] = [] if parting is None else [parting.token.epoch, parting.token.nonce]
         for _ in range(_DELETIONS):
             bases = cast("list[bytes]", await self._client.call("private", keys))
             buckets = [key for base in bases for key in bucket_of(base)]
-            word = await self._client.call("delete", [*keys, *buckets], instance)
+            reply = await self._client.call("delete", [*keys, *buckets, *note.keys], instance, *token, *note.args)
             # An owner may have opened another bucket in between.
-            if word != b"AGAIN":
-                return word == b"GONE"
+            word = self._owned(reply, instance)
+            if word.startswith("WRONG"):
+                raise InternalError(f"the store refused to delete {instance!r}: {word}")
+            if word != "AGAIN":
+                return word == "GONE"
         raise ProviderUnavailable(f"instance {instance!r} opens buckets faster than it can be deleted")
 
 

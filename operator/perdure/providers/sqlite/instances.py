@@ -12,9 +12,11 @@ from perdure.durable.records import (
     JournalPage,
     JournalRecord,
     OwnerToken,
+    Parting,
     SnapshotChain,
 )
-from perdure.providers.sqlite.owner import Owner, private
+from perdure.providers.sqlite.buckets import apply_effects
+from perdure.providers.sqlite.owner import Owner, private, require_owner
 
 _OF = "WHERE worker=? AND instance=?"
 _DIGESTS_A_QUERY = 500
@@ -115,8 +117,13 @@ def blobs(db: sqlite3.Connection, owner: Owner, instance: str, digests: Sequence
     return [found.get(digest) for digest in digests]
 
 
-def delete(db: sqlite3.Connection, owner: Owner, instance: str) -> bool:
+def delete(db: sqlite3.Connection, owner: Owner, instance: str, parting: Parting | None, now_ms: int) -> bool:
     place = (owner.worker, instance.encode())
+    if parting is not None:
+        if db.execute("SELECT 1 FROM instances WHERE worker=? AND name=? AND epoch > 0", place).fetchone() is None:
+            return False
+        require_owner(db, owner, instance, parting.token)
+        apply_effects(db, owner, parting.effects, now_ms, None)
     there = info(db, owner, instance) is not None
     db.execute("DELETE FROM instances WHERE worker=? AND name=?", place)
     for table in _PARTS:

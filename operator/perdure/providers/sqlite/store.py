@@ -24,6 +24,7 @@ from perdure.durable.records import (
     JournalPage,
     KeyPage,
     OwnerToken,
+    Parting,
     ProviderInfo,
     SnapshotWrite,
     StoredResult,
@@ -126,8 +127,8 @@ class SqliteStore:
     async def blobs(self, instance: str, digests: Sequence[bytes]) -> list[bytes | None]:
         return await self._read(lambda db: instances.blobs(db, self._owner, instance, digests))
 
-    async def delete_instance(self, instance: str) -> bool:
-        return await self._write(lambda db: instances.delete(db, self._owner, instance))
+    async def delete_instance(self, instance: str, parting: Parting | None = None) -> bool:
+        return await self._write(lambda db: instances.delete(db, self._owner, instance, parting, _now_ms()))
 
     # Asynchronous calls.
 

@@ -1,15 +1,27 @@
 -- Deleting an instance, and what belongs to the Worker as a whole.
 
-CREATE FUNCTION SCHEMA.delete_VERSION(p_worker bytea, p_name bytea, p_private bytea)
-RETURNS boolean LANGUAGE plpgsql AS $$
+-- p_epoch: NULL, or it is deleted under this token only, and with the effects. GONE, NONE or FENCED.
+CREATE FUNCTION SCHEMA.delete_VERSION(
+  p_worker bytea, p_name bytea, p_private bytea, p_epoch bigint, p_nonce bytea,
+  p_known bytea[], p_owners bytea[], p_privates bytea[], p_names bytea[],
+  p_kinds int[], p_places int[], p_buckets bytea[], p_keys bytea[], p_values bytea[], p_ttls bigint[],
+  p_deltas text[], p_expected bytea[], p_bound bigint
+) RETURNS text LANGUAGE plpgsql AS $$
 DECLARE
   v_id bigint;
-  v_sequence bigint;
+  v_held SCHEMA.instances;
   v_there boolean;
 BEGIN
-  SELECT i.id, i.sequence INTO v_id, v_sequence
-    FROM SCHEMA.instances i WHERE i.worker = p_worker AND i.name = p_name FOR UPDATE;
-  v_there := v_sequence > 0 OR EXISTS (SELECT FROM SCHEMA.inbox b WHERE b.instance = v_id);
+  SELECT * INTO v_held FROM SCHEMA.instances i WHERE i.worker = p_worker AND i.name = p_name FOR UPDATE;
+  v_id := v_held.id;
+  IF p_epoch IS NOT NULL THEN
+    IF v_id IS NULL OR v_held.epoch = 0 THEN RETURN 'NONE'; END IF;
+    IF v_held.epoch <> p_epoch OR v_held.nonce <> p_nonce THEN RETURN 'FENCED'; END IF;
+    PERFORM SCHEMA.apply_VERSION(
+      SCHEMA.now_ms_VERSION(), p_known, p_owners, p_privates, p_names,
+      p_kinds, p_places, p_buckets, p_keys, p_values, p_ttls, p_deltas, p_expected, p_bound, '');
+  END IF;
+  v_there := v_held.sequence > 0 OR EXISTS (SELECT FROM SCHEMA.inbox b WHERE b.instance = v_id);
   DELETE FROM SCHEMA.journal j WHERE j.instance = v_id;
   DELETE FROM SCHEMA.snapshots s WHERE s.instance = v_id;
   DELETE FROM SCHEMA.blobs b WHERE b.instance = v_id;
@@ -20,7 +32,7 @@ BEGIN
   -- A bucket's row stays for `purge`, so that no entry written at this moment is left without one.
   DELETE FROM SCHEMA.entries e WHERE e.bucket = ANY (ARRAY(
     SELECT b.bucket FROM SCHEMA.buckets b WHERE b.owner = p_worker AND b.private = p_private));
-  RETURN coalesce(v_there, false);
+  RETURN CASE WHEN v_there THEN 'GONE' ELSE 'NONE' END;
 END $$;
 
 CREATE FUNCTION SCHEMA.announce_VERSION(p_worker bytea, p_host bytea, p_url bytea, p_ttl bigint)

@@ -46,19 +46,28 @@ local function private(keys)
   return redis.call('SMEMBERS', keys[PRIVATE])
 end
 
--- keys: an instance, then its private buckets; args: name → GONE, NONE, or AGAIN if there are other private buckets
+-- keys: an instance, then its private buckets, then a note's bucket; args: name, for a parting epoch and nonce, for a
+-- note the effect → GONE, NONE, FENCED, WRONG, or AGAIN if there are other private buckets
 local function delete(keys, args)
   local bases = redis.call('SMEMBERS', keys[PRIVATE])
-  if #bases * BUCKET_KEYS ~= #keys - INSTANCE_KEYS then return 'AGAIN' end
-  for at = INSTANCE_KEYS + 1, #keys, BUCKET_KEYS do
+  local last = #keys - (args[4] and BUCKET_KEYS or 0)
+  if #bases * BUCKET_KEYS ~= last - INSTANCE_KEYS then return 'AGAIN' end
+  for at = INSTANCE_KEYS + 1, last, BUCKET_KEYS do
     if redis.call('SISMEMBER', keys[PRIVATE], keys[at]) == 0 then return 'AGAIN' end
+  end
+  if args[2] then
+    if redis.call('EXISTS', keys[INSTANCE]) == 0 then return 'NONE' end
+    if not owned(keys, args[2], args[3]) then return 'FENCED' end
+    local wrong = check_buckets(keys, last + 1, #keys)
+    if wrong then return 'WRONG ' .. wrong end
+    apply_effects(keys, last, args, 4, {})
   end
   local held = redis.call('HMGET', keys[INSTANCE], 's', 'c')
   local there = held[1] or redis.call('EXISTS', keys[ORDER]) == 1
   if held[2] then change_component(keys, held[2], nil) end
   redis.call('ZREM', keys[NAMES], args[1])
   redis.call('ZREM', keys[DUE], args[1])
-  for at = INSTANCE_KEYS + 1, #keys do redis.call('UNLINK', keys[at]) end
+  for at = INSTANCE_KEYS + 1, last do redis.call('UNLINK', keys[at]) end
   redis.call('UNLINK', keys[INSTANCE], keys[JOURNAL], keys[UNAPPLIED], keys[RESULTS], keys[EXPIRY], keys[PRIVATE],
     keys[SNAPSHOT], keys[BLOBS], keys[BLOB_ENDS], keys[INBOX], keys[ORDER])
   return there and 'GONE' or 'NONE'
