@@ -106,6 +106,10 @@ async def test_concurrent_duplicates_run_once(client: Client) -> None:
         ("set", b'["b", "k", [true]]', 422, "type-mismatch", "value[0]"),
         ("get", b"[" * 100_000, 400, "bad-request", "JSON"),
         ("get", b"\xff\xfe", 400, "bad-request", "JSON"),
+        ("get", b'["b", "\xff"]', 400, "bad-request", "UTF-8"),
+        ("get", b'{"bucket": "b", "key": "k", "key": "l"}', 400, "bad-request", "'key' comes twice"),
+        ("get", b"[%s]" % (b"9" * 5000), 400, "bad-request", "JSON: a number has too many digits"),
+        ("get", b"[-Infinity]", 422, "type-mismatch", 'as the string "-Infinity"'),
     ],
 )
 async def test_bad_input_is_refused_by_name(

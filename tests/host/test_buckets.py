@@ -31,7 +31,7 @@ metadata: {name: shared}
 spec: {default: true, redis: {url: "URL"}}
 ---
 """
-ODD = ["a:b", "{x}", "a/b}{", "ключ", "🔑", "nul\0inside", "%2F", "*?[", "line\nbreak", "..", "x" * 500]
+ODD = ["", "a:b", "{x}", "a/b}{", "ключ", "🔑", "nul\0inside", "%2F", "*?[", "line\nbreak", "..", "x" * 500]
 
 
 @pytest.fixture(params=["sqlite", "redis"])
@@ -63,7 +63,7 @@ async def listed(client: Client, prefix: str, limit: int) -> list[str]:
 
 
 async def test_pages_and_prefixes(client: Client) -> None:
-    keys = ["a", "b", "b/", "b/1", "b/2", "b/3", "b0", "c", "ключ/1", "ключ/2"]
+    keys = ["", "a", "b", "b/", "b/1", "b/2", "b/3", "b0", "c", "ключ/1", "ключ/2"]
     await put(client, "shop", *keys)
     for limit in (1, 2, 3, 100):
         for prefix in ("", "a", "b", "b/", "b/2", "ключ/", "none", "d"):

@@ -6,6 +6,7 @@ import asyncio
 import base64
 import json
 import uuid
+import zlib
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -90,6 +91,12 @@ async def test_what_the_guest_sees(client: Client) -> None:
     named = {line.partition(":")[0].lower() for line in lines[3:-1]}
     assert named == {"x-mine", "cookie", "idempotency-key", "content-length"}
     assert reply.headers.getall("X-Two") == ["1", "2"]
+    # A body that is packed is the guest's to unpack.
+    packed = zlib.compress(b"data" * 20)
+    _, text = await ask(client, "/http/alice/echo", "POST", packed, Content_Encoding="deflate")
+    assert "content-encoding: deflate" in text.lower() and text.endswith(packed.decode("utf-8", "replace"))
+    assert (await ask(client, "/http/%ff/count"))[0].status == 400
+    assert "/echo?a=%ff" in (await ask(client, "/http/alice/echo?a=%ff"))[1], "what is behind the name is the guest's"
 
 
 @pytest.mark.parametrize("path", ["/http/alice", "/http/alice/", "/http/alice/else", "/http/alice/..%2Fcount"])

@@ -116,6 +116,17 @@ def test_bad_durations(text: object) -> None:
         (provider("p", "postgres: {url: 'postgres://a:1,b:x/d'}"), "spec.postgres.url", "postgres://"),
         (provider("p", "redis: {url: 'redis://a:1,b:2'}"), "spec.redis.url", "redis://"),
         (provider("p", "redis: {url: 'redis://@h'}"), "spec.redis.url", "credentialsSecretRef"),
+        (worker(key_value='buckets: [{name: a, maxKeys: "3"}]'), "spec.keyValue.buckets[0].maxKeys", "integer"),
+        (worker(key_value="buckets: [{name: a, maxKeys: true}]"), "spec.keyValue.buckets[0].maxKeys", "integer"),
+        (worker(key_value="buckets: [{name: a, maxKeys: 3.0}]"), "spec.keyValue.buckets[0].maxKeys", "integer"),
+        (worker(key_value="buckets: {a: {}}"), "spec.keyValue.buckets", "must be a list"),
+        (worker(key_value="buckets: [a]"), "spec.keyValue.buckets[0]", "must be an object"),
+        (more("config: [a]"), "spec.config", "must be an object"),
+        (more("config: {a: 1}"), "spec.config.a", "must be text"),
+        (more("env: {A: b}"), "spec.env", "must be a list"),
+        (more("env: [{name: A, value: 1}]"), "spec.env[0].value", "must be text"),
+        (more("durability: null"), "spec.durability", "must be an object"),
+        (provider("p", "default: 'yes', memory: {}"), "spec.default", "true or false"),
         (more("durability: {commit: Never}"), "spec.durability.commit", "Effect"),
         (more("durability: {maxResults: 0}"), "spec.durability.maxResults", "1"),
         (more("durability: {replayBudget: '100'}"), "spec.durability.replayBudget", "unit"),
@@ -155,10 +166,19 @@ def test_errors_name_the_field(text: str, field: str, said: str) -> None:
     assert said in caught.value.detail and "secret" not in caught.value.detail.replace("credentialsSecretRef", "")
 
 
-@pytest.mark.parametrize("text", ["a: [", "- 1", "&a [*a]", "x: !!python/object:os.system {}", "\0"])
+@pytest.mark.parametrize("text", ["a: [", "- 1", "&a [*a]", "x: !!python/object:os.system {}", "\0", "? [a]\n: b"])
 def test_hostile_yaml_is_refused(text: str) -> None:
     with pytest.raises(ManifestError):
         load_manifests(text, source="w.yaml")
+
+
+def test_what_is_given_twice_is_said() -> None:
+    for text in (
+        worker(key_value="undeclaredBuckets: Deny, undeclaredBuckets: Allow"),
+        more("replicas: 1\n  replicas: 2"),
+    ):
+        with pytest.raises(ManifestError, match=r"(undeclaredBuckets|replicas) is given twice"):
+            load_manifests(text, source="w.yaml")
 
 
 def test_other_kinds_are_skipped() -> None:

@@ -41,7 +41,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     actions = parser.add_subparsers(title="what to do", metavar="ACTION", required=True)
     listing = _action(actions, "list", "print the keys, one a line", _list)
     listing.add_argument("--prefix", default="", help="only those that begin so")
-    listing.add_argument("--after", metavar="KEY", default="", help="only those behind this one, in byte order")
+    listing.add_argument("--after", metavar="KEY", help="only those behind this one, in byte order")
     listing.add_argument("--limit", type=int, metavar="N", help="stop after so many")
     add_output(listing)
     get = _action(actions, "get", "print a value", _get)
@@ -87,9 +87,9 @@ def _list(args: argparse.Namespace) -> int:
         cursor = str(page["cursor"])
 
 
-def _page(api: Client, args: argparse.Namespace, cursor: str, limit: int) -> dict[str, object]:
-    asked = {"limit": limit, "prefix": args.prefix, "cursor": cursor, "instance": args.instance or ""}
-    query = urlencode({name: value for name, value in asked.items() if value != ""})
+def _page(api: Client, args: argparse.Namespace, cursor: str | None, limit: int) -> dict[str, object]:
+    asked = {"limit": limit, "prefix": args.prefix or None, "cursor": cursor, "instance": args.instance}
+    query = urlencode({name: value for name, value in asked.items() if value is not None})
     return api.get(f"/v1/buckets/{quote(args.bucket)}/keys?{query}")
 
 

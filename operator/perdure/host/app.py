@@ -329,7 +329,8 @@ def _wall_ms() -> int:
 
 
 async def _listen(stack: AsyncExitStack, app: web.Application, address: tuple[str, int], grace: float) -> str:
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=grace)
+    # Bodies are taken as they are sent: what is compressed is refused, or the guest's to read.
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=grace, auto_decompress=False)
     await runner.setup()
     stack.push_async_callback(runner.cleanup)
     site = web.TCPSite(runner, address[0], address[1])

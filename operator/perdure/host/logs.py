@@ -12,6 +12,8 @@ import logging
 import sys
 from typing import Literal
 
+from aiohttp.http_exceptions import HttpProcessingError
+
 LogFormat = Literal["auto", "json", "text"]
 
 
@@ -41,6 +43,16 @@ class TextFormatter(logging.Formatter):
         return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
 
 
+def about_client(record: logging.LogRecord) -> bool:
+    """Of what the HTTP library says: a client that does not speak HTTP is no defect. What it sent is not told."""
+    error = record.exc_info[1] if record.exc_info else None
+    if not isinstance(error, HttpProcessingError):
+        return True
+    record.levelno, record.levelname, record.exc_info = logging.INFO, "INFO", None
+    record.msg, record.args = "a request could not be read: %s", (error.message.partition("\n")[0].rstrip(":"),)
+    return logging.getLogger().isEnabledFor(logging.INFO)
+
+
 def configure_logging(form: LogFormat = "auto", level: str = "info") -> None:
     """Send all log lines to standard error. `auto`: text on a terminal, else JSON."""
     text = form == "text" or (form == "auto" and sys.stderr.isatty())
@@ -48,3 +60,4 @@ def configure_logging(form: LogFormat = "auto", level: str = "info") -> None:
     handler.setFormatter(TextFormatter() if text else JsonFormatter())
     logging.basicConfig(handlers=[handler], level=level.upper(), force=True)
     logging.getLogger("aiohttp.access").setLevel(logging.WARNING)
+    logging.getLogger("aiohttp.server").addFilter(about_client)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainSerializer
+from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainSerializer, Strict
 from pydantic.alias_generators import to_camel
 
 from perdure.manifests.units import parse_bytes, parse_factor, parse_milliseconds
@@ -19,6 +19,12 @@ class Model(BaseModel):
         alias_generator=to_camel, populate_by_name=True, extra="forbid", frozen=True, hide_input_in_errors=True
     )
 
+
+Whole = Annotated[int, Strict()]
+"""A whole number, and nothing that could be read as one: the API takes neither `"3"` nor `true`."""
+
+Flag = Annotated[bool, Strict()]
+"""`true` or `false`."""
 
 Bytes = Annotated[int, BeforeValidator(parse_bytes)]
 """A Kubernetes quantity (`64Ki`) as bytes."""

@@ -16,6 +16,16 @@ from perdure.manifests.worker import Worker
 
 MAX_BYTES = 4 << 20
 M = TypeVar("M", bound=BaseModel)
+_WORDS = {
+    "missing": "is required",
+    "tuple_type": "must be a list",
+    "dict_type": "must be an object",
+    "model_type": "must be an object",
+    "string_type": "must be text; numbers and booleans are with quotes",
+    "int_type": "must be an integer, without quotes",
+    "bool_type": "must be true or false, without quotes",
+}
+"""By pydantic's type of error, where its own words are about Python."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +43,16 @@ class _Loader(yaml.SafeLoader):
         if self.check_event(yaml.AliasEvent):
             raise yaml.YAMLError("aliases (*name) are not allowed in manifests")
         return super().compose_node(parent, index)
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """Of a field that is given twice one value would be lost unseen."""
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                if key.value in seen:
+                    raise yaml.YAMLError(f"{key.value} is given twice{key.start_mark}")
+                seen.add(key.value)
+        return super().construct_mapping(node, deep)
 
 
 def load_manifests(text: str, *, source: str) -> Manifests:
@@ -80,7 +100,7 @@ def _parse(model: type[M], document: dict[str, Any], source: str) -> M:
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         path = _path(first["loc"])
-        message = first["msg"].removeprefix("Value error, ")
+        message = _WORDS.get(first["type"]) or first["msg"].removeprefix("Value error, ")
         if first["type"] == "extra_forbidden":
             message = "there is no such field" + _hint(model, first["loc"])
         more = error.error_count() - 1

@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
 
-from perdure.manifests.base import Bytes, Metadata, Milliseconds, Model
+from perdure.manifests.base import Bytes, Flag, Metadata, Milliseconds, Model, Whole
 
 HomeKind = Literal["redis", "postgres", "sqlite", "memory"]
 ForeignKind = Literal["etcd", "nats"]
@@ -56,7 +56,7 @@ class Server(Model):
     credentials_secret_ref: SecretRef | None = None
     tls: Tls | None = None
     timeout: Milliseconds = 2000
-    pool_size: int = Field(default=8, ge=1, le=256)
+    pool_size: Whole = Field(default=8, ge=1, le=256)
 
     @property
     def client_certificate_ref(self) -> CertificateRef | None:
@@ -69,7 +69,7 @@ class Sentinel(Model):
 
     master_name: str = Field(min_length=1, max_length=256)
     addresses: tuple[str, ...] = Field(min_length=1, max_length=16)
-    database: int = Field(default=0, ge=0, le=65535)
+    database: Whole = Field(default=0, ge=0, le=65535)
     credentials_secret_ref: SecretRef | None = None
 
     @field_validator("addresses")
@@ -88,8 +88,8 @@ class Redis(Server):
 
     url: str | None = None
     sentinel: Sentinel | None = None
-    cluster: bool = False
-    wait_replicas: int = Field(default=0, ge=0, le=16)
+    cluster: Flag = False
+    wait_replicas: Whole = Field(default=0, ge=0, le=16)
 
     @field_validator("url")
     @classmethod
@@ -169,7 +169,7 @@ class Etcd(Server):
     tls: MutualTls | None = None
     key_prefix: str = Field(default="perdure/", pattern=r"^[A-Za-z0-9._/-]{1,128}$")
     max_request_bytes: Bytes = Field(default=1536 << 10, ge=64 << 10, le=64 << 20)
-    max_txn_ops: int = Field(default=128, ge=8, le=10_000)
+    max_txn_ops: Whole = Field(default=128, ge=8, le=10_000)
 
     @field_validator("endpoints")
     @classmethod
@@ -191,9 +191,9 @@ class Nats(Server):
     servers: tuple[str, ...] = Field(min_length=1, max_length=16)
     tls: MutualTls | None = None
     bucket: str = Field(default="perdure", pattern=r"^[A-Za-z0-9_-]{1,64}$")
-    replicas: int = Field(default=1, ge=1, le=5)
+    replicas: Whole = Field(default=1, ge=1, le=5)
     max_payload: Bytes = Field(default=1 << 20, ge=16 << 10, le=64 << 20)
-    max_batch: int = Field(default=1000, ge=8, le=10_000)
+    max_batch: Whole = Field(default=1000, ge=8, le=10_000)
 
     @field_validator("servers")
     @classmethod
@@ -221,7 +221,7 @@ class Probe(Model):
     """How the operator finds out whether the provider can be used: by a Job each `interval`, and after each change. It
     runs in `namespace` (None: the operator's own), where the Secrets must be, too."""
 
-    enabled: bool = True
+    enabled: Flag = True
     interval: Milliseconds = 600_000
     namespace: str | None = Field(default=None, pattern=r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$")
 
@@ -241,7 +241,7 @@ class KeyValueProviderSpec(Model):
     """Exactly one of `redis`, `postgres`, `sqlite`, `memory`, `etcd` and `nats`. `minDurability`: what the platform
     team counts on; a weaker provider says so in its status."""
 
-    default: bool = False
+    default: Flag = False
     allowed_namespaces: tuple[str, ...] = ("*",)
     min_durability: Level | None = None
     probe: Probe = Probe()

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
-from perdure.manifests.base import Bytes, Factor, Metadata, Milliseconds, Model
+from perdure.manifests.base import Bytes, Factor, Metadata, Milliseconds, Model, Whole
 from perdure.manifests.pod_template import PodTemplate
 from perdure.manifests.provider import Tls
 
@@ -91,7 +91,7 @@ class Watch(Model):
     beyond, commits that change the bucket are refused."""
 
     instance: str = Field(min_length=1, max_length=256)
-    max_changes: int = Field(default=10_000, ge=1, le=1_000_000)
+    max_changes: Whole = Field(default=10_000, ge=1, le=1_000_000)
     max_bytes: Annotated[Bytes, Field(ge=1, le=4 << 30)] = 64 << 20
 
     @field_validator("instance")
@@ -112,7 +112,7 @@ class Bucket(Model):
     ttl: Milliseconds | None = None
     max_value_bytes: Bytes = 16 << 20
     max_key_bytes: Bytes = 1024
-    max_keys: int | None = Field(default=None, ge=1, le=1_000_000_000)
+    max_keys: Whole | None = Field(default=None, ge=1, le=1_000_000_000)
     physical_name: str | None = Field(default=None, min_length=1, max_length=1024)
     watch: Watch | None = None
 
@@ -166,9 +166,9 @@ class Durability(Model):
     commit: Literal["Invocation", "Effect"] = "Invocation"
     memory: Literal["Instance", "Invocation"] = "Instance"
     result_retention: Milliseconds = 24 * 3600 * 1000
-    max_results: int = Field(default=10_000, ge=1, le=1_000_000)
+    max_results: Whole = Field(default=10_000, ge=1, le=1_000_000)
     replay_budget: Milliseconds = 100
-    max_journal_entries: int = Field(default=1000, ge=1, le=1_000_000)
+    max_journal_entries: Whole = Field(default=1000, ge=1, le=1_000_000)
     max_journal_bytes: Bytes = 4 << 20
 
 
@@ -182,7 +182,7 @@ class Retry(Model):
     many attempts to go on with a call of any kind, each of which ended with its host.
     """
 
-    max_attempts: int = Field(default=5, ge=1, le=1000)
+    max_attempts: Whole = Field(default=5, ge=1, le=1000)
     initial_interval: Milliseconds = 1000
     max_interval: Milliseconds = 300_000
     multiplier: Factor = 2.0
@@ -200,10 +200,10 @@ class Limits(Model):
 
     memory: Bytes = 64 << 20
     invocation_timeout: Milliseconds = 30_000
-    max_instances_in_memory: int = Field(default=10_000, ge=1)
+    max_instances_in_memory: Whole = Field(default=10_000, ge=1)
     max_body_bytes: Bytes = 1 << 20
-    max_queued_per_instance: int = Field(default=100, ge=0)
-    max_pending_per_instance: int = Field(default=1000, ge=0, le=1_000_000)
+    max_queued_per_instance: Whole = Field(default=100, ge=0)
+    max_pending_per_instance: Whole = Field(default=1000, ge=0, le=1_000_000)
 
 
 class KeySelector(Model):
@@ -313,7 +313,7 @@ class WorkerSpec(Model):
     """The desired state."""
 
     component: ComponentSource
-    replicas: int = Field(default=1, ge=0, le=1000)
+    replicas: Whole = Field(default=1, ge=0, le=1000)
     key_value: KeyValue = KeyValue(undeclared_buckets="Allow")
     durability: Durability = Durability()
     retry: Retry = Retry()

@@ -13,7 +13,9 @@ from typing import Protocol
 from aiohttp import web
 
 from perdure.errors import InternalError, PerdureError
+from perdure.host.http.guests import PREFIX
 from perdure.host.http.problems import plain_problem, problem
+from perdure.host.http.requests import check_encoding
 
 log = logging.getLogger(__name__)
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -50,15 +52,16 @@ class Api:
     async def _errors(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         self.in_flight.count += 1
         try:
+            if not request.raw_path.startswith(PREFIX):
+                check_encoding(request.raw_path)
             return await handler(request)
         except PerdureError as error:
             if error.http_status >= 500:
                 log.warning(error.detail, extra={"fields": {"code": error.code, **request.match_info}})
             return problem(error)
         except web.HTTPException as error:
-            return plain_problem(
-                error.status, error.reason.lower().replace(" ", "-"), f"{request.method} {request.path}"
-            )
+            code, detail = error.reason.lower().replace(" ", "-"), f"{request.method} {request.path}"
+            return plain_problem(error.status, code, detail, allow=error.headers.get("Allow"))
         except Exception:
             # The last line of defence of the whole process: one bad request never stops the others.
             log.exception("defect while answering", extra={"fields": dict(request.match_info)})

@@ -13,13 +13,21 @@ from perdure.durable.effects import Scope
 from perdure.durable.outside import OutsideBucket, etag_of
 from perdure.durable.policy import BucketCatalog
 from perdure.durable.store import BucketStore
-from perdure.errors import BadRequest, InternalError, NoSuchBucket, NoSuchKey, TooLarge, WriteDenied
+from perdure.errors import (
+    BadRequest,
+    InternalError,
+    NoSuchBucket,
+    NoSuchKey,
+    PreconditionFailed,
+    TooLarge,
+    WriteDenied,
+)
 from perdure.host.http.replies import json_reply
 from perdure.host.http.requests import checked_name, page, read_body
 from perdure.keyvalue import bucket as keyvalue
 
 MAX_PREFIX = 4096
-_TAG = re.compile(r'"[^"]*"')
+_TAG = re.compile(r'(W/)?"[^"]*"')
 _KEY = r"/v1/buckets/{bucket:[^/]+}/keys/{key:[\s\S]*}"
 
 
@@ -44,7 +52,7 @@ class BucketRoutes:
         """Keys that begin with `prefix`, in byte order; those before it are not looked at."""
         bucket = self._bucket(request)
         store, address = bucket.store, bucket.policy.address(bucket.instance)
-        cursor, limit = page(request)
+        (_, limit), cursor = page(request), request.query.get("cursor")
         prefix = _storable(request.query.get("prefix", ""), "prefix")
         cursor = None if cursor is None else _storable(cursor, "cursor")
         first = cursor is None or cursor < prefix
@@ -62,10 +70,13 @@ class BucketRoutes:
         (value,) = await bucket.store.get_many(bucket.policy.address(bucket.instance), [key])
         if value is None:
             raise NoSuchKey(f"bucket {request.match_info['bucket']!r} has no key {key!r}")
-        headers = {"ETag": etag_of(value)}
-        if headers["ETag"] in _tags(request, "If-None-Match"):
-            return web.Response(status=304, headers=headers)
-        return web.Response(body=value, content_type="application/octet-stream", headers=headers)
+        tag, wanted = etag_of(value), _tags(request, "If-Match")
+        if wanted and not {"*", tag} & set(wanted):
+            raise PreconditionFailed(f"bucket {request.match_info['bucket']!r} has another value under the key {key!r}")
+        # Weak tags are those that a proxy has made of ours.
+        if {"*", tag} & {known.removeprefix("W/") for known in _tags(request, "If-None-Match")}:
+            return web.Response(status=304, headers={"ETag": tag})
+        return web.Response(body=value, content_type="application/octet-stream", headers={"ETag": tag})
 
     async def _put(self, request: web.Request) -> web.StreamResponse:
         """201 where it was asked to be new, else 204: whether it was, is not looked at."""
@@ -73,6 +84,8 @@ class BucketRoutes:
         new, known = _tags(request, "If-None-Match"), _tags(request, "If-Match")
         if (new and known) or new not in ([], ["*"]):
             raise BadRequest("a value is set with If-None-Match: *, with If-Match, or with neither")
+        if "Content-Range" in request.headers:
+            raise BadRequest("a value is set whole: Content-Range is not heeded")
         value = await read_body(request, self._max_body)
         with _told():
             if new:
@@ -123,10 +136,13 @@ def _key(request: web.Request) -> str:
 
 
 def _tags(request: web.Request, header: str) -> list[str]:
-    """`*`, or entity tags with their quotes. Raises `BadRequest`."""
-    text = ",".join(request.headers.getall(header, ())).strip()
-    tags = [tag.strip() for tag in text.split(",")] if text else []
-    if tags != ["*"] and not all(_TAG.fullmatch(tag) for tag in tags):
+    """`*`, or entity tags with their quotes; none without the header. Weak ones say of no value what it is, only that
+    one is known. Raises `BadRequest`."""
+    if header not in request.headers:
+        return []
+    tags = [tag.strip() for tag in ",".join(request.headers.getall(header)).split(",")]
+    found = [_TAG.fullmatch(tag) for tag in tags]
+    if tags != ["*"] and not all(match and (match[1] is None or header == "If-None-Match") for match in found):
         raise BadRequest(f'{header} must be * or ETags in quotes, such as "0123abcd"')
     return tags
 

@@ -16,7 +16,7 @@ from perdure.component.plan import ExportedFunc
 from perdure.durable.faultpoint import Point, reach
 from perdure.errors import BadRequest, InternalError, NoSuchFunction
 from perdure.host.http.replies import relayed
-from perdure.host.http.requests import INSTANCE, idempotency_key, instance_name, read_body
+from perdure.host.http.requests import INSTANCE, check_encoding, idempotency_key, instance_name, read_body
 from perdure.host.invoker import Call, Invoker, Target
 from perdure.host.peers import ForwardedReply, PeerRequest, call_path
 from perdure.wasi.http.messages import MAX_FIELDS, visible
@@ -47,15 +47,17 @@ class GuestRoutes:
         handler = self._handler
         if handler is None:
             raise NoSuchFunction("the component does not export wasi:http/incoming-handler: it serves no HTTP requests")
+        path = _path(request.raw_path)
+        check_encoding(request.raw_path.removesuffix(path))
         instance, key = instance_name(request), idempotency_key(request)
         arguments = canonical_request(
             ServedRequest(
                 method=request.method,
                 scheme="http",
                 authority=request.host,
-                path=_path(request.raw_path),
+                path=path,
                 headers=_headers(request),
-                body=base64.b64encode(await read_body(request, self._max_body)).decode(),
+                body=base64.b64encode(await read_body(request, self._max_body, coded=True)).decode(),
             )
         )
         result = await self._invoker.invoke(

@@ -168,7 +168,7 @@ def _promise() -> Json:
 
 def _completion(name: str) -> Json:
     """With what, is the body as it comes: bytes, or the text of a failure."""
-    more = (errors.NoSuchPromise, errors.PromiseCompleted, errors.TooLarge)
+    more = (errors.NoSuchPromise, errors.PromiseCompleted, errors.TooLarge, errors.UnsupportedMediaType)
     fails = name == "failPromise"
     summary = "let a promise fail; the body says why" if fails else "complete a promise with the body's bytes"
     plain: dict[str, Json] = {"text/plain": {"schema": {"type": "string"}}} if fails else {}
@@ -192,17 +192,28 @@ def _value() -> Json:
         "operationId": "readValue",
         "tags": ["worker"],
         "summary": "a value of a bucket, as its bytes",
-        "parameters": [_OWNER, _condition("If-None-Match", "ETags that are known already")],
+        "parameters": [
+            _OWNER,
+            _condition("If-None-Match", "`*`, or ETags that are known already"),
+            _condition("If-Match", "`*`, or ETags: only if it is one of those"),
+        ],
         "responses": {
             "200": {"description": "the value", "headers": _ETAG, "content": BINARY},
             "304": {"description": "it is the one that `If-None-Match` names"},
-            **_problems((*_STORE, errors.NoSuchBucket, errors.NoSuchKey)),
+            **_problems((*_STORE, errors.NoSuchBucket, errors.NoSuchKey, errors.PreconditionFailed)),
         },
     }
 
 
 def _set_value() -> Json:
-    more = (errors.NoSuchBucket, errors.WriteDenied, errors.BucketFull, errors.PreconditionFailed, errors.TooLarge)
+    more = (
+        errors.NoSuchBucket,
+        errors.WriteDenied,
+        errors.BucketFull,
+        errors.PreconditionFailed,
+        errors.TooLarge,
+        errors.UnsupportedMediaType,
+    )
     return {
         "operationId": "setValue",
         "tags": ["worker"],

@@ -12,6 +12,7 @@ from perdure.errors import BadRequest
 
 MAX_WAIT = 60
 SCHEDULE_AT = "Perdure-Schedule-At"
+_LAST = datetime.datetime.max.replace(tzinfo=datetime.UTC)
 _RFC3339 = re.compile(
     r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:[0-5]\d(?:\.\d{1,9})?(?:[Zz]|[+-]\d\d:\d\d)",
     re.ASCII,
@@ -48,6 +49,8 @@ def scheduled_ms(request: web.Request) -> int | None:
         if _RFC3339.fullmatch(text) is None:
             raise ValueError(text)
         moment = datetime.datetime.fromisoformat(text.upper())
+        if moment > _LAST:
+            raise ValueError(text)
         return int(moment.timestamp() * 1000)
     except (ValueError, OverflowError):
         raise BadRequest(

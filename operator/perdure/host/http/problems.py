@@ -55,8 +55,9 @@ def problem(error: PerdureError) -> web.Response:
     )
 
 
-def plain_problem(status: int, code: str, detail: str) -> web.Response:
-    """A problem document for an error that HTTP itself defines (404, 405, …)."""
+def plain_problem(status: int, code: str, detail: str, *, allow: str | None = None) -> web.Response:
+    """A problem document for an error that HTTP itself defines (404, 405, …). `allow`: the methods that there are."""
     document = {"type": f"https://perdure.dev/errors/{code}", "title": code.replace("-", " ").capitalize()}
     body = json.dumps({**document, "status": status, "code": code, "detail": detail, "retryable": False})
-    return web.Response(body=body.encode(), status=status, content_type=CONTENT_TYPE)
+    headers = {} if allow is None else {"Allow": allow}
+    return web.Response(body=body.encode(), status=status, content_type=CONTENT_TYPE, headers=headers)

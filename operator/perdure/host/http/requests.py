@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import re
+from urllib.parse import unquote
 
 from aiohttp import web
 
@@ -11,7 +14,7 @@ from perdure.component.wit_cbor import args_from_cbor
 from perdure.component.wit_json import args_from_json, to_json
 from perdure.durable.calling import MAX_CHAIN
 from perdure.durable.watching import PREFIX
-from perdure.errors import BadRequest, TooLarge, TypeMismatch
+from perdure.errors import BadRequest, TooLarge, TypeMismatch, UnsupportedMediaType
 from perdure.host.http.cbor import decode
 from perdure.host.http.media import Media
 from perdure.host.peers import CALLERS
@@ -19,8 +22,24 @@ from perdure.wasi.http.serving import canonical_request, is_handler, parse_reque
 
 MAX_NAME = 256
 MAX_KEY = 256
+PATIENCE = 30.0
+"""Seconds that a client may be silent within a body."""
 INSTANCE, KEY = "{instance:[^/]+}", "{key:[^/]+}"
 """Parts of routes. Without the pattern, names with braces would not be found."""
+_NO_CODE = re.compile(r"%(?![0-9A-Fa-f]{2})")
+
+
+def check_encoding(target: str) -> None:
+    """Of a path and query, or a part of them, as they were sent. What is not well formed would be taken as it stands,
+    and `%ff` be the same as `%25ff`. Raises `BadRequest`."""
+    if "%" not in target:
+        return
+    try:
+        unquote(target, errors="strict")
+    except UnicodeDecodeError:
+        raise BadRequest("what the path or the query encodes with percent signs is not UTF-8") from None
+    if _NO_CODE.search(target) is not None:
+        raise BadRequest("a percent sign of the path or the query stands for nothing; write it as %25")
 
 
 def instance_name(request: web.Request) -> str:
@@ -64,17 +83,37 @@ def _checked_key(key: str, what: str) -> str:
     return key
 
 
-async def read_body(request: web.Request, limit: int) -> bytes:
-    """The body, of at most `limit` bytes. Raises `TooLarge` without reading more than that."""
+async def read_body(request: web.Request, limit: int, *, coded: bool = False) -> bytes:
+    """The body as it was sent, of at most `limit` bytes. `coded`: it may be compressed, which is its reader's business.
+
+    Raises `UnsupportedMediaType`, `TooLarge` without reading more than that, and `BadRequest` where it does not come
+    whole.
+    """
+    coding = ",".join(request.headers.getall("Content-Encoding", ())).strip().lower()
+    if not coded and coding not in ("", "identity"):
+        raise UnsupportedMediaType(f"the body's Content-Encoding is {coding}; send it as it is")
     refusal = f"the request body is over {limit:,} bytes (limits.maxBodyBytes)"
     if request.content_length is not None and request.content_length > limit:
         raise TooLarge(refusal)
     body = bytearray()
-    async for chunk in request.content.iter_any():
-        body += chunk
-        if len(body) > limit:
-            raise TooLarge(refusal)
+    try:
+        while chunk := await _some(request):
+            body += chunk
+            if len(body) > limit:
+                raise TooLarge(refusal)
+    except (web.RequestPayloadError, ConnectionError):
+        raise BadRequest("the request's body did not come whole") from None
+    except TimeoutError:
+        raise BadRequest(f"the request's body did not come whole: nothing of it for {PATIENCE:g} s") from None
     return bytes(body)
+
+
+async def _some(request: web.Request) -> bytes:
+    """What has come of the body, or comes next; nothing at its end. A client that falls silent is not waited for."""
+    if request.content.is_eof():
+        return await request.content.readany()
+    async with asyncio.timeout(PATIENCE):
+        return await request.content.readany()
 
 
 def canonical_arguments(func: ExportedFunc, body: bytes, media: Media = Media.JSON) -> bytes:
@@ -103,9 +142,15 @@ def _parsed(body: bytes, media: Media) -> object:
             ) from None
     try:
         return _DECODER.decode(body.decode(json.detect_encoding(body), "surrogatepass")) if body.strip() else []
-    except (ValueError, RecursionError) as error:
-        reason = f": {error}" if isinstance(error, ValueError) else ""
-        raise BadRequest(f"the body is not JSON{reason}; send an array of arguments or an object by name") from None
+    except (json.JSONDecodeError, _Twice) as error:
+        reason = str(error)
+    except UnicodeDecodeError:
+        reason = "its text is not UTF-8"
+    except RecursionError:
+        reason = "it is nested too deep"
+    except ValueError:
+        reason = "a number has too many digits"
+    raise BadRequest(f"the body is not JSON: {reason}; send an array of arguments or an object by name")
 
 
 def page(request: web.Request, *, most: int = 1000, default: int = 100) -> tuple[str | None, int]:
@@ -122,9 +167,21 @@ def number(request: web.Request, name: str, default: int, *, least: int, most: i
 
 
 def _refuse_constant(name: str) -> float:
-    raise TypeMismatch(f'{name} is not JSON; write it as the string "{name.lstrip("-")}"', parameter="")
+    raise TypeMismatch(f'{name} is not JSON; write it as the string "{name}"', parameter="")
+
+
+class _Twice(ValueError):
+    """Of two values one would be lost unseen."""
+
+
+def _distinct(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        names = [name for name, _ in pairs]
+        raise _Twice(f"{next(name for name in names if names.count(name) > 1)!r} comes twice in one object")
+    return found
 
 
 # Made once: json.loads and json.dumps would make them anew for each request.
-_DECODER = json.JSONDecoder(parse_constant=_refuse_constant)
+_DECODER = json.JSONDecoder(parse_constant=_refuse_constant, object_pairs_hook=_distinct)
 _ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False)

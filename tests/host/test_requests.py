@@ -1,0 +1,133 @@
+"""What clients send that is no request of ours: paths that are not encoded, bodies that are packed, broken off or held
+back, and what is not HTTP at all."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import logging
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from yarl import URL
+
+from perdure.host.http import requests
+from perdure.host.logs import about_client
+from support.guests import COMPILED
+from support.hosts import EXAMPLE, Client, local_host
+
+PUT = "PUT /v1/buckets/shop/keys/k HTTP/1.1\r\nHost: h\r\n"
+
+
+@pytest.fixture
+async def client(tmp_path: Path) -> AsyncIterator[Client]:
+    async with local_host(EXAMPLE, tmp_path, cache=COMPILED) as (_, made):
+        yield made
+
+
+async def sent(client: Client, *parts: bytes, end: bool = False) -> bytes:
+    """What comes back of parts that are sent one by one."""
+    reader, writer = await asyncio.open_connection(client.url.split("/")[2].split(":")[0], URL(client.url).port)
+    try:
+        for part in parts:
+            writer.write(part)
+            await writer.drain()
+            await asyncio.sleep(0.02)
+        if end:
+            return b""
+        return await asyncio.wait_for(reader.read(4096), 10)
+    finally:
+        writer.close()
+
+
+async def keys(client: Client, bucket: str = "shop") -> object:
+    status, page = await client.get(f"/v1/buckets/{bucket}/keys")
+    assert status == 200 and isinstance(page, dict)
+    return page["keys"]
+
+
+@pytest.mark.parametrize("name", ["%ff", "%C3", "%ED%A0%80", "%", "%zz", "%4", "a%2"])
+async def test_a_path_that_is_not_encoded(client: Client, name: str) -> None:
+    """Taken as it stands, `%ff` would be the key that others write as `%25ff`."""
+    for method, path in (
+        ("PUT", f"/v1/buckets/shop/keys/{name}"), ("PUT", f"/v1/buckets/{name}/keys/k"),
+        ("GET", f"/v1/buckets/shop/keys?prefix={name}"), ("GET", f"/v1/instances?cursor={name}"),
+        ("POST", f"/v1/instances/{name}/functions/calls"), ("GET", f"/http/{name}/x"),
+    ):  # fmt: skip
+        async with client.session.request(method, URL(client.url + path, encoded=True)) as reply:
+            told = await reply.json(content_type=None)
+        if path.startswith("/http/"):
+            assert told["code"] == "no-such-function", "the example serves no requests"
+        else:
+            assert (reply.status, told["code"]) == (400, "bad-request"), path
+            assert "percent sign" in told["detail"]
+    assert await keys(client) == [] and (await client.get("/v1/instances"))[1]["instances"] == []
+
+
+@pytest.mark.parametrize("coding", ["gzip", "GZIP", "deflate", "br", "zstd", "x-gzip", "identity, gzip"])
+async def test_a_body_that_is_packed(client: Client, coding: str) -> None:
+    for method, path in (
+        ("PUT", "/v1/buckets/shop/keys/k"), ("POST", "/v1/instances/a/functions/calls"), ("POST", "/v1/promises/x"),
+    ):  # fmt: skip
+        for data in (gzip.compress(b"[]"), gzip.compress(b"[]" * 50)[:15], b"[]"):
+            async with client.session.request(
+                method, client.url + path, data=data, headers={"Content-Encoding": coding}
+            ) as reply:
+                assert (reply.status, (await reply.json(content_type=None))["code"]) == (415, "unsupported-media-type")
+    assert await keys(client) == []
+    async with client.session.put(
+        client.url + "/v1/buckets/shop/keys/k", data=b"v", headers={"Content-Encoding": "Identity"}
+    ) as reply:
+        assert reply.status == 204
+
+
+async def test_a_body_that_does_not_come_whole(
+    client: Client, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    long = PUT.encode() + b"Content-Length: 9\r\n\r\n"
+    chunked = PUT.encode() + b"Transfer-Encoding: chunked\r\n\r\n"
+    await sent(client, long, b"half", end=True)
+    await sent(client, chunked, b"4\r\nhalf\r\n", end=True)
+    monkeypatch.setattr(requests, "PATIENCE", 0.2)
+    for begun in ((long, b"half"), (chunked, b"4\r\nhalf\r\n"), (long,), (chunked, b"zz\r\n")):
+        answer = await sent(client, *begun)
+        assert answer.startswith(b"HTTP/1.1 400") and (b"did not come whole" in answer or b"chunk size" in answer)
+    assert await keys(client) == []
+    assert "defect" not in caplog.text and not [
+        line for line in caplog.records if line.name.startswith("perdure.host.http")
+    ]
+    # The same in time is a value.
+    assert (await sent(client, long, b"half", b" done"))[:12] == b"HTTP/1.1 204"
+
+
+@pytest.mark.parametrize(
+    "header", ["Content-Length: -1", "Idempotency-Key: secret\x7f", "Content-Length: 1\r\nContent-Length: 2"]
+)
+async def test_what_is_not_http(client: Client, caplog: pytest.LogCaptureFixture, header: str) -> None:
+    library = logging.getLogger("aiohttp.server")
+    library.addFilter(about_client)
+    try:
+        with caplog.at_level(logging.INFO):
+            answer = await sent(client, f"{PUT}{header}\r\n\r\n".encode())
+    finally:
+        library.removeFilter(about_client)
+    assert answer[9:12] == b"400"
+    (line,) = [line for line in caplog.records if line.name == "aiohttp.server"]
+    assert line.levelno == logging.INFO and line.exc_info is None and "secret" not in line.getMessage()
+    assert "a request could not be read" in line.getMessage()
+
+
+async def test_another_error_of_the_library_is_told_whole() -> None:
+    try:
+        raise RuntimeError("a defect")
+    except RuntimeError as error:
+        seen = (RuntimeError, error, error.__traceback__)
+    line = logging.LogRecord("aiohttp.server", logging.ERROR, "f", 1, "Unhandled", (), seen)
+    assert about_client(line) and line.exc_info == seen and line.levelno == logging.ERROR
+
+
+async def test_other_methods_are_told(client: Client) -> None:
+    async with client.session.patch(client.url + "/v1/buckets/shop/keys/k") as reply:
+        assert reply.status == 405 and reply.headers["Allow"] == "DELETE,GET,HEAD,PUT"
+        assert (await reply.json(content_type=None))["code"] == "method-not-allowed"
