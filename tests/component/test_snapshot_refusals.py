@@ -6,9 +6,11 @@ import asyncio
 import struct
 
 import pytest
+from wasmtime import wat2wasm
 
 from perdure.component.instance import InstanceLimits
-from perdure.errors import GuestTrapped, SnapshotRefused
+from perdure.component.types import ResourceType
+from perdure.errors import GuestTrapped, SnapshotError, SnapshotRefused
 from support.small_components import component, small
 
 TABLE = """
@@ -260,3 +262,77 @@ async def test_one_module_in_two_places_has_two_states() -> None:
         assert [await guest.call(instance, name) for name in "xxxy"] == [1, 2, 3, 1]
         restored, _ = await snapshots.restore([snapshots.capture(instance).data], None, limits=InstanceLimits())
         assert [await guest.call(restored, name) for name in "xy"] == [4, 2]
+
+
+HELD = """(component
+  (import "files" (instance $files (export "file" (type $f (sub resource))) (export "open" (func (result (own $f))))))
+  (alias export $files "open" (func $open))
+  (core func $open' (canon lower (func $open)))
+  (core module $M (import "" "open" (func $open (result i32)))
+    (memory 4) (func (export "open") (result i32) (call $open)))
+  (core instance $m (instantiate $M (with "" (instance (export "open" (func $open'))))))
+  (func (export "open") (result u32) (canon lift (core func $m "open"))))"""
+
+
+async def test_a_resource_of_the_host_is_not_opened_without_a_codec() -> None:
+    class Codec:
+        def encode(self, resource: ResourceType, representation: object) -> bytes:
+            return b"file"
+
+        def decode(self, context: object, resource: ResourceType, data: bytes) -> object:
+            return data
+
+    async with small(bytes(wat2wasm(HELD)), open=lambda cx: "file") as guest:
+        snapshots, instance = await guest.snapshots(), await guest.instance()
+        assert await guest.call(instance, "open") == 1
+        taken = snapshots.capture(instance, codec=Codec())
+        with pytest.raises(SnapshotError, match="files file.*without a codec") as refused:
+            await snapshots.restore([taken.data], None)
+        assert refused.value.reason == "host-resource"
+        again, _ = await snapshots.restore([taken.data], None, codec=Codec())
+        assert await guest.call(again, "open") == 2
+
+
+async def test_limits_are_those_of_the_instance_that_is_restored() -> None:
+    memories = " ".join(["(memory 1)"] * 40)
+    text = component(f'(module {memories} (table 2000 funcref) (func (export "f") (result i32) (i32.const 3)))')
+    limits = InstanceLimits(memories=40)
+    async with small(text) as guest:
+        snapshots = await guest.snapshots()
+        instance = await guest.bound.instantiate(None, limits=limits)
+        taken = snapshots.capture(instance)
+        again, _ = await snapshots.restore([taken.data], None, limits=limits)
+        assert await guest.call(again, "f") == 3
+        for less in (InstanceLimits(), InstanceLimits(memories=40, memory=1000), InstanceLimits(memories=40, tables=0)):
+            with pytest.raises(SnapshotError, match="limits do not allow") as refused:
+                await snapshots.restore([taken.data], None, limits=less)
+            assert refused.value.reason == "limit"
+
+
+async def test_snapshots_of_one_component_are_of_no_other() -> None:
+    """The other one's state is numbered alike: nothing but its digest tells them apart."""
+    one, other = (component(f'(module (memory 1) (func (export "{name}")))') for name in ("one", "other"))
+    async with small(one) as guest, small(other) as stranger:
+        snapshots, theirs = await guest.snapshots(), await stranger.snapshots()
+        instance, strange = await guest.instance(), await stranger.instance()
+        with pytest.raises(ValueError, match=f"instance: it is of component {stranger.bound.component.digest}"):
+            snapshots.capture(strange)
+        with pytest.raises(ValueError, match="parent: a snapshot of another component"):
+            snapshots.capture(instance, parent=theirs.capture(strange))
+        snapshots.capture(instance, parent=snapshots.capture(instance))
+
+
+async def test_nothing_is_read_of_an_initial_image_that_was_freed() -> None:
+    async with small(
+        component(f'(module (memory 1) {TABLE} (func (export "f") (i32.store (i32.const 0) (i32.const 9))))')
+    ) as guest:
+        snapshots, instance = await guest.snapshots(), await guest.instance()
+        taken = snapshots.capture(instance)
+        snapshots.close()
+        snapshots.close()
+        with pytest.raises(RuntimeError, match="closed"):
+            snapshots.capture(instance)
+        with pytest.raises(RuntimeError, match="closed"):
+            snapshots.merge([taken.data])
+        with pytest.raises(RuntimeError, match="closed"):
+            await snapshots.restore([taken.data], None)

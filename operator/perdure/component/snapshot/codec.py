@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from perdure.component.types import ResourceType
+from perdure.errors import SnapshotError
 
 
 class ResourceCodec(Protocol):
@@ -20,10 +21,14 @@ class ResourceCodec(Protocol):
 
 
 class NoHostResources:
-    """The codec of a host that saves none: an instance that holds a handle of the host's is refused."""
+    """The codec of a host that saves none: an instance, or a snapshot, with a handle of the host's is refused."""
 
     def encode(self, resource: ResourceType, representation: object) -> bytes | None:
         return None
 
     def decode(self, context: object, resource: ResourceType, data: bytes) -> object:
-        raise AssertionError("nothing was encoded")
+        raise SnapshotError(
+            f"the snapshot has a resource of the host, {resource.interface} {resource.name}, and it is restored "
+            "without a codec",
+            reason="host-resource",
+        )

@@ -83,7 +83,7 @@ def open_envelope(data: bytes) -> Envelope:
         raise SnapshotError("these bytes are not a snapshot", reason="not-a-snapshot")
     if len(data) < _HEADER.size + _CHECKSUM:
         raise SnapshotError(f"the snapshot is cut short: it has {len(data)} bytes", reason="truncated")
-    _, version, kind, component, layout, initial, parent, size = _HEADER.unpack_from(data)
+    _, version, kind, *_, parent, _ = _HEADER.unpack_from(data)
     if version != FORMAT_VERSION:
         raise SnapshotError(
             f"the snapshot has format version {version}; this version reads {FORMAT_VERSION}", reason="format-version"
@@ -93,5 +93,10 @@ def open_envelope(data: bytes) -> Envelope:
         raise SnapshotError("the snapshot is damaged or cut short: its checksum is wrong", reason="checksum")
     if kind not in (_FULL, _DELTA) or (kind == _FULL and parent != NO_PARENT):
         raise SnapshotError(f"the snapshot is malformed: kind {kind}", reason="malformed")
-    header = Header(component, layout, initial, parent if kind == _DELTA else None, size)
-    return Envelope(header, checksum, data[_HEADER.size : -_CHECKSUM])
+    return Envelope(read_header(data), checksum, data[_HEADER.size : -_CHECKSUM])
+
+
+def read_header(data: bytes) -> Header:
+    """That of a snapshot whose envelope was checked."""
+    _, _, kind, component, layout, initial, parent, size = _HEADER.unpack_from(data)
+    return Header(component, layout, initial, parent if kind == _DELTA else None, size)

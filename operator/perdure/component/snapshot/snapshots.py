@@ -17,7 +17,7 @@ from perdure.component.instance import Instance, InstanceLimits
 from perdure.component.snapshot.capture import read_state
 from perdure.component.snapshot.codec import NoHostResources, ResourceCodec
 from perdure.component.snapshot.content import State, apply, difference
-from perdure.component.snapshot.format import Envelope, Header, open_envelope, seal
+from perdure.component.snapshot.format import Envelope, Header, open_envelope, read_header, seal
 from perdure.component.snapshot.image import InitialImage, initial_image
 from perdure.component.snapshot.pages import PAGE
 from perdure.component.snapshot.restore import write_state
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 _HANDLES = 64 << 20
 """Bytes that handle tables may take, saved."""
+_NO_LIMITS = InstanceLimits(memory=1 << 40, memories=1 << 20, tables=1 << 20, table_elements=1 << 32)
+"""Of the blank instance, since the limits of those to come are not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +47,7 @@ class Snapshots:
     def __init__(self, bound: BoundComponent, initial: InitialImage) -> None:
         self._bound = bound
         self._initial = initial
+        self._closed = False
         self._component = bytes.fromhex(bound.component.digest.removeprefix("sha256:"))
         resources = bound.component.plan.resources
         self._guests = [[one.component_instance is not None for one in resources] for _ in initial.instance.tables]
@@ -57,7 +60,7 @@ class Snapshots:
             reason, words = refusal
             raise SnapshotRefused(f"instances of this component cannot be captured: {words}", reason=reason)
         try:
-            blank = await bound.blank(None, limits=InstanceLimits(memory=1 << 40))
+            blank = await bound.blank(None, limits=_NO_LIMITS)
         except GuestTrapped as error:
             raise SnapshotRefused(
                 "instances of this component cannot be captured: its segments need what start functions do first "
@@ -76,8 +79,14 @@ class Snapshots:
     ) -> Snapshot:
         """The instance's state, in full or as a delta to `parent`. Takes milliseconds and changes nothing.
 
-        `prefilter` False: compare every page, whatever the kernel says. Raises `SnapshotRefused`.
+        `prefilter` False: compare every page, whatever the kernel says. Raises `SnapshotRefused`, and `ValueError` for
+        an instance or a parent of another component.
         """
+        self._require_open()
+        if instance.bound.component.digest != self._bound.component.digest:
+            raise ValueError(f"instance: it is of component {instance.bound.component.digest}, not of this one")
+        if parent is not None and not self._is_own(parent):
+            raise ValueError("parent: a snapshot of another component, or one with another initial image")
         state = read_state(instance, self._initial, codec or NoHostResources(), prefilter=prefilter)
         return self._sealed(state, parent)
 
@@ -88,6 +97,7 @@ class Snapshots:
     def read(self, chain: Sequence[bytes], *, limits: InstanceLimits | None = None) -> Snapshot:
         """Check a full snapshot and the deltas that follow it, in order, and join them. The result is the last one,
         and may be the parent of the next. Raises `SnapshotError`."""
+        self._require_open()
         if not chain:
             raise SnapshotError("there is no snapshot", reason="truncated")
         most = self._most(limits or InstanceLimits())
@@ -112,7 +122,13 @@ class Snapshots:
         """An instance that goes on where the captured one was, with `context` as its host context, and the snapshot
         its next delta may follow. Raises `SnapshotError`."""
         snapshot = self.read(chain, limits=limits)
-        instance = await self._bound.blank(context, limits=limits)
+        try:
+            instance = await self._bound.blank(context, limits=limits)
+        except GuestTrapped as error:
+            # Blank instances of the component can be made (`prepare`), but for its limits.
+            raise SnapshotError(
+                f"the limits do not allow an instance of the component: {error.detail}", reason="limit"
+            ) from error
         try:
             write_state(instance, snapshot.state, self._initial, codec or NoHostResources())
         except BaseException:
@@ -121,8 +137,18 @@ class Snapshots:
         return instance, snapshot
 
     def close(self) -> None:
-        """Free the initial image; idempotent."""
+        """Free the initial image; idempotent. Nothing can be captured or restored any more (`RuntimeError`)."""
+        self._closed = True
         self._initial.instance.close()
+
+    def _require_open(self) -> None:
+        if self._closed:
+            raise RuntimeError("these snapshots were closed: their initial image is gone")
+
+    def _is_own(self, snapshot: Snapshot) -> bool:
+        header = read_header(snapshot.data)
+        mine = (self._component, self._bound.component.layout.digest, self._initial.digest)
+        return (header.component, header.layout, header.initial) == mine
 
     def _sealed(self, state: State, parent: Snapshot | None) -> Snapshot:
         content = difference(state, self._initial, None if parent is None else parent.state)
