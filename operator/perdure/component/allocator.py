@@ -59,9 +59,14 @@ class Allocator:
                 future: int = capi.call_async(
                     instance.context, core, arrays.args, 4, arrays.results, 1, arrays.trap, arrays.error
                 )
-                if not self._prompt(future):
+                returned = True
+                try:
+                    returned = self._prompt(future)
+                finally:
+                    if returned:
+                        capi.future_delete(future)
+                if not returned:
                     return future
-                capi.future_delete(future)
                 instance.may_leave = True
                 instance.check(arrays)
                 self._pointer = arrays.read_i32()

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator
+from typing import cast
 
 from perdure.component.canonical.strings import GuestString, allocations, layout_of
 from perdure.component.capi import RAW
@@ -18,6 +19,8 @@ class CallContext:
     """One per (component instance, canonical options) and use of them in an instance."""
 
     __slots__ = (
+        "_lowered",
+        "_slots",
         "_utf8",
         "component_instance",
         "encoding",
@@ -51,6 +54,9 @@ class CallContext:
         self.transcodes = transcodes
         self.scope = BorrowScope()
         self.lent: list[Handle] = []
+        # Of an export's arguments: handles, with the guest's resource that was given away.
+        self._lowered: list[tuple[int, GuestResource | None]] | None = None
+        self._slots = 0
         self.realloc = realloc
         self._utf8 = encoding == "utf8" and not transcodes
 
@@ -116,9 +122,29 @@ class CallContext:
         give_back(self.lent)
         self.lent.clear()
 
+    def begin_lowering(self) -> None:
+        """Arguments with handles are to be lowered: `take_back` will undo it."""
+        self._lowered = []
+        self._slots = self.table.slots
+
+    def take_back(self) -> None:
+        """The arguments do not fit after all: what was lent or given away with them is as it was before."""
+        while self._lowered:
+            index, given = self._lowered.pop()
+            handle = self.table.cancel(index, self._slots)
+            if handle.scope is not None:
+                handle.scope.borrowed -= 1
+            if given is not None:
+                given.live = True
+
     def lower_own(self, value: object, resource: ResourceType) -> int:
         """`lower_own` of "Storing"."""
-        return self.table.add(Handle(resource, self._inside(value, resource, moves=True)))
+        representation = self._inside(value, resource, moves=True)
+        index = self.table.add(Handle(resource, representation))
+        if self._lowered is not None:
+            given = None if resource.component_instance is None else cast("GuestResource", value)
+            self._lowered.append((index, given))
+        return index
 
     def lower_borrow(self, value: object, resource: ResourceType) -> int:
         """`lower_borrow` of "Storing"; the call that gets it must drop it before it returns."""
@@ -127,8 +153,11 @@ class CallContext:
             # The instance that defines a resource gets its representation, not a handle.
             assert isinstance(representation, int)
             return representation
+        index = self.table.add(Handle(resource, representation, self.scope))
         self.scope.borrowed += 1
-        return self.table.add(Handle(resource, representation, self.scope))
+        if self._lowered is not None:
+            self._lowered.append((index, None))
+        return index
 
     def _outside(self, representation: object, resource: ResourceType) -> object:
         """What a guest-defined resource is outside its component; only the host's own travel as they are."""

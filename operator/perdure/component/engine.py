@@ -72,7 +72,10 @@ class Engine:
         return settings
 
     def wake(self) -> None:
-        """A guest is about to run while the ticker rests (`activity` has PARKED): the epoch must advance."""
+        """A guest is about to run while the ticker rests (`activity` has PARKED): the epoch must advance. Raises
+        `RuntimeError` where it never will again."""
+        if self._closed:
+            raise RuntimeError("the engine is closed: no guest of it can run")
         self._wake.set()
 
     def turned(self) -> None:
@@ -99,10 +102,11 @@ class Engine:
             self.wasmtime.increment_epoch()
 
     def close(self) -> None:
-        """Stop the ticker; idempotent. Instances must not run any more."""
+        """Stop the ticker; idempotent. What runs a guest after that raises `RuntimeError`."""
         self._closed = True
         self._wake.set()
         self._ticker.join()
+        self.activity[PARKED] = 1
 
     def __enter__(self) -> Engine:
         return self

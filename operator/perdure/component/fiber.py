@@ -56,16 +56,19 @@ async def drive(instance: Instance, steps: Steps[T], deadline: float | None) -> 
         instance.busy = False
 
 
-def abandon(instance: Instance) -> None:
-    """The call is over: nothing waits on a fiber of this instance any more.
+def abandon(instance: Instance, least: int = 0) -> None:
+    """The call is over: nothing waits any more on a fiber of this instance whose level is `least` or more.
 
     The innermost first: each deletes its fiber before the one it runs on is deleted.
     """
-    if instance.coroutine is not None:
-        instance.coroutine.close()
-        instance.coroutine = None
-    for level in sorted(instance.suspended, reverse=True):
-        instance.suspended.pop(level)[0].close()
+    coroutine, instance.coroutine = instance.coroutine, None
+    try:
+        if coroutine is not None:
+            coroutine.close()
+    finally:
+        for level in sorted(instance.suspended, reverse=True):
+            if level >= least:
+                instance.suspended.pop(level)[0].close()
 
 
 def begin_waiting(instance: Instance, trap: int) -> int | None:

@@ -77,6 +77,22 @@ class HandleTable:
         for slot, handle in handles:
             self._entries[slot] = handle
 
+    @property
+    def slots(self) -> int:
+        """With slot 0, and those that are free."""
+        return len(self._entries)
+
+    def cancel(self, index: int, slots: int) -> Handle:
+        """Undo an `add`, the last one that was not undone yet. `slots`: how many there were before them all."""
+        entry = self._entries[index]
+        assert entry is not None
+        if index >= slots:
+            self._entries.pop()
+        else:
+            self._entries[index] = None
+            self._free.append(index)
+        return entry
+
     def add(self, handle: Handle) -> int:
         """The handle's index, that of the slot freed last if there is one ("Table State": add)."""
         if self._free:

@@ -13,9 +13,7 @@ from dataclasses import dataclass
 from types import CoroutineType
 from typing import TYPE_CHECKING, cast
 
-import wasmtime
-
-from perdure.component import capi, fiber
+from perdure.component import fiber
 from perdure.component.allocator import Allocator
 from perdure.component.boundary import UNFINISHED, State
 from perdure.component.context import CallContext
@@ -29,6 +27,7 @@ from perdure.component.memory import Memory, NoMemory
 from perdure.component.plan import CanonOptions, CoreRef, ExportedFunc, HostImport, Lower
 from perdure.component.references import ReferenceWatch
 from perdure.component.steps import Steps
+from perdure.component.store import GuestStore
 from perdure.component.traps import AbiTrap, HostTrap, guest_trap
 from perdure.component.types import ResourceType
 from perdure.errors import GuestTrapped, InvocationTimeout, TypeMismatch
@@ -71,16 +70,8 @@ class Instance(State):
         self._entered = [False] * count
         self._lifted: list[Lifted | None] = [None] * len(bound.callees)
         engine = bound.component.engine
-        self._store = wasmtime.Store(engine.wasmtime)
-        self._store.set_limits(
-            memory_size=limits.memory,
-            table_elements=limits.table_elements,
-            tables=limits.tables,
-            memories=limits.memories,
-        )
-        self._store.set_epoch_deadline(1)
-        context = capi.address(self._store._context())
-        capi.epoch_yield(context, 1)
+        self._store = GuestStore(engine, limits)
+        context = self._store.address
         # For calls that do not wait, and what is left of them.
         self._arrays, reallocation = Arrays(), Arrays()
         super().__init__(engine, context, bound.begins, self._arrays, reallocation)
@@ -120,12 +111,15 @@ class Instance(State):
         `ValueError` for a handle that is not the host's to drop."""
         if resource.home is not self:
             raise ValueError("the resource belongs to another instance")
+        self._require_idle()
         resource.use(moves=True)
         entering = self.bound.entering(resource.resource.component_instance, None)
         await self._drive(self.destroy(resource.resource, resource.representation, entering), deadline)
 
     def close(self) -> None:
-        """Free the guest's memory; idempotent. Not while a call runs."""
+        """Free the guest's memory; idempotent. Raises `RuntimeError` while a call runs: cancel that first."""
+        if self.busy:
+            raise RuntimeError("the instance is running a call: it cannot be closed before that has ended")
         self.usable = False
         self.offered.clear()
         self._lifted.clear()
@@ -142,12 +136,15 @@ class Instance(State):
         callee, left = self.bound.exports[func.path], self.left
         if left is not None:
             self.left = None
-            return fiber.drive(self, self._going_on(callee, *left), deadline)
+            return fiber.drive(self, self._going_on(func, callee, *left), deadline)
         return self._drive(self._calling(func, callee, tuple(args)), deadline)
 
-    def _drive(self, steps: Steps[object], deadline: float | None) -> Awaitable[object]:
+    def _require_idle(self) -> None:
         if self.busy or not self.usable:
             raise RuntimeError("the instance is running a call" if self.busy else "the instance is not usable")
+
+    def _drive(self, steps: Steps[object], deadline: float | None) -> Awaitable[object]:
+        self._require_idle()
         self.busy = True
         self.usable = False
         self.engine.turned()
@@ -159,14 +156,7 @@ class Instance(State):
         functions, arrays = self.bound.component.layout.starts, self.take_arrays()
         for step in self.bound.template.steps:
             future = self._items.begin(step, arrays.trap, arrays.error)
-            self.depth += 1
-            try:
-                while not self.poll(future):
-                    yield None
-            finally:
-                capi.future_delete(future)
-                self.depth -= 1
-            self.check(arrays)
+            yield from self.finish(future, arrays, begun=False)
             self._items.collect(step)
             start = functions.get(step.instance)
             if starts and start is not None:
@@ -212,15 +202,20 @@ class Instance(State):
         self.check(arrays)
         return None
 
-    def finish(self, future: int, arrays: Arrays) -> Steps[None]:
-        """Wait for an entry that has not been polled, or not to its end."""
+    def finish(self, future: int, arrays: Arrays, *, begun: bool = True) -> Steps[None]:
+        """Wait for an entry that was not polled to its end; or, unless `begun`, not at all: then it is at once."""
         self.depth += 1
+        level = self.depth
+        self._store.begin()
         try:
-            polled = yield future
+            polled = (yield future) if begun else False
             while not polled and not self.poll(future):
                 polled = yield future
+        except BaseException:
+            fiber.abandon(self, level)
+            raise
         finally:
-            capi.future_delete(future)
+            self._store.end(future)
             self.depth -= 1
         self.check(arrays)
 
@@ -252,14 +247,17 @@ class Instance(State):
         if raised is not None:
             raise guest_trap(raised) from raised
 
-    def _going_on(self, callee: Callee, stage: int, future: int, left: object) -> Steps[object]:
+    def _going_on(self, func: ExportedFunc, callee: Callee, stage: int, future: int, left: object) -> Steps[object]:
         """What is left of a call that `call_at_once` has begun. `left`: the lowering under way, or the result."""
         lifted, arrays = self.lifted(callee.number), self._arrays
         if stage == CLEANING:
             yield from lifted.cleaning(self.finish(future, arrays))
             return left
         if stage == LOWERING:
-            yield from lifted.lowering(cast("Lowering", left), future)
+            try:
+                yield from lifted.lowering(cast("Lowering", left), future)
+            except _MISFIT as error:
+                raise self._misfit(func, error) from error
             rest = lifted.enter(arrays)
             if rest is not None:
                 yield from rest
@@ -273,6 +271,7 @@ class Instance(State):
 
     def _misfit(self, func: ExportedFunc, error: Exception) -> TypeMismatch:
         """The caller's mistake; the guest has run nothing but its allocator."""
+        self.lifted(self.bound.exports[func.path].number).take_back()
         self.usable = True
         wanted = ", ".join(name for name, _ in func.type.params)
         return TypeMismatch(f"the arguments do not fit {func.path}({wanted}): {error}", parameter=wanted)

@@ -75,6 +75,10 @@ class Lifted:
         lowering = self._code.lower_params(self._cx, arrays.args, values)
         return None if lowering is None else self._instance.allocator.lower(self._cx.realloc, lowering)
 
+    def take_back(self) -> None:
+        """The arguments did not fit: what was lowered of them is undone, as far as it can be seen from outside."""
+        self._cx.take_back()
+
     def enter(self, arrays: Arrays) -> Steps[None] | None:
         """Call the core function, as `Instance.run`."""
         return self._instance.run(self._core, arrays, arrays.args, self._params, self._results)

@@ -47,6 +47,9 @@ def _rest(coroutine: Coroutine[object, object, object], wanted: object) -> Gener
         while True:
             try:
                 sent = yield wanted
+            except GeneratorExit:
+                coroutine.close()
+                raise
             except BaseException as error:  # noqa: BLE001 - a cancellation is the coroutine's to see
                 wanted = coroutine.throw(error)
             else:
@@ -152,23 +155,27 @@ class State:
         activity = self.engine.activity
         activity[RUNNING] += 1
         activity[RAN] = 1
-        if activity[PARKED]:
-            self.engine.wake()
-        returned: bool = capi.future_poll(future)
-        activity[RUNNING] -= 1
-        _current.instance = before
+        try:
+            if activity[PARKED]:
+                self.engine.wake()
+            returned: bool = capi.future_poll(future)
+        finally:
+            activity[RUNNING] -= 1
+            _current.instance = before
         return returned
 
     def enter(self, core: int, args: int, nargs: int, results: int, nresults: int, out: int) -> int:
         """Run a core function. 0: it has ended, how `out` tells; else the future that is to be polled on."""
         future: int = capi.call_async(self.context, core, args, nargs, results, nresults, out, out + 8)
         self.depth += 1
-        returned = self.poll(future)
-        self.depth -= 1
-        if not returned:
-            return future
-        capi.future_delete(future)
-        return 0
+        returned = True
+        try:
+            returned = self.poll(future)
+        finally:
+            self.depth -= 1
+            if returned:
+                capi.future_delete(future)
+        return 0 if returned else future
 
     def call_at_once(self, path: str, args: Sequence[object]) -> object:
         """Carry out a call of the export at `path` as far as it does not wait: to its end, or it gives UNFINISHED and

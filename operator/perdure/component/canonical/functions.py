@@ -21,6 +21,7 @@ from perdure.component.canonical.layout import (
     flat_params,
     flat_result,
     has_borrows,
+    has_handles,
     has_sequences,
     params_tuple,
     size_and_alignment,
@@ -184,6 +185,8 @@ def export_code(t: FuncType) -> ExportCode:
         e.emit(f"{', '.join(names)}, = values")
     else:
         e.emit("() = values")
+    if any(has_handles(kind) for _, kind in t.params):
+        e.emit("cx.begin_lowering()")
     spilled = len(flat_params(t)) > MAX_FLAT_PARAMS
     if spilled:
         whole = params_tuple(t)

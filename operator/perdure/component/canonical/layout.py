@@ -140,6 +140,12 @@ def has_borrows(t: ValueType) -> bool:
 
 
 @lru_cache(maxsize=4096)
+def has_handles(t: ValueType) -> bool:
+    """Whether a value of the type has handles, owned or borrowed."""
+    return isinstance(t, (OwnType, BorrowType)) or any(has_handles(part) for part in parts_of(t))
+
+
+@lru_cache(maxsize=4096)
 def host_size(t: ValueType) -> int:
     """About how many bytes a Python value of the type takes in a list, what its own lists and strings hold apart."""
     match t:
