@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 
 import pytest
 
 from perdure.component.component import BoundComponent
+from perdure.component.engine import Engine
 from perdure.durable.instance import DurableInstance
 from perdure.durable.settings import CommitMode, UpdatePolicy
 from perdure.durable.store import Store
 from perdure.errors import Quarantined
+from perdure.host.app import guest_interfaces
+from perdure.host.library import Keeping, component_library, keep_component
 from support.crashing import Crash, Fuse, all_crashing
 from support.engine import call, deadline, environment, library
+from support.guests import guest
 
 
 async def opened(
@@ -134,3 +139,38 @@ async def test_an_invocation_ends_on_the_component_it_began_on(
     instance = await opened(home, UpdatePolicy.RESTART, ledger_next, ledger)
     assert await state(instance, ledger_next) == (2, [0, 0])
     instance.close()
+
+
+async def test_a_host_of_the_former_component_that_starts_again_drops_nothing(
+    engine: Engine, ledger: BoundComponent, ledger_next: BoundComponent, home: Store
+) -> None:
+    """In a rollout hosts of both start in any order, and no instance may have run on the new one yet."""
+    old, new = (bound.component.digest for bound in (ledger, ledger_next))
+    data = {old: guest("ledger").read_bytes(), new: guest("ledger-next").read_bytes()}
+
+    async def starts(digest: str) -> None:
+        await keep_component(UpdatePolicy.PIN, digest, data[digest], home)
+
+    for digest in (old, new, old):
+        await starts(digest)
+    await remembering(home, ledger_next, 5)
+    # Rolled back: what began on the new one stays there.
+    await starts(old)
+    code = component_library(ledger, engine, guest_interfaces(), home)
+    settings = environment({"home": home}, update=UpdatePolicy.PIN)
+    instance = await DurableInstance.open("alice", code, settings, deadline=deadline())
+    assert await state(instance, ledger) == (2, [5, 1])
+    instance.close()
+    code.close()
+    await home.delete_instance("alice")
+    # Negative control: a host that does not ask what others run drops it,
+    await home.keep_component(old, data[old])
+    assert await home.component(new) is None
+    # and who runs it keeps it again.
+    keeping = Keeping(UpdatePolicy.PIN, new, data[new], home, first=0.01)
+    async with asyncio.timeout(20), asyncio.TaskGroup() as tasks:
+        running = tasks.create_task(keeping.run())
+        while await home.component(new) is None:
+            await asyncio.sleep(0.01)
+        running.cancel()
+    assert await home.component(old) == data[old]

@@ -78,6 +78,15 @@ async def test_bytes_of_what_no_instance_runs_are_dropped_by_the_next(store: Sto
     assert [await store.component(digest) for digest in (OTHER, NEW)] == [None, b"new"]
 
 
+async def test_bytes_of_what_is_spared_are_kept(store: Store) -> None:
+    for digest in (OLD, OTHER):
+        await store.keep_component(digest, digest.encode(), [OLD])
+    await store.keep_component(NEW, b"new", [OLD, OTHER, "sha256:never-kept"])
+    assert [await store.component(digest) for digest in (OLD, OTHER, NEW)] == [OLD.encode(), OTHER.encode(), b"new"]
+    await store.keep_component(NEW, b"new", [OTHER])
+    assert [await store.component(digest) for digest in (OLD, OTHER, NEW)] == [None, OTHER.encode(), b"new"]
+
+
 async def test_bytes_are_kept_while_a_deleted_instance_is_not_the_last(store: Store) -> None:
     await store.keep_component(OLD, b"old")
     for name in ("alice", "bob"):

@@ -28,6 +28,10 @@ DEPARTED = "\x1fdeparted"
 """The bucket of the Worker, at the home store, that says what deleted instances have left at other providers."""
 
 
+RUNNING = "\x1frunning"
+"""The bucket of the Worker, at the home store, that says which components its hosts run."""
+
+
 @dataclass(frozen=True, slots=True)
 class CachePolicy:
     """Which bucket the first generations' `cache` is, and for how long a vacancy is one caller's alone."""
@@ -154,6 +158,8 @@ class BucketCatalog:
             raise NoSuchBucket(f"bucket {name!r} is where attempts are counted")
         if name == DEPARTED:
             raise NoSuchBucket(f"bucket {name!r} is where deletions of instances are kept")
+        if name == RUNNING:
+            raise NoSuchBucket(f"bucket {name!r} is where hosts say what they run")
         if name in self._taken:
             raise NoSuchBucket(f"bucket {name!r} is where bucket {self._taken[name]!r} is kept (physicalName)")
         return BucketPolicy(name, self.home)

@@ -180,8 +180,8 @@ class WorkerStore(Protocol):
     async def leave(self, host: str) -> None:
         """Withdraw a host's registration."""
 
-    async def keep_component(self, digest: str, data: bytes) -> None:
-        """Keep a component's bytes, and drop those of others on which no instance runs."""
+    async def keep_component(self, digest: str, data: bytes, spared: Sequence[str] = ()) -> None:
+        """Keep a component's bytes, and drop those of others on which no instance runs, the `spared` ones excepted."""
 
     async def component(self, digest: str) -> bytes | None:
         """A component's bytes, if they were kept."""

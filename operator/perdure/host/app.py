@@ -52,7 +52,7 @@ from perdure.host.http.worker import WorkerRoutes
 from perdure.host.inbox import Inbox
 from perdure.host.instances import InstanceTable
 from perdure.host.invoker import Invoker
-from perdure.host.library import component_library, keep_component
+from perdure.host.library import Keeping, component_library, keep_component
 from perdure.host.membership import Membership
 from perdure.host.metrics import HostMetrics
 from perdure.host.outgoing import OutgoingHttp
@@ -171,6 +171,7 @@ async def running_host(config: HostConfig, progress: Callable[[str], None]) -> A
         environment = engine_environment(config, pool, stores, metrics, http, caller)
         home_holder.append(environment.watch)
         await keep_component(environment.update, about.digest, data, home)
+        keeping = Keeping(environment.update, about.digest, data, home)
         table = InstanceTable(
             library,
             environment,
@@ -215,7 +216,16 @@ async def running_host(config: HostConfig, progress: Callable[[str], None]) -> A
         await _announce_once(members)
         await watching.begin()
         async with asyncio.TaskGroup() as tasks:
-            work = (members.run, watch.run, pool.run, table.run, dispatcher.run, watching.run, deletions.run)
+            work = (
+                members.run,
+                watch.run,
+                pool.run,
+                table.run,
+                dispatcher.run,
+                watching.run,
+                deletions.run,
+                keeping.run,
+            )
             background = [tasks.create_task(run()) for run in work]
             state.reason = None
             try:

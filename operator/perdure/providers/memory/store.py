@@ -107,8 +107,8 @@ class MemoryStore(Commits, Inboxes):
     async def leave(self, host: str) -> None:
         self._data.hosts.pop(host, None)
 
-    async def keep_component(self, digest: str, data: bytes) -> None:
-        used = await self.components()
+    async def keep_component(self, digest: str, data: bytes, spared: Sequence[str] = ()) -> None:
+        used = {*await self.components(), *spared}
         kept = {held: bytes_ for held, bytes_ in self._data.components.items() if held in used}
         self._data.components = kept | {digest: data}
 

@@ -95,7 +95,7 @@ _COUNT = (
 )
 _ANNOUNCE = "SELECT * FROM SCHEMA.announce_VERSION($1, $2, $3, $4)"
 _LEAVE = "DELETE FROM SCHEMA.hosts h WHERE h.worker = $1 AND h.host = $2"
-_KEEP_COMPONENT = "SELECT SCHEMA.keep_component_VERSION($1, $2, $3)"
+_KEEP_COMPONENT = "SELECT SCHEMA.keep_component_VERSION($1, $2, $3, $4)"
 _COMPONENT = "SELECT c.data FROM SCHEMA.components c WHERE c.worker = $1 AND c.digest = $2"
 _COMPONENTS = (
     "SELECT i.component, count(*) FROM SCHEMA.instances i WHERE i.worker = $1 AND i.component > '' GROUP BY i.component"
@@ -232,8 +232,9 @@ class PostgresStore(Feeds):
     async def leave(self, host: str) -> None:
         await self._client.fetch(_LEAVE, self._owner.worker, host.encode())
 
-    async def keep_component(self, digest: str, data: bytes) -> None:
-        await self._client.fetch(_KEEP_COMPONENT, self._owner.worker, digest.encode(), data, heavy=True)
+    async def keep_component(self, digest: str, data: bytes, spared: Sequence[str] = ()) -> None:
+        others = [other.encode() for other in spared]
+        await self._client.fetch(_KEEP_COMPONENT, self._owner.worker, digest.encode(), data, others, heavy=True)
 
     async def component(self, digest: str) -> bytes | None:
         row = await self._client.row(_COMPONENT, self._owner.worker, digest.encode(), heavy=True)

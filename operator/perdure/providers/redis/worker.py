@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import cast
 
 from perdure.durable.records import HostRecord
@@ -23,10 +23,10 @@ class WorkerData(Base):
     async def leave(self, host: str) -> None:
         await self._client.call("leave", self._keys.hosts, host)
 
-    async def keep_component(self, digest: str, data: bytes) -> None:
+    async def keep_component(self, digest: str, data: bytes, spared: Sequence[str] = ()) -> None:
         """The bytes travel only if they are not kept yet."""
-        packed = pack_digest(digest)
-        kept = await self._client.call("drop_components", [self._keys.used_components, self._keys.components], packed)
+        packed, keys = pack_digest(digest), [self._keys.used_components, self._keys.components]
+        kept = await self._client.call("drop_components", keys, packed, *map(pack_digest, spared))
         if not kept:
             await self._client.call("keep_component", [self._keys.components], packed, data)
 

@@ -186,8 +186,8 @@ class SqliteStore:
     async def leave(self, host: str) -> None:
         await self._write(lambda db: workers.leave(db, self._owner, host))
 
-    async def keep_component(self, digest: str, data: bytes) -> None:
-        await self._write(lambda db: workers.keep_component(db, self._owner, digest, data))
+    async def keep_component(self, digest: str, data: bytes, spared: Sequence[str] = ()) -> None:
+        await self._write(lambda db: workers.keep_component(db, self._owner, digest, data, spared))
 
     async def component(self, digest: str) -> bytes | None:
         return await self._read(lambda db: workers.component(db, self._owner, digest))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
+from collections.abc import Sequence
 
 from perdure.durable.records import HostRecord
 from perdure.providers.sqlite import feeds
@@ -38,16 +40,16 @@ def leave(db: sqlite3.Connection, owner: Owner, host: str) -> None:
     db.execute("DELETE FROM hosts WHERE worker=? AND host=?", (owner.worker, host))
 
 
-def keep_component(db: sqlite3.Connection, owner: Owner, digest: str, data: bytes) -> None:
+def keep_component(db: sqlite3.Connection, owner: Owner, digest: str, data: bytes, spared: Sequence[str]) -> None:
     db.execute(
         "INSERT INTO components VALUES (?,?,?) "
         "ON CONFLICT DO UPDATE SET data=excluded.data WHERE data != excluded.data",
         (owner.worker, digest, data),
     )
     db.execute(
-        "DELETE FROM components WHERE worker=? AND digest != ? AND NOT EXISTS "
+        "DELETE FROM components WHERE worker=? AND digest NOT IN (SELECT value FROM json_each(?)) AND NOT EXISTS "
         "(SELECT 1 FROM instances i WHERE i.worker=components.worker AND i.component=components.digest)",
-        (owner.worker, digest),
+        (owner.worker, json.dumps([digest, *spared])),
     )
 
 

@@ -47,12 +47,12 @@ BEGIN
   RETURN QUERY SELECT h.host, h.url FROM SCHEMA.hosts h WHERE h.worker = p_worker AND h.expires_ms > v_now;
 END $$;
 
-CREATE FUNCTION SCHEMA.keep_component_VERSION(p_worker bytea, p_digest bytea, p_data bytea)
+CREATE FUNCTION SCHEMA.keep_component_VERSION(p_worker bytea, p_digest bytea, p_data bytea, p_spared bytea[])
 RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
   INSERT INTO SCHEMA.components AS c VALUES (p_worker, p_digest, p_data)
     ON CONFLICT (worker, digest) DO UPDATE SET data = excluded.data WHERE c.data <> excluded.data;
-  DELETE FROM SCHEMA.components c WHERE c.worker = p_worker AND c.digest <> p_digest AND NOT EXISTS (
+  DELETE FROM SCHEMA.components c WHERE c.worker = p_worker AND c.digest <> ALL (p_digest || p_spared) AND NOT EXISTS (
     SELECT FROM SCHEMA.instances i WHERE i.worker = p_worker AND i.component = c.digest);
 END $$;
 

@@ -96,10 +96,13 @@ local function leave(keys, args)
   return redis.call('ZREM', keys[2], args[1])
 end
 
--- keys: numbers of instances by component, bytes of components; args: digest → whether its bytes are kept
+-- keys: numbers of instances by component, bytes of components; args: digest, those that are spared → whether its bytes
+-- are kept
 local function drop_components(keys, args)
+  local spared = {}
+  for _, digest in ipairs(args) do spared[digest] = true end
   for _, digest in ipairs(redis.call('HKEYS', keys[2])) do
-    if digest ~= args[1] and redis.call('HEXISTS', keys[1], digest) == 0 then redis.call('HDEL', keys[2], digest) end
+    if not spared[digest] and redis.call('HEXISTS', keys[1], digest) == 0 then redis.call('HDEL', keys[2], digest) end
   end
   return redis.call('HEXISTS', keys[2], args[1])
 end
