@@ -11,10 +11,11 @@ from typing import Any
 
 import pytest
 
-from keyvalue.test_generations import ODD, KeyValue, b64
+from keyvalue.test_generations import ODD, KeyValue
 from providers.worlds import FOREIGN
 from support.guests import COMPILED, guest
 from support.hosts import local_host
+from support.keyvalue import b64
 
 KINDS = {"apiVersion": "perdure.dev/v1alpha1"}
 
@@ -60,9 +61,9 @@ async def test_as_any_bucket(kv: KeyValue) -> None:
     for key in ODD[:8]:
         await kv.ok("set", "b", key, b64(key.encode()))
     assert await kv.ok("get-many", "b", ODD[:8]) == [b64(key.encode()) for key in ODD[:8]]
-    assert sorted(await kv.ok("keys", "b")) == sorted(ODD[:8])  # type: ignore[call-overload]
+    assert sorted(await kv.ok("keys", "b")) == sorted(ODD[:8])
     await kv.ok("delete-many", "b", ODD[:7])
-    before, written, deleted = await kv.ok("rewrite", "b", "b", "k", b64(b"new"))  # type: ignore[misc]
+    before, written, deleted = await kv.ok("rewrite", "b", "b", "k", b64(b"new"))
     assert (before["keys"], written["keys"], deleted["keys"], written["value"]) == (1, 2, 1, b64(b"new"))
     assert [await kv.ok("increment", "b", "n") for _ in range(3)] == [1, 2, 3]
     await kv.ok("set", "shared", "k", b64(b"v"))

@@ -21,7 +21,7 @@ from urllib.parse import quote
 import pytest
 from yarl import URL
 
-from keyvalue.test_generations import KeyValue, b64
+from keyvalue.test_generations import KeyValue
 from perdure.durable import policy
 from perdure.durable.effects import BucketAddress, Put, Scope
 from perdure.durable.policy import ATTEMPTS, PROMISES, BucketCatalog, BucketPolicy
@@ -32,6 +32,7 @@ from perdure.providers.redis import keys as redis_keys
 from providers.worlds import FOREIGN, WORLDS, foreign_world_of
 from support.guests import COMPILED, guest
 from support.hosts import local_host
+from support.keyvalue import b64
 
 API = {"apiVersion": "perdure.dev/v1alpha1"}
 FULL = "the bucket has as many keys as it may (maxKeys)"
@@ -78,7 +79,9 @@ class Settings:
         return KeyValue(client, modern=True, odd=[])
 
 
-def settings_of(kind: str, request: pytest.FixtureRequest, directory: Path, stack: AsyncExitStack) -> Settings:
+def settings_of(kind: str, server: Callable[[str], Any], directory: Path, stack: AsyncExitStack) -> Settings:
+    """`server`: of a name, such as `redis`."""
+
     def provider(name: str, default: bool, spec: dict[str, Any]) -> dict[str, Any]:
         return {
             **API,
@@ -89,16 +92,16 @@ def settings_of(kind: str, request: pytest.FixtureRequest, directory: Path, stac
 
     match kind:
         case "etcd":
-            found = [provider("far", False, {"etcd": {"endpoints": [request.getfixturevalue("etcd").url]}})]
+            found = [provider("far", False, {"etcd": {"endpoints": [server("etcd").url]}})]
         case "nats":
-            found = [provider("far", False, {"nats": {"servers": [request.getfixturevalue("nats").url]}})]
+            found = [provider("far", False, {"nats": {"servers": [server("nats").url]}})]
         case "redis":
-            found = [provider("home", True, {"redis": {"url": request.getfixturevalue("redis").url}})]
+            found = [provider("home", True, {"redis": {"url": server("redis").url}})]
         case "redis-cluster":
-            url = request.getfixturevalue("redis_nodes")[0].url
+            url = server("redis_nodes")[0].url
             found = [provider("home", True, {"redis": {"url": url, "cluster": True}})]
         case "postgres":
-            url = f"postgres://127.0.0.1:{request.getfixturevalue('postgres').port}/postgres"
+            url = f"postgres://127.0.0.1:{server('postgres').port}/postgres"
             found = [provider("home", True, {"postgres": {"url": url}})]
         case _:
             found = [provider("home", True, {kind: {}})]
@@ -113,7 +116,7 @@ async def settings(
 ) -> AsyncIterator[Settings]:
     monkeypatch.setenv("PERDURE_HOME_USERNAME", "postgres" if request.param == "postgres" else "")
     async with AsyncExitStack() as stack:
-        yield settings_of(request.param, request, tmp_path, stack)
+        yield settings_of(request.param, request.getfixturevalue, tmp_path, stack)
 
 
 def bucket(name: str, **of: Any) -> dict[str, Any]:
@@ -339,7 +342,7 @@ async def test_a_bound_on_keys(settings: Settings) -> None:
         assert await kv.ok("get-many", name, ["a", "b", "c", "d"]) == [b64(b"3"), b64(b"1"), b64(b"2"), None]
         assert await kv.refused("rewrite", name, name, "d", b64(b"1")) == FULL
         await kv.ok("delete", name, "b")
-        assert len(await kv.ok("rewrite", name, name, "d", b64(b"1"))) == 3  # type: ignore[arg-type]
+        assert len(await kv.ok("rewrite", name, name, "d", b64(b"1"))) == 3
         await kv.ok("set", name, "e", b64(b"1"))
         assert (
             await kv.ok("keys", name) == await listed(kv, name, "a" if name == "Instance" else None) == ["a", "c", "e"]
@@ -479,7 +482,7 @@ async def test_what_is_written_over_http_lives_as_long_as_the_bucket_says(settin
 @contextlib.asynccontextmanager
 async def _memory(directory: Path) -> AsyncIterator[Settings]:
     async with AsyncExitStack() as stack:
-        yield settings_of("sqlite", None, directory, stack)  # type: ignore[arg-type]
+        yield settings_of("sqlite", lambda name: None, directory, stack)
 
 
 def _without(**values: Any) -> Callable[[pytest.MonkeyPatch], None]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -22,7 +21,7 @@ async def world(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
 
 
 @pytest.fixture(params=sorted({**WORLDS, **FOREIGN}))
-async def foreign_world(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[ForeignWorld[Any]]:
+async def foreign_world(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[ForeignWorld[ForeignStore]]:
     """Every provider, as a store of buckets of Workers whose home is another one."""
     made = foreign_world_of(request.param, request, tmp_path)
     yield made
@@ -30,18 +29,18 @@ async def foreign_world(request: pytest.FixtureRequest, tmp_path: Path) -> Async
 
 
 @pytest.fixture
-async def away(foreign_world: ForeignWorld[Any], worker: WorkerId) -> ForeignStore:
+async def away(foreign_world: ForeignWorld[ForeignStore], worker: WorkerId) -> ForeignStore:
     return await foreign_world.open(worker)
 
 
 @pytest.fixture
-async def away_too(foreign_world: ForeignWorld[Any], worker: WorkerId) -> ForeignStore:
+async def away_too(foreign_world: ForeignWorld[ForeignStore], worker: WorkerId) -> ForeignStore:
     """A second client of the same Worker."""
     return await foreign_world.open(worker)
 
 
 @pytest.fixture
-def away_wait(foreign_world: ForeignWorld[Any]) -> Callable[[float], Awaitable[None]]:
+def away_wait(foreign_world: ForeignWorld[ForeignStore]) -> Callable[[float], Awaitable[None]]:
     return foreign_world.wait
 
 

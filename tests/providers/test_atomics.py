@@ -81,7 +81,12 @@ async def test_counters_are_exact_over_64_bits(store: Store, value: bytes | None
 
 async def test_an_overflow_changes_nothing_and_the_other_effects_are_applied(store: Store) -> None:
     top = b"%d" % COUNTER_MAX
-    effects = [Put(SHOP, "n", top), Increment(SHOP, "n", 1), Increment(SHOP, "n", -1), Put(SHOP, "b", b"1")]
+    effects: list[Effect] = [
+        Put(SHOP, "n", top),
+        Increment(SHOP, "n", 1),
+        Increment(SHOP, "n", -1),
+        Put(SHOP, "b", b"1"),
+    ]
     assert await _outcomes(store, *effects) == [Refused("overflow"), Counted(COUNTER_MAX - 1)]
     assert await store.get_many(SHOP, ["n", "b"]) == [b"%d" % (COUNTER_MAX - 1), b"1"]
 
@@ -139,7 +144,7 @@ async def test_a_swap_sets_the_time_to_live(store: Store, wait: Wait) -> None:
 
 
 async def test_effects_are_applied_in_their_order(store: Store) -> None:
-    effects = [
+    effects: list[Effect] = [
         Put(SHOP, "a", b"1"), Increment(SHOP, "a", 1), Swap(SHOP, "a", b"2", b"9"), Increment(SHOP, "a", 1),
         Remove(SHOP, "a"), Increment(SHOP, "a", 4), Put(SHOP, "b", b"1"), Put(SHOP, "b", b"2"), Remove(SHOP, "b"),
         Put(SHOP, "c", b"1"), Swap(SHOP, "b", None, b"3"),
@@ -162,8 +167,10 @@ async def test_a_put_without_a_time_to_live_takes_an_old_one_away(store: Store, 
 
 
 async def test_the_outcomes_are_kept_with_the_record(store: Store) -> None:
-    effects = [Increment(SHOP, "n", 2), Swap(SHOP, "n", b"x", b"y"), Swap(SHOP, "new", None, b"1"),
-               Swap(SHOP, "none", b"x", b"y"), Put(SHOP, "t", b"text"), Increment(SHOP, "t", 1)]  # fmt: skip
+    effects: list[Effect] = [
+        Increment(SHOP, "n", 2), Swap(SHOP, "n", b"x", b"y"), Swap(SHOP, "new", None, b"1"),
+        Swap(SHOP, "none", b"x", b"y"), Put(SHOP, "t", b"text"), Increment(SHOP, "t", 1),
+    ]  # fmt: skip
     outcomes = await _outcomes(store, *effects)
     assert outcomes == [Counted(2), Conflict(b"2"), Swapped(), Conflict(None), Refused("not-a-counter")]
     record = (await look(store)).journal[-1]
@@ -218,7 +225,7 @@ async def test_atomics_under_any_name(store: Store, name: str) -> None:
         BucketAddress(Scope.INSTANCE, name or "empty", f"i{name}"),
         BucketAddress(Scope.NAMESPACE, "b" + name),
     ):
-        effects = [Increment(bucket, name, 1), Swap(bucket, name, b"1", b"2")]
+        effects: list[Effect] = [Increment(bucket, name, 1), Swap(bucket, name, b"1", b"2")]
         done = await store.apply_foreign(ForeignApply(f"origin{name}{bucket.scope}", 1, effects))
         assert done.outcomes == [Counted(1), Swapped()]
         assert await store.get_many(bucket, [name]) == [b"2"]

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from perdure.durable.effects import BucketAddress, Put, Remove, Scope
+from perdure.durable.effects import BucketAddress, Effect, Put, Remove, Scope
 from perdure.durable.records import (
     Commit,
     CommitStatus,
@@ -113,7 +113,9 @@ async def test_a_deleted_instance_fences_its_owner_and_loses_private_buckets(sto
 
 async def test_remove_and_overwrite_in_order(store: Store) -> None:
     token = (await store.claim("alice", "n", "h")).token
-    effects = [Put(SHOP, "a", b"1"), Put(SHOP, "a", b"2"), Put(SHOP, "b", b"1"), Remove(SHOP, "b"), Remove(SHOP, "no")]
+    effects: list[Effect] = [
+        Put(SHOP, "a", b"1"), Put(SHOP, "a", b"2"), Put(SHOP, "b", b"1"), Remove(SHOP, "b"), Remove(SHOP, "no"),
+    ]  # fmt: skip
     await store.commit(Commit("alice", token, 1, b"x", effects=effects))
     assert await store.get_many(SHOP, ["a", "b"]) == [b"2", None]
     assert (await store.keys(SHOP, None, 10)).keys == ["a"]

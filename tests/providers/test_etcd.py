@@ -155,8 +155,8 @@ async def test_certificates(tmp_path: Path) -> None:
             # That its port is open does not say that it has elected itself.
             assert await eventually_applied(store, add(1)) == [Counted(1)]
             assert (await store.ping()).kind == "etcd"
-        for settings in ({"certificate": tmp_path}, {"ca": tmp_path / "ca.crt"}, {"ca": tmp_path / "none.crt"}):
-            async with opened(secure.url, timeout=1, **settings) as store:
+        for ca, certificate in ((None, tmp_path), (tmp_path / "ca.crt", None), (tmp_path / "none.crt", None)):
+            async with opened(secure.url, timeout=1, ca=ca, certificate=certificate) as store:
                 with pytest.raises(ProviderUnavailable):
                     await store.ping()
         wrong_name = secure.url.replace("127.0.0.1", "localhost")
@@ -185,6 +185,7 @@ class Forgetful(EtcdStore):
     async def _transaction(self, write: Write) -> Any:
         self._overtaking.forget()
         body = await super()._transaction(write)
+        assert write.origin is not None, "its writes have an origin"
         mark = revision_is(self._keys.mark(write.origin), 0)["key"]
         body["compare"] = [one for one in body["compare"] if one["key"] != mark]
         body["success"] = [one for one in body["success"] if one.get("requestPut", {}).get("key") != mark]

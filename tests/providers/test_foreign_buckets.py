@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Awaitable, Callable
-from typing import Any
 
 import pytest
 
@@ -52,7 +51,9 @@ class Sender:
         return done.outcomes
 
 
-async def test_ping_names_kind_durability_and_guarantee(away: ForeignStore, foreign_world: ForeignWorld[Any]) -> None:
+async def test_ping_names_kind_durability_and_guarantee(
+    away: ForeignStore, foreign_world: ForeignWorld[ForeignStore]
+) -> None:
     found = await away.ping()
     assert (found.kind, found.durability) == (foreign_world.kind, foreign_world.durability)
     assert found.guarantee == "exactly-once"
@@ -61,7 +62,7 @@ async def test_ping_names_kind_durability_and_guarantee(away: ForeignStore, fore
 
 
 async def test_effects_are_applied_in_their_order(away: ForeignStore) -> None:
-    effects = [
+    effects: list[Effect] = [
         Put(SHOP, "a", b"1"), Increment(SHOP, "a", 1), Swap(SHOP, "a", b"2", b"9"), Increment(SHOP, "a", 1),
         Remove(SHOP, "a"), Increment(SHOP, "a", 4), Put(SHOP, "b", b"1"), Put(SHOP, "b", b"2"), Remove(SHOP, "b"),
         Put(SHOP, "c", b"1"), Swap(SHOP, "b", None, b"3"), Remove(SHOP, "never"),
@@ -94,7 +95,7 @@ async def test_a_resend_does_not_bring_back_what_another_deleted(away: ForeignSt
     assert (await away.keys(SHOP, None, 10)).keys == []
 
 
-async def test_effects_that_meet_are_all_applied(foreign_world: ForeignWorld[Any], worker: WorkerId) -> None:
+async def test_effects_that_meet_are_all_applied(foreign_world: ForeignWorld[ForeignStore], worker: WorkerId) -> None:
     stores = [await foreign_world.open(worker) for _ in range(3)]
 
     async def run(number: int) -> None:
@@ -215,7 +216,7 @@ async def test_any_name_is_safe(away: ForeignStore, name: str) -> None:
 
 
 async def test_scopes_do_not_meet_and_a_purge_takes_the_workers_alone(
-    foreign_world: ForeignWorld[Any], worker: WorkerId
+    foreign_world: ForeignWorld[ForeignStore], worker: WorkerId
 ) -> None:
     mine = await foreign_world.open(worker)
     other = await foreign_world.open(WorkerId(worker.namespace, "other"))

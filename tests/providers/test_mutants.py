@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from perdure.durable.effects import Put
+from perdure.durable.effects import Counted, Effect, Outcome, Put
 from perdure.durable.feeds import Changed
 from perdure.durable.inbox import Cancelled
 from perdure.durable.records import (
@@ -143,8 +143,9 @@ class TakesWithoutCounting(MemoryStore):
     async def take(self, instance: str, token: OwnerToken) -> Any:
         taken = await super().take(instance, token)
         if taken.call is not None:
-            taken = dataclasses.replace(taken, call=dataclasses.replace(taken.call, attempts=0))
-            self._data.instances[instance].inbox[taken.call.key].call = taken.call
+            call = dataclasses.replace(taken.call, attempts=0)
+            self._data.instances[instance].inbox[call.key].call = call
+            taken = dataclasses.replace(taken, call=call)
         return taken
 
 
@@ -201,9 +202,9 @@ class FeedsBeginAgainUnderTheSameName(MemoryStore):
 class CountersAreDoubles(MemoryStore):
     """As an implementation in Lua is, if nobody minds."""
 
-    def _apply(self, effect: Any) -> Any:
+    def _apply(self, effect: Effect) -> Outcome | None:
         outcome = super()._apply(effect)
-        return dataclasses.replace(outcome, value=int(float(outcome.value))) if hasattr(outcome, "value") else outcome
+        return Counted(int(float(outcome.value))) if isinstance(outcome, Counted) else outcome
 
 
 class AnybodyDeletes(MemoryStore):

@@ -154,8 +154,8 @@ async def test_certificates(tmp_path: Path) -> None:
     with nats_server(config=config, scheme="tls") as secure:
         async with opened(secure.url, ca=tmp_path / "ca.crt", certificate=tmp_path) as store:
             assert await eventually_applied(store, add(1)) == [Counted(1)]
-        for settings in ({"certificate": tmp_path}, {"ca": tmp_path / "ca.crt"}, {"ca": tmp_path / "none.crt"}):
-            async with opened(secure.url, timeout=1, **settings) as store:
+        for ca, certificate in ((None, tmp_path), (tmp_path / "ca.crt", None), (tmp_path / "none.crt", None)):
+            async with opened(secure.url, timeout=1, ca=ca, certificate=certificate) as store:
                 with pytest.raises(ProviderUnavailable):
                     await store.ping()
 

@@ -260,11 +260,12 @@ async def test_a_server_that_is_not_there_is_no_defect(config: PostgresConfig) -
 
 
 @pytest.mark.parametrize(
-    ("field", "value"), [("url", "mysql://x/y"), ("schema", 'x"; DROP'), ("schema", "pg_x"), ("schema", "1x")]
+    ("url", "schema"),
+    [("mysql://x/y", "perdure"), *(("postgresql://h/d", schema) for schema in ('x"; DROP', "pg_x", "1x"))],
 )
-def test_a_configuration_that_can_never_work_is_refused(field: str, value: str) -> None:
+def test_a_configuration_that_can_never_work_is_refused(url: str, schema: str) -> None:
     with pytest.raises(ProviderUnavailable):
-        PostgresConfig(**{"url": "postgresql://h/d", field: value})
+        PostgresConfig(url, schema=schema)
 
 
 async def test_waiting_is_bounded(config: PostgresConfig, database: asyncpg.Connection) -> None:

@@ -28,8 +28,10 @@ def _worker() -> WorkerId:
 
 
 @asynccontextmanager
-async def opened(server: RedisServer, worker: WorkerId | None = None, **config: Any) -> AsyncIterator[RedisStore]:
-    store = await RedisStore.open(RedisConfig(**{"url": server.url, "timeout": 1.0} | config), worker or _worker())
+async def opened(
+    server: RedisServer, worker: WorkerId | None = None, *, url: str = "", timeout: float = 1.0, **config: Any
+) -> AsyncIterator[RedisStore]:
+    store = await RedisStore.open(RedisConfig(url or server.url, timeout=timeout, **config), worker or _worker())
     try:
         yield store
     finally:
@@ -148,7 +150,7 @@ async def test_a_server_that_loads_its_data() -> None:
             server.stop()
             server.options += ("--key-load-delay", "10000", "--loading-process-events-interval-bytes", "1024")
             starting = asyncio.create_task(asyncio.to_thread(server.start))
-            seen = []
+            seen: list[str] = []
             while "loading its data" not in "".join(seen[-1:]):
                 with pytest.raises(ProviderUnavailable) as refused:
                     await store.verify("alice", owner.token)

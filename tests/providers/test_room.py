@@ -107,7 +107,7 @@ async def test_each_bucket_has_its_own_room(away: ForeignStore, scope: Scope) ->
 
 
 async def test_of_many_that_meet_as_many_get_in_as_there_is_room(
-    foreign_world: ForeignWorld[Any], worker: WorkerId
+    foreign_world: ForeignWorld[ForeignStore], worker: WorkerId
 ) -> None:
     stores = [await foreign_world.open(worker) for _ in range(3)]
     # Some of the room is taken and given back meanwhile.
@@ -129,7 +129,9 @@ async def test_of_many_that_meet_as_many_get_in_as_there_is_room(
     assert await Sender(stores[2], "later").apply(fill(*"abcdefg", bucket=shared, most=7)) == [Swapped()]
 
 
-async def test_never_more_than_the_bound_at_any_moment(foreign_world: ForeignWorld[Any], worker: WorkerId) -> None:
+async def test_never_more_than_the_bound_at_any_moment(
+    foreign_world: ForeignWorld[ForeignStore], worker: WorkerId
+) -> None:
     stores = [await foreign_world.open(worker) for _ in range(2)]
 
     async def run(number: int) -> Outcome:
