@@ -6,6 +6,7 @@ import base64
 import json
 import time
 import uuid
+from collections.abc import Callable
 from typing import Any
 
 from e2e.workers import Object, worker
@@ -53,7 +54,7 @@ def told(kubectl: Kubectl, *expected: str) -> None:
     assert lines(kubectl) == list(expected)
 
 
-def test_changes_of_a_namespaces_bucket_are_told(kubectl: Kubectl) -> None:
+def test_changes_of_a_namespaces_bucket_are_told(kubectl: Kubectl, redis_keys: Callable[[str], list[str]]) -> None:
     kubectl.config_map("watching", "component.wasm", guest("watch-g4"))
     kubectl.apply(reader(WATCHED), writer(NEWS))
     for name in ("reader", "writer"):
@@ -101,3 +102,12 @@ def test_changes_of_a_namespaces_bucket_are_told(kubectl: Kubectl) -> None:
     time.sleep(2)
     told(kubectl, *expected)
     assert asked(kubectl, "reader", "a", "get", "news", "k") == base64.b64encode(b"9").decode(), "what ran runs on"
+
+    # The watch is out of the manifest, and there for a while still: the Worker does not go without it.
+    pattern = f"pd:{{{kubectl.namespace}}}:b:news*"
+    assert [key for key in redis_keys(pattern) if key.endswith(":w")]
+    kubectl.run("delete", "worker", "reader", "--wait=true", seconds=180)
+    assert [key for key in redis_keys(pattern) if key.endswith((":w", ":c"))] == []
+    assert redis_keys(f"pd:{{{kubectl.namespace}/reader}}:*"), "its data is retained"
+    assert "WatchesEnded" in {event["reason"] for event in kubectl.list("event")}
+    assert not kubectl.list("job")

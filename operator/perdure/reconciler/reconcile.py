@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 from perdure.reconciler.api import KINDS, WORKER, ApiError, Cluster, Object
 from perdure.reconciler.conditions import Facts
-from perdure.reconciler.deletion import ensure_finalizer, finish
+from perdure.reconciler.deletion import ensure_finalizers, finalizers_of, finish
 from perdure.reconciler.hosts import changed_words, told_fields, unreachable
 from perdure.reconciler.inputs import Inputs, gather
 from perdure.reconciler.objects.common import Plan, selector
@@ -65,8 +65,8 @@ class Reconciler:
             self._references.put(key, inputs.uses, ready=False)
             return await finish(self._cluster, document, inputs, plan)
         if inputs.worker is not None:
-            wanted = inputs.worker.spec.deletion_policy == "Delete"
-            await ensure_finalizer(self._cluster, document, wanted=wanted)
+            held = document["metadata"].get("finalizers", [])
+            await ensure_finalizers(self._cluster, document, finalizers_of(inputs.worker, held))
         facts = await self._bring_about(document, inputs, plan)
         ready = await self._report(document, inputs, plan, facts)
         self._references.put(key, inputs.uses, ready=ready)

@@ -10,7 +10,7 @@ import pytest
 from perdure.manifests.load import parse_worker
 from perdure.reconciler.api import ApiError, Cluster
 from perdure.reconciler.conditions import Problem, Reason
-from perdure.reconciler.deletion import BOUND, FINALIZER, FORCE, ensure_finalizer, finish
+from perdure.reconciler.deletion import BOUND, FINALIZER, FORCE, WATCHES, ensure_finalizers, finalizers_of, finish
 from perdure.reconciler.inputs import Inputs
 from perdure.reconciler.objects.common import LABEL, Plan, selector
 from perdure.reconciler.objects.purge import FOR_UID
@@ -18,6 +18,7 @@ from perdure.reconciler.objects.workload import workload
 from support.memory_cluster import MemoryCluster
 from support.plans import REDIS, SQLITE, UID, plan, worker_document
 
+SHARED: dict[str, Any] = {"keyValue": {"buckets": [{"name": "b", "scope": "Namespace", "watch": {"instance": "w"}}]}}
 OTHER_UID = "99999999-0000-0000-0000-000000000000"
 Object = dict[str, Any]
 
@@ -60,7 +61,7 @@ def said(cluster: MemoryCluster) -> str:
 def held(cluster: MemoryCluster) -> bool:
     found = cluster.find("Worker", "carts") or {}
     assert "example.com/other" in found["metadata"]["finalizers"], "somebody else's finalizer stays"
-    return FINALIZER in found["metadata"]["finalizers"]
+    return bool({FINALIZER, WATCHES} & set(found["metadata"]["finalizers"]))
 
 
 def events(cluster: MemoryCluster) -> set[str]:
@@ -72,7 +73,7 @@ async def test_hosts_stop_then_a_job_purges_then_the_worker_goes() -> None:
     cluster = MemoryCluster(workload(made), obj("Pod", "carts-1", **mine()))
     assert await step(cluster, document, made) is not None
     assert cluster.find("Deployment", "carts") is None
-    assert "after 1 hosts have stopped" in said(cluster)
+    assert said(cluster) == "the data cannot be deleted yet: 1 hosts have not stopped"
     assert cluster.find("Job", "carts-purge") is None, "a host that still runs could write again"
 
     cluster.objects.pop(("Pod", "carts-1"))
@@ -181,7 +182,7 @@ async def test_a_failed_job_is_told() -> None:
     cluster = MemoryCluster(job)
     assert await step(cluster, going(), plan(deletionPolicy="Delete")) is None
     (event,) = [found for (kind, _), found in cluster.objects.items() if kind == "Event"]
-    assert "the purge Job failed: DeadlineExceeded late" in event["message"]
+    assert "the Job failed: DeadlineExceeded late" in event["message"]
 
 
 async def test_a_namespace_that_ends_is_not_held_up() -> None:
@@ -198,10 +199,78 @@ async def test_a_namespace_that_ends_is_not_held_up() -> None:
     assert held(cluster)
 
 
-@pytest.mark.parametrize("wanted", [True, False])
-async def test_the_finalizer_follows_the_policy(wanted: bool) -> None:
-    document = going()
+@pytest.mark.parametrize(
+    ("spec", "held", "wanted"),
+    [
+        ({"deletionPolicy": "Delete"}, set(), {FINALIZER}),
+        ({"deletionPolicy": "Retain"}, {FINALIZER}, set()),
+        ({"deletionPolicy": "Retain", **SHARED}, set(), {WATCHES}),
+        ({"deletionPolicy": "Delete", **SHARED}, set(), {FINALIZER, WATCHES}),
+        # It was taken out of the manifest, and may be there still.
+        ({"deletionPolicy": "Retain"}, {FINALIZER, WATCHES}, {WATCHES}),
+        # Nobody else writes there.
+        ({"keyValue": {"buckets": [{"name": "b", "watch": {"instance": "w"}}]}}, set(), set()),
+        ({"keyValue": {"buckets": [{"name": "b", "scope": "Namespace"}]}}, set(), set()),
+    ],
+)
+async def test_the_finalizers_follow_the_manifest(spec: Object, held: set[str], wanted: set[str]) -> None:
+    document = worker_document(**spec)
+    document["metadata"] |= {"resourceVersion": "7", "finalizers": ["example.com/other", *held]}
+    assert finalizers_of(parse_worker(document), document["metadata"]["finalizers"]) == wanted
     cluster = MemoryCluster(document)
-    await ensure_finalizer(cast("Cluster", cluster), document, wanted=wanted)
-    assert held(cluster) is wanted
-    assert cluster.calls == ([] if wanted else ["merge Worker/carts"]), "nothing is written without need"
+    await ensure_finalizers(cast("Cluster", cluster), document, wanted)
+    found = cluster.find("Worker", "carts") or {}
+    assert set(found["metadata"]["finalizers"]) == {"example.com/other", *wanted}
+    assert cluster.calls == ([] if held == wanted else ["merge Worker/carts"]), "nothing is written without need"
+
+
+def retained(**metadata: Any) -> Object:
+    document = going(**{"deletionPolicy": "Retain", **SHARED}, **metadata)
+    document["metadata"]["finalizers"] = ["example.com/other", WATCHES]
+    return document
+
+
+async def test_a_worker_that_retains_its_data_stops_watching() -> None:
+    made = plan(deletionPolicy="Retain", **SHARED)
+    claim = obj("PersistentVolumeClaim", "data-carts-0", labels={LABEL: "carts"})
+    cluster = MemoryCluster(workload(made), obj("Pod", "carts-1", **mine()), claim)
+    assert await step(cluster, retained(), made) is not None
+    assert "cannot be ended yet: 1 hosts have not stopped" in said(cluster)
+    assert cluster.find("Job", "carts-unwatch") is None, "a host that still runs would watch again"
+    cluster.objects.pop(("Pod", "carts-1"))
+    assert await step(cluster, retained(), made) is not None
+    assert "Job carts-unwatch ends the watches" in said(cluster)
+    job = cluster.find("Job", "carts-unwatch")
+    assert job is not None and job["spec"]["template"]["spec"]["containers"][0]["args"][-1] == "--watches-only"
+    job["status"] = {"succeeded": 1}
+    assert await step(cluster, retained(), made) is None
+    assert not held(cluster)
+    assert events(cluster) == {"WatchesEnded"}
+    assert {kind for kind, _ in cluster.objects} == {"Worker", "PersistentVolumeClaim", "Event"}
+    assert "create Job/carts-purge" not in cluster.calls
+
+
+async def test_watches_that_cannot_be_ended_hold_nobody_up_for_ever() -> None:
+    made = plan(deletionPolicy="Retain", **SHARED)
+    for document in (retained(seconds=BOUND + 1), retained(annotations={FORCE: "true"})):
+        cluster = MemoryCluster()
+        assert await step(cluster, document, made) is None
+        assert not held(cluster)
+        assert events(cluster) == {"WatchesLeft"}
+
+
+async def test_retain_set_meanwhile_takes_the_job_away() -> None:
+    """It may not have begun."""
+    made = plan(deletionPolicy="Delete")
+    cluster = MemoryCluster()
+    assert await step(cluster, going(), made) is not None
+    assert cluster.find("Job", "carts-purge") is not None
+    document = going(deletionPolicy="Retain")
+    cluster.put(document)
+    assert await step(cluster, document, made) is None
+    assert {kind for kind, _ in cluster.objects} == {"Worker", "Event"}
+    # A Job of somebody else's stays.
+    foreign = obj("Job", "carts-purge", annotations={FOR_UID: OTHER_UID})
+    cluster = MemoryCluster(foreign)
+    assert await step(cluster, document, made) is None
+    assert cluster.find("Job", "carts-purge") == foreign

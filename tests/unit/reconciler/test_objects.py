@@ -11,7 +11,7 @@ from perdure.manifests.effective import resolve
 from perdure.reconciler.objects.children import children
 from perdure.reconciler.objects.common import LABEL
 from perdure.reconciler.objects.config import config_map
-from perdure.reconciler.objects.purge import FOR_UID, purge_config, purge_job
+from perdure.reconciler.objects.purge import FOR_UID, Clearing, purge_config, purge_job
 from perdure.reconciler.objects.workload import claim_name, with_existing_claim, workload
 from support.plans import POSTGRES, REDIS, SECURE, SQLITE, UID, plan
 
@@ -50,7 +50,10 @@ def test_selectors_find_the_pods() -> None:
     for selector in selectors:
         assert selector.items() <= labels.items()
         # Not those of a purge Job: the Service must not lead to it.
-        assert not selector.items() <= purge_job(plan(), 9)["spec"]["template"]["metadata"]["labels"].items()
+        assert (
+            not selector.items()
+            <= purge_job(plan(), Clearing.DATA, 9)["spec"]["template"]["metadata"]["labels"].items()
+        )
 
 
 def test_replicas_are_left_to_an_autoscaler() -> None:
@@ -138,7 +141,7 @@ def test_hosts_read_every_kind_of_server(spec: dict[str, Any]) -> None:
     made = plan(providers={"main": spec})
     (found,) = read(config_map(made)["data"]).providers
     assert found.spec.server == made.effective.home.spec.server
-    assert purge_job(made, 9)["spec"]["template"]["spec"]["containers"][0]["args"][0] == "purge"
+    assert purge_job(made, Clearing.DATA, 9)["spec"]["template"]["spec"]["containers"][0]["args"][0] == "purge"
 
 
 def test_nothing_secret_is_in_the_configuration() -> None:
@@ -164,7 +167,7 @@ def test_the_purge_job_reaches_all_providers_and_needs_nothing_else() -> None:
         podTemplate=template,
         component={"image": "r.example/c:1", "pullSecrets": [{"name": "later-gone"}]},
     )
-    job = purge_job(made, 300)
+    job = purge_job(made, Clearing.DATA, 300)
     spec = job["spec"]["template"]["spec"]
     (container,) = spec["containers"]
     assert job["spec"]["activeDeadlineSeconds"] == 300
@@ -178,14 +181,27 @@ def test_the_purge_job_reaches_all_providers_and_needs_nothing_else() -> None:
     mounted = {mount["name"] for mount in container["volumeMounts"]}
     assert mounted == {volume["name"] for volume in spec["volumes"]}
     assert "/etc/perdure/secrets/main" in {mount["mountPath"] for mount in container["volumeMounts"]}
-    found = read(purge_config(made)["data"])
+    found = read(purge_config(made, Clearing.DATA)["data"])
     assert [provider.name for provider in found.providers] == ["main", "second"]
     assert found.worker.spec.env == ()
 
 
 def test_the_purge_job_is_not_owned_but_knows_its_worker() -> None:
     """A foreground deletion takes owned objects away before the finalizer has run."""
-    for obj in (purge_job(plan(), 300), purge_config(plan())):
-        assert "ownerReferences" not in obj["metadata"]
-        assert obj["metadata"]["annotations"][FOR_UID] == UID
-        assert obj["metadata"]["labels"][LABEL] == "carts"
+    for what, name in ((Clearing.DATA, "carts-purge"), (Clearing.WATCHES, "carts-unwatch")):
+        for obj in (purge_job(plan(), what, 300), purge_config(plan(), what)):
+            assert obj["metadata"]["name"] == name
+            assert "ownerReferences" not in obj["metadata"]
+            assert obj["metadata"]["annotations"][FOR_UID] == UID
+            assert obj["metadata"]["labels"][LABEL] == "carts"
+
+
+def test_the_job_that_ends_watches_is_the_same_but_deletes_nothing() -> None:
+    def pod(what: Clearing) -> tuple[list[str], dict[str, Any]]:
+        spec = purge_job(plan(), what, 300)["spec"]["template"]["spec"]
+        (config,) = [volume for volume in spec["volumes"] if volume["name"] == "config"]
+        return spec["containers"][0].pop("args"), config.pop("configMap") and spec
+
+    (purge, one), (unwatch, other) = pod(Clearing.DATA), pod(Clearing.WATCHES)
+    assert unwatch == [*purge, "--watches-only"]
+    assert one == other

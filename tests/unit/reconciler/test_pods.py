@@ -8,7 +8,7 @@ import pytest
 
 from perdure.errors import ManifestError
 from perdure.reconciler.objects.pods import CHECKSUM, checksum, pod_template
-from perdure.reconciler.objects.purge import purge_job
+from perdure.reconciler.objects.purge import Clearing, purge_job
 from support.plans import POSTGRES, REDIS, SECURE, SQLITE, plan
 
 OTHER = {"redis": {"url": "redis://other:6379/1"}}
@@ -132,7 +132,7 @@ def test_secrets_of_sentinels_are_their_own() -> None:
     volumes = by("name", spec["volumes"])
     for path, secret in (("main", "redis-auth"), ("main-sentinel", "sentinel-auth")):
         assert volumes[mounts[f"/etc/perdure/secrets/{path}"]["name"]]["secret"] == {"secretName": secret}
-    job = purge_job(plan(providers=given), 9)["spec"]["template"]["spec"]
+    job = purge_job(plan(providers=given), Clearing.DATA, 9)["spec"]["template"]["spec"]
     assert "/etc/perdure/secrets/main-sentinel" in by("mountPath", job["containers"][0]["volumeMounts"])
 
 
@@ -152,7 +152,7 @@ def test_secrets_of_a_foreign_provider_are_mounted_with_its_client_certificate()
     paths = {volumes[name]["secret"]["secretName"]: path for name, path in mounted.items() if "secret" in volumes[name]}
     folder = "/etc/perdure/secrets/far"
     assert paths == {"etcd-auth": folder, "etcd-ca": f"{folder}-ca", "etcd-client": f"{folder}-tls"}
-    job = purge_job(made, 300)["spec"]["template"]["spec"]
+    job = purge_job(made, Clearing.DATA, 300)["spec"]["template"]["spec"]
     needed = {item["mountPath"] for item in job["containers"][0]["volumeMounts"]}
     assert needed >= set(paths.values())
 

@@ -1,4 +1,5 @@
-"""The Job that deletes a Worker's data: the host image with `perdure purge`, the same providers and their Secrets.
+"""The Job that deletes a Worker's data, or merely ends its watches: the host image with `perdure purge`, the same
+providers and their Secrets.
 
 Neither the Job nor its ConfigMap is owned by the Worker: a foreground deletion would take owned objects away before
 the data is. They name the Worker they were made for by its uid instead. The operator deletes both when the Job is done;
@@ -6,6 +7,8 @@ the Job's own time to live is the second line.
 """
 
 from __future__ import annotations
+
+import enum
 
 from perdure.reconciler.objects.common import CONFIG_FILE, Object, Plan, base, labels
 from perdure.reconciler.objects.config import manifests
@@ -24,17 +27,24 @@ _TIME_TO_LIVE = 600
 FOR_UID = "perdure.dev/purged-worker-uid"
 
 
-def purge_name(name: str) -> str:
+class Clearing(enum.StrEnum):
+    """What is cleared away with a Worker; how the names of the Job and of its ConfigMap end."""
+
+    DATA = "purge"
+    WATCHES = "unwatch"
+
+
+def purge_name(name: str, what: Clearing) -> str:
     """Of the Job and of its ConfigMap."""
-    return f"{name}-purge"
+    return f"{name}-{what.value}"
 
 
-def purge_config(plan: Plan) -> Object:
+def purge_config(plan: Plan, what: Clearing) -> Object:
     """The hosts' configuration without the guest's variables: Secrets they come from may be gone by now."""
-    return {**_unowned(plan, "v1", "ConfigMap"), "data": manifests(plan, leave_out=frozenset({"env"}))}
+    return {**_unowned(plan, what, "v1", "ConfigMap"), "data": manifests(plan, leave_out=frozenset({"env"}))}
 
 
-def purge_job(plan: Plan, seconds: int) -> Object:
+def purge_job(plan: Plan, what: Clearing, seconds: int) -> Object:
     """Runs for at most `seconds`. Its pods are none of the Worker's: they carry another label."""
     template = pod_template(plan)["spec"]
     host = next(item for item in template["containers"] if item["name"] == CONTAINER)
@@ -47,6 +57,7 @@ def purge_job(plan: Plan, seconds: int) -> Object:
             f"/etc/perdure/config/{CONFIG_FILE}",
             "--worker",
             f"{plan.namespace}/{plan.name}",
+            *(["--watches-only"] if what is Clearing.WATCHES else []),
         ],
         "volumeMounts": [
             *(mount for mount in host["volumeMounts"] if _needed(mount["name"])),
@@ -57,7 +68,7 @@ def purge_job(plan: Plan, seconds: int) -> Object:
     volumes = [volume for volume in template["volumes"] if volume["name"] in mounted]
     for volume in volumes:
         if volume["name"] == "config":
-            volume["configMap"] = {"name": purge_name(plan.name)}
+            volume["configMap"] = {"name": purge_name(plan.name, what)}
     pod = {
         **{name: template[name] for name in _KEPT_FROM_TEMPLATE if name in template},
         "restartPolicy": "OnFailure",
@@ -68,7 +79,7 @@ def purge_job(plan: Plan, seconds: int) -> Object:
     if plan.account != plan.name:
         pod["serviceAccountName"] = plan.account
     return {
-        **_unowned(plan, "batch/v1", "Job"),
+        **_unowned(plan, what, "batch/v1", "Job"),
         "spec": {
             "activeDeadlineSeconds": seconds,
             "ttlSecondsAfterFinished": _TIME_TO_LIVE,
@@ -83,8 +94,8 @@ def _needed(volume: str) -> bool:
     return volume in ("config", "tmp") or volume.startswith(("credentials-", "ca-", "certificate-"))
 
 
-def _unowned(plan: Plan, api_version: str, kind: str) -> Object:
-    found = base(plan, api_version, kind, purge_name(plan.name))
+def _unowned(plan: Plan, what: Clearing, api_version: str, kind: str) -> Object:
+    found = base(plan, api_version, kind, purge_name(plan.name, what))
     del found["metadata"]["ownerReferences"]
     found["metadata"]["labels"] = labels(plan.name)
     found["metadata"]["annotations"] = {FOR_UID: plan.effective.worker.metadata.uid}
