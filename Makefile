@@ -45,7 +45,7 @@ pure: $(VENV)/.installed  ## the component runtime's tests without the extension
 unit: $(VENV)/.installed  ## the tests that take seconds
 	@$(BIN)/python -m pytest -q tests/unit
 
-lint: $(VENV)/.installed  ## ruff, mypy --strict (also of benchmarks and what tests share), import contracts, the extension's warnings
+lint: $(VENV)/.installed  ## ruff, mypy --strict (also of benchmarks and tests), import contracts, the extension's warnings
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-cache

@@ -55,12 +55,13 @@ class Buckets:
     def function(self, interface: str, name: str, type: FuncType) -> HostFunction | None:  # noqa: A002
         if interface != STORE:
             return self._wasi.function(interface, name, type)
-        return {
+        ours: dict[str, HostFunction] = {
             "open": self._open,
             "[method]bucket.get": self._get,
             "[method]bucket.set": self._set,
             "[method]bucket.delete": self._delete,
-        }.get(name, self._not_here)
+        }
+        return ours.get(name, self._not_here)
 
     def resource(self, interface: str, name: str) -> HostResource | None:
         if interface != STORE:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 import pytest
 
@@ -242,13 +243,19 @@ async def test_a_hosts_destructor_may_wait_and_may_fail(engine: Engine) -> None:
     def bad(cx: object, file: str) -> None:
         raise OSError(file)
 
-    functions = {"open": lambda cx, n: "f" * n, "look": None, "keep": None, "both": None}
-    functions = {name: made or (lambda cx, *args: 0) for name, made in functions.items()}
-    guest = await run(engine, FILES, drops={"file": slow}, **functions)
+    async def guest_of(drop: Callable[..., object]) -> Running:
+        def none(cx: object, *args: object) -> int:
+            return 0
+
+        return await run(
+            engine, FILES, drops={"file": drop}, open=lambda cx, n: "f" * n, look=none, keep=none, both=none
+        )
+
+    guest = await guest_of(slow)
     await guest.call("open", 2)
     await guest.call("drop", 1)
     assert dropped == ["ff"]
-    guest = await run(engine, FILES, drops={"file": bad}, **functions)
+    guest = await guest_of(bad)
     await guest.call("open", 2)
     with pytest.raises(OSError, match="ff"):
         await guest.call("drop", 1)

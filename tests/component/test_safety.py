@@ -53,33 +53,41 @@ WAYS = """
 """
 WORDS = ("REALLOC", "RUN", "POST", "DTOR", "START")
 # The function whose body it is → the call that reaches it; None: instantiating does.
-REACHED_BY = {"REALLOC": "run", "RUN": "run", "POST": "run", "DTOR": "drop", "START": None, "FETCH": "fetch"}
+REACHED_BY: dict[str, str | None] = {
+    "REALLOC": "run",
+    "RUN": "run",
+    "POST": "run",
+    "DTOR": "drop",
+    "START": None,
+    "FETCH": "fetch",
+}
 
 
 async def wait(cx: object) -> None:
     await asyncio.sleep(0.01)
 
 
-async def ways(engine: Engine, limits: InstanceLimits | None = None, **bodies: str) -> Running:
-    wat = WAYS
-    for word in WORDS:
-        wat = wat.replace(word, bodies.get(word, ""))
+async def ways(engine: Engine, word: str, body: str) -> Running:
+    """`body` is what stands at the place `word`; nothing at the others."""
+    wat = WAYS.replace(word, body)
+    for other in WORDS:
+        wat = wat.replace(other, "")
 
     async def text(cx: object) -> str:
         await asyncio.sleep(0)
         return "text"
 
-    return await run(engine, wat, limits=limits, call=wait, text=text)
+    return await run(engine, wat, call=wait, text=text)
 
 
 async def reach(engine: Engine, word: str, body: str, *, seconds: float = 20) -> Running:
     """Have the guest run `body` at the place `word`."""
     reached_by = REACHED_BY[word]
-    bodies = {"REALLOC" if word == "FETCH" else word: body}
+    place = "REALLOC" if word == "FETCH" else word
     if reached_by is None:
         async with asyncio.timeout(seconds):
-            return await ways(engine, **bodies)
-    guest = await ways(engine, **bodies)
+            return await ways(engine, place, body)
+    guest = await ways(engine, place, body)
     await guest.call(reached_by, *(["text"] if reached_by == "run" else []), seconds=seconds)
     return guest
 

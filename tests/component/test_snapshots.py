@@ -193,7 +193,7 @@ async def test_pagemap_rules_pages_out_and_none_that_changed() -> None:
 
 async def test_results_are_those_of_the_interface() -> None:
     """The guests of all languages do the same."""
-    calls = [
+    calls: list[tuple[str, list[object]]] = [
         ("remember", ["a", "1"]),
         ("recall", ["a"]),
         ("recall", ["b"]),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import ctypes
 import gc
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import pytest
@@ -16,7 +16,7 @@ from perdure.component.canonical.layout import ends_in_bytes
 from perdure.component.decode import decode_component
 from perdure.component.engine import Engine
 from perdure.component.link import link
-from perdure.component.plan import CanonRef, CoreExport
+from perdure.component.plan import CanonRef, CoreExport, Lower
 from perdure.component.trampolines import Group, trampoline_groups
 from perdure.component.types import Err, ListType, OptionType, PrimType, ResultType, TupleType
 from perdure.errors import ComponentError, GuestTrapped, InvocationTimeout
@@ -90,10 +90,10 @@ def plan_of(wat: str) -> tuple[Group, ...]:
     return trampoline_groups(link(decode_component(bytes(wat2wasm(wat)))))
 
 
-async def guest(engine: Engine, body: str, *, later: bool = False, words: list[str] = WORDS) -> Running:
+async def guest(engine: Engine, body: str, *, later: bool = False, words: Sequence[object] = WORDS) -> Running:
     """`later`: the host function is a coroutine that waits."""
 
-    async def answer() -> list[str]:
+    async def answer() -> Sequence[object]:
         await asyncio.sleep(0)
         return words
 
@@ -237,7 +237,7 @@ async def test_a_call_is_cut_short_while_the_allocator_runs(engine: Engine, late
 
 
 async def test_a_result_that_does_not_fit_reaches_the_caller(engine: Engine) -> None:
-    running = await guest(engine, "", words=["one", 2])  # type: ignore[list-item]
+    running = await guest(engine, "", words=["one", 2])
     with pytest.raises(AttributeError):
         await running.call("get")
     assert not running.instance.usable
@@ -287,7 +287,8 @@ def test_an_allocator_made_earlier_is_imported() -> None:
 def test_a_function_that_lacks_its_allocator_is_refused() -> None:
     plan = link(decode_component(bytes(wat2wasm(GUEST.replace("BODY", "")))))
     (_, lower) = plan.canons
-    broken = replace(lower, options=replace(lower.options, realloc=None))  # type: ignore[union-attr,call-arg]
+    assert isinstance(lower, Lower)
+    broken = replace(lower, options=replace(lower.options, realloc=None))
     with pytest.raises(ComponentError, match="without the realloc"):
         trampoline_groups(replace(plan, canons=(plan.canons[0], broken)))
 

@@ -16,6 +16,8 @@ from wasmtime.component import Component as StockComponent
 from fuzz.binary import HEADER, component, core_module, leb, section, vec
 from perdure.component import component as loading
 from perdure.component.component import Component
+from perdure.component.decode import decode_component
+from perdure.component.decode.definitions import Definition
 from perdure.component.engine import Engine, EngineConfig
 from perdure.component.skeleton import skeleton
 from perdure.component.validator import validate
@@ -42,9 +44,13 @@ def _doubling(times: int) -> bytes:
 async def test_the_decoder_sees_only_what_is_valid(
     engine: Engine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    seen = []
-    decode = loading.decode_component
-    monkeypatch.setattr(loading, "decode_component", lambda data: (seen.append(data), decode(data))[1])
+    seen: list[bytes] = []
+
+    def decode(data: bytes) -> tuple[Definition, ...]:
+        seen.append(data)
+        return decode_component(data)
+
+    monkeypatch.setattr(loading, "decode_component", decode)
     wrong = bytes(wat2wasm('(component (import "f" (func)) (core instance (instantiate 0)))'))
     for data in (wrong, component(section(7, _INVALID)), EXAMPLE.read_bytes()[:-5]):
         with pytest.raises(ComponentError):
@@ -56,8 +62,13 @@ async def test_the_decoder_sees_only_what_is_valid(
 
 
 async def test_what_is_in_the_cache_was_validated(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    validated = []
-    monkeypatch.setattr(loading, "validate", lambda data: (validated.append(data), validate(data))[1])
+    validated: list[bytes] = []
+
+    def noted(data: bytes) -> None:
+        validated.append(data)
+        validate(data)
+
+    monkeypatch.setattr(loading, "validate", noted)
     data = bytes(wat2wasm('(component (core module $m (func (export "f"))) (core instance (instantiate $m)))'))
     unvalidated = data.replace(b"\x02\x00\x0b", b"\x02\x1a\x0b")  # its function drops what is not there
     with Engine(EngineConfig(cache_dir=tmp_path)) as engine:

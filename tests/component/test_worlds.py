@@ -87,7 +87,7 @@ def test_names_do_not_touch_the_structural_types() -> None:
     ).world
     (found,) = world.imports
     point, size, same = found.types
-    assert point.type == size.type == same.type and hash(point.type) == hash(size.type)  # type: ignore[arg-type]
+    assert point.type == size.type == same.type and hash(point.type) == hash(size.type)
     assert (point.same_as, size.same_as, same.same_as) == (None, None, TypeName("a:b/c", "point"))
     kind = found.functions[0].type
     assert kind is not None

@@ -99,14 +99,14 @@ def kubectl(cluster: Kubectl, release: Release) -> Iterator[Kubectl]:
 
 
 @pytest.fixture
-def redis_keys(release: Release) -> Iterator[object]:
+def redis_keys(release: Release) -> Callable[..., list[str]]:
     """Asks the bundled Redis for the keys of a pattern, in one of its databases."""
 
     def keys(pattern: str, database: int = 0) -> list[str]:
         command = ["redis-cli", "-n", str(database), "--scan", "--pattern", pattern]
         return release.kubectl.run("exec", f"{RELEASE}-redis-0", "--", *command).split()
 
-    return keys  # type: ignore[return-value]
+    return keys
 
 
 @pytest.fixture
@@ -143,6 +143,7 @@ def ready_operator(kubectl: Kubectl) -> None:
     def done() -> bool:
         found = kubectl.get("deployment", f"{RELEASE}-operator") or {}
         status, wanted = found.get("status", {}), found["spec"]["replicas"]
-        return status.get("updatedReplicas", 0) == status.get("readyReplicas", 0) == status.get("replicas", 0) == wanted
+        counts = {status.get(kind, 0) for kind in ("updatedReplicas", "readyReplicas", "replicas")}
+        return counts == {wanted}
 
     eventually(done, "the operator's Deployment settles", 90)

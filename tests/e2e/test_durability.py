@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import functools
 import json
 import threading
 
@@ -43,12 +44,15 @@ def test_killed_owners_in_a_series_of_increments(kubectl: Kubectl) -> None:
         assert not failed, failed
         return owner(kubectl.client("counter"), "cart") not in killed
 
+    def went_on(wanted: int) -> bool:
+        return bool(failed) or len(replies) >= wanted
+
     thread = threading.Thread(target=series)
     thread.start()
     try:
         for _ in range(KILLS):
             wanted = len(replies) + BETWEEN
-            eventually(lambda wanted=wanted: failed or len(replies) >= wanted, "the series goes on")
+            eventually(functools.partial(went_on, wanted), "the series goes on")
             eventually(taken_over, "another host has taken over")
             killed.append(owner(kubectl.client("counter"), "cart"))
             kubectl.run("delete", "pod", killed[-1], "--force", "--grace-period=0", "--wait=false")

@@ -61,8 +61,8 @@ def test_restart_and_upgrade(kubectl: Kubectl, release: Release, pods: dict[str,
 def test_two_operators(kubectl: Kubectl, release: Release, pods: dict[str, str]) -> None:
     release.upgrade("--set=replicaCount=2")
     ready_operator(release.kubectl)
-    operators = release.kubectl.list("pod", "app.kubernetes.io/component=operator")
-    operators = [pod["metadata"]["name"] for pod in operators if "deletionTimestamp" not in pod["metadata"]]
+    found = [pod["metadata"] for pod in release.kubectl.list("pod", "app.kubernetes.io/component=operator")]
+    operators = [metadata["name"] for metadata in found if "deletionTimestamp" not in metadata]
     assert len(operators) == 2
 
     def leading() -> list[str]:

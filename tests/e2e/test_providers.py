@@ -85,8 +85,8 @@ def test_a_bucket_at_a_second_redis_is_exactly_once(
 ) -> None:
     second = offer("second", redis={"url": default_url(cluster).removesuffix("/0") + "/6"})
     buckets = [{"name": "here"}, {"name": "there", "provider": second, "maxValueBytes": 4}]
-    spec = {"keyValue": {"undeclaredBuckets": "Deny", "buckets": buckets}, "deletionPolicy": "Delete"}
-    kubectl.apply(worker(replicas=2, **spec))
+    kv = {"undeclaredBuckets": "Deny", "buckets": buckets}
+    kubectl.apply(worker(replicas=2, keyValue=kv, deletionPolicy="Delete"))
     kubectl.wait_ready("counter")
     client = kubectl.client("counter", retries=60)
 

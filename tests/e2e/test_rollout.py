@@ -85,7 +85,7 @@ def test_scale(kubectl: Kubectl) -> None:
 
         def done(wanted: int = replicas) -> bool:
             status = (kubectl.get("worker", "counter") or {}).get("status", {})
-            return status["replicas"] == status["readyReplicas"] == wanted
+            return bool(status["replicas"] == status["readyReplicas"] == wanted)
 
         eventually(done, f"{replicas} replicas", 120)
         if replicas == 0:
