@@ -39,7 +39,7 @@ async def test_nothing_is_left_in_memory_and_one_call_in_the_journal(ledger: Bou
             await run(instance, ledger, {"remember": 5}, {"add": ["near", "n", 1]})
             data = await home.peek("alice")
             assert data is not None and len(data.journal) == 2 and data.snapshot is None, "a gate and the end"
-            assert not instance.snapshot_due and check("alice", data) == []
+            assert not instance.snapshot_due and check(data) == []
         assert await memory(instance, ledger) == [0, 0]
         instance.close()
     instance = await DurableInstance.open("alice", code, environment({"home": home}), deadline=deadline())

@@ -5,19 +5,22 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import pytest
+from typing_extensions import override
 
 from perdure.component.component import BoundComponent
 from perdure.durable.calls import decode_halt
 from perdure.durable.control import Verb
 from perdure.durable.instance import DurableInstance
-from perdure.durable.records import SnapshotWrite
+from perdure.durable.records import Claim, SnapshotWrite
 from perdure.durable.settings import SnapshotPolicy
 from perdure.durable.store import Store
 from perdure.errors import Quarantined
 from perdure.host.instances import InstanceTable
-from support.engine import call, deadline, environment, library
+from perdure.providers.memory import MemoryStore, MemoryWorld
+from support.engine import WORKER, call, deadline, environment, library
 
 OFTEN = SnapshotPolicy(replay_ms=1_000_000, entries=5, bytes=1 << 30, chain=3)
 NEVER = SnapshotPolicy(replay_ms=1_000_000, entries=1 << 30, bytes=1 << 40)
@@ -134,3 +137,59 @@ async def test_a_damaged_snapshot_is_named_and_quarantines(ledger: BoundComponen
     with pytest.raises(Quarantined, match="is quarantined: the snapshot is damaged"):
         async with opened(ledger, home):
             pass
+
+
+@pytest.mark.parametrize(
+    ("lost", "sequence", "words"),
+    [
+        ({"snapshot": None}, 6, "entries 1 to 3 are missing: there is no snapshot"),
+        ({"snapshot": None, "journal": []}, 6, "entries 1 to 6 are missing: there is no snapshot"),
+        ({"journal": []}, 6, "the snapshot is of sequence 3, but the journal begins at 7"),
+        ({"without": 5}, 6, "entry 5 is missing: entry 4 is followed by entry 6"),
+        ({"without": 6}, 6, "entry 6 is missing: 6 commits are counted"),
+    ],
+    ids=["the snapshot", "everything", "the journal", "an entry", "the last entry"],
+)
+async def test_what_is_gone_is_not_taken_for_nothing(
+    ledger: BoundComponent, lost: dict[str, object], sequence: int, words: str
+) -> None:
+    """Memory that would be made of what is left would be wrong without anybody noticing."""
+    home = Forgetful(MemoryWorld(), WORKER)
+    async with opened(ledger, home) as instance:
+        for number in range(1, 7):
+            await call(instance, ledger, "run", [{"remember": number}])
+            if number == 3:
+                await keep(instance)
+    # The control: all of it is there.
+    async with opened(ledger, home) as again:
+        assert (await memory(again, ledger))[:2] == [21, 6]  # type: ignore[index]
+    async with opened(ledger, home) as last:
+        assert last.sequence == sequence + 1
+    home.lost = lost
+    home.sequence = sequence
+    with pytest.raises(Quarantined, match=words):
+        async with opened(ledger, home):
+            pass
+    info = await home.instance("alice")
+    assert info is not None and info.halt is not None and words in decode_halt(info.halt).reason
+
+
+class Forgetful(MemoryStore):
+    """Claims give instances as of `sequence`, without what is `lost`: fields, or one entry of the journal."""
+
+    lost: dict[str, object] | None = None
+    sequence = 0
+
+    @override
+    async def claim(self, instance: str, nonce: str, host: str) -> Claim:
+        claim = await super().claim(instance, nonce, host)
+        if self.lost is None:
+            return claim
+        data = claim.data
+        kept = data.journal[: self.sequence - data.first + 1]
+        if (gone := self.lost.get("without")) is not None:
+            assert isinstance(gone, int)
+            del kept[gone - data.first]
+        changes = {name: value for name, value in self.lost.items() if name != "without"}
+        data = replace(data, sequence=self.sequence, **{"journal": kept, **changes})  # type: ignore[arg-type]
+        return replace(claim, data=data)

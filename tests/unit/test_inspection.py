@@ -81,7 +81,7 @@ SOUND = {
 
 @pytest.mark.parametrize("data", SOUND.values(), ids=SOUND.keys())
 def test_nothing_sound_is_called_damaged(data: InstanceData) -> None:
-    assert check("a", data, lambda parts: None) == []
+    assert check(data, lambda parts: None) == []
 
 
 def damaged(data: InstanceData, sequence: int, change: Callable[[bytes], bytes]) -> InstanceData:
@@ -102,7 +102,21 @@ BAD: dict[str, tuple[InstanceData, int | None, str, str]] = {
     "a flipped bit": (damaged(CALLS, 2, flipped), 2, "entry", "entry 2 is damaged"),
     "a cut entry": (damaged(CALLS, 3, lambda data: data[:4]), 3, "entry", "not an entry"),
     "a future format": (damaged(CALLS, 1, lambda data: data[:2] + b"\x63" + data[3:]), 1, "entry", "format 99"),
-    "another sequence": (instance(entry(1), entry(3), sequence=2), 2, "entry", "carries sequence 3"),
+    "another sequence": (instance(entry(1), entry(3), sequence=2), 2, "gap", "entry 1 is followed by entry 3"),
+    "one that is gone": (instance(entry(1), entry(2), entry(4), entry(5)), 3, "gap", "entry 3 is missing"),
+    "some that are gone": (
+        instance(entry(8), entry(11), snapshot=7), 9, "gap", "entries 9 to 10 are missing: entry 8 is followed by",
+    ),
+    "the first behind a snapshot": (
+        instance(entry(9), entry(11), snapshot=7), 8, "gap", "entry 8 is missing: entry 7 is followed by entry 9",
+    ),
+    "the last": (instance(entry(1), entry(2), sequence=3), 3, "gap", "entry 3 is missing: 3 commits are counted"),
+    "two that are swapped": (
+        instance(entry(1), entry(3), entry(2), entry(4)), 2, "gap", "entry 2 is not where it belongs",
+    ),
+    "one twice": (
+        instance(entry(1), entry(1), entry(2), sequence=3), 2, "gap", "entry 2 is not where it belongs",
+    ),
     "outcomes": (
         replace(CALLS, journal=[*CALLS.journal[:2], replace(CALLS.journal[2], outcomes=b"i\0\0")]),
         3, "outcomes", "entry 3",
@@ -143,24 +157,24 @@ BAD: dict[str, tuple[InstanceData, int | None, str, str]] = {
 
 @pytest.mark.parametrize(("data", "sequence", "code", "said"), BAD.values(), ids=BAD.keys())
 def test_damage_is_found_and_named(data: InstanceData, sequence: int | None, code: str, said: str) -> None:
-    found = check("a", data)
+    found = check(data)
     assert [(one.sequence, one.code) for one in found if one.code == code][:1] == [(sequence, code)], found
     assert said in " ".join(one.detail for one in found if one.code == code)
 
 
 def test_the_first_bad_entry_comes_first() -> None:
     data = replace(damaged(damaged(CALLS, 3, flipped), 2, flipped), unapplied=[99])
-    assert [finding.sequence for finding in check("a", data)] == [2, 3, None]
+    assert [finding.sequence for finding in check(data)] == [2, 3, None]
 
 
 def test_after_an_unreadable_entry_its_followers_are_judged_by_themselves() -> None:
     parts = SOUND["parts"]
-    assert [one.sequence for one in check("a", damaged(parts, 2, flipped))] == [2]
+    assert [one.sequence for one in check(damaged(parts, 2, flipped))] == [2]
 
 
 def test_a_snapshot_is_checked_by_whom_it_concerns() -> None:
     data = SOUND["after a snapshot"]
-    assert check("a", data, lambda parts: f"{len(parts)} parts are bad") == [
+    assert check(data, lambda parts: f"{len(parts)} parts are bad") == [
         Finding(None, "snapshot", "the snapshot of sequence 7: 1 parts are bad")
     ]
 
@@ -177,7 +191,7 @@ def test_no_bytes_at_all_make_it_fail() -> None:
             data[3:7] = zlib.crc32(bytes(data[7:])).to_bytes(4, "little")
         record = JournalRecord(bytes(data), seeded.randbytes(seeded.randint(0, 9)))
         json.dumps(describe_record(1, record, {}))
-        check("a", replace(instance(entry(1)), journal=[record]))
+        check(replace(instance(entry(1)), journal=[record]))
 
 
 def test_a_record_in_readable_form() -> None:

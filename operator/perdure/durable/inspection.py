@@ -16,7 +16,17 @@ import msgspec
 
 from perdure.durable.calls import decode_halt
 from perdure.durable.effects import Conflict, Counted, Outcome, Refused, Swapped, decode_outcomes
-from perdure.durable.journal import Entry, Event, ForeignWrite, Kind, blob_digest, decode_entry, referred
+from perdure.durable.gaps import BEGINNINGS, broken_row, lost_beginning
+from perdure.durable.journal import (
+    Entry,
+    Event,
+    ForeignWrite,
+    Kind,
+    blob_digest,
+    carried_sequence,
+    decode_entry,
+    referred,
+)
 from perdure.durable.records import InstanceData, JournalRecord
 from perdure.errors import InternalError, Quarantined
 
@@ -25,7 +35,6 @@ PartsCheck: TypeAlias = Callable[[Sequence[bytes]], str | None]
 """What is wrong with a snapshot's parts, oldest first, in words; None: nothing."""
 _TEXT = 256
 _LISTED = 100
-_BEGINNINGS = (Kind.FRESH, Kind.MIGRATED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,18 +87,21 @@ def describe_record(sequence: int, record: JournalRecord, blobs: Mapping[bytes, 
     return described
 
 
-def check(name: str, data: InstanceData, parts: PartsCheck | None = None) -> list[Finding]:
+def check(data: InstanceData, parts: PartsCheck | None = None) -> list[Finding]:
     """Everything that is wrong with an instance, by sequence, what concerns no entry last. `parts` checks a snapshot's
     own bytes."""
-    found = [*_journal(data), *_blobs(data), *_whole(name, data, parts)]
+    found = [*_journal(data), *_blobs(data), *_whole(data, parts)]
     return sorted(found, key=lambda finding: (finding.sequence is None, finding.sequence or 0))
 
 
 def _journal(data: InstanceData) -> Iterator[Finding]:
+    if (broken := broken_row(data)) is not None:
+        yield Finding(broken[0], "gap", broken[1])
     order = _Order(data.snapshot is not None)
     for sequence, record in enumerate(data.journal, start=data.first):
         entry, problem = _decoded(sequence, record, data.blobs)
-        if problem is not None and not _is_blob_problem(sequence, record, data.blobs):
+        misplaced = carried_sequence(record.entry) not in (None, sequence)
+        if problem is not None and not misplaced and not _is_blob_problem(sequence, record, data.blobs):
             yield Finding(sequence, "entry", problem)
         _, problem = _outcomes(record)
         if problem is not None:
@@ -119,7 +131,7 @@ class _Order:
         if entry is None:
             self.parts, self._component, self._first = None, None, False
             return
-        if entry.kind in _BEGINNINGS and (not self._first or self._snapshot):
+        if entry.kind in BEGINNINGS and (not self._first or self._snapshot):
             yield Finding(sequence, "order", f"entry {sequence} begins the instance anew, but something precedes it")
         if self._component not in (None, entry.component):
             yield Finding(
@@ -154,17 +166,11 @@ def _blobs(data: InstanceData) -> Iterator[Finding]:
         yield Finding(None, "blob", f"the payload {digest.hex()[:16]}… is damaged; no entry refers to it")
 
 
-def _whole(name: str, data: InstanceData, parts: PartsCheck | None) -> Iterator[Finding]:
+def _whole(data: InstanceData, parts: PartsCheck | None) -> Iterator[Finding]:
     first, snapshot = data.first, data.snapshot
-    if first < 1:
-        yield Finding(None, "gap", f"{name!r} has {len(data.journal)} entries, but counts {data.sequence} commits")
-    elif snapshot is not None and snapshot.sequence != first - 1:
-        yield Finding(
-            None, "gap", f"the snapshot is of sequence {snapshot.sequence}, but the journal begins at {first}"
-        )
-    elif snapshot is None and first > 1 and not _begins_anew(data):
-        missing = f"entries 1 to {first - 1} are missing" if first > 2 else "entry 1 is missing"
-        yield Finding(None, "gap", f"{missing}: there is no snapshot that stands for what comes before {first}")
+    earliest = _decoded(first, data.journal[0], data.blobs)[0] if data.journal else None
+    if (lost := lost_beginning(data, earliest)) is not None:
+        yield Finding(None, "gap", lost)
     if data.open and not data.journal:
         yield Finding(None, "open", "the instance says that an invocation goes on, but its journal is empty")
     for sequence in data.unapplied:
@@ -180,15 +186,6 @@ def _whole(name: str, data: InstanceData, parts: PartsCheck | None) -> Iterator[
             decode_halt(data.halt)
         except InternalError as error:
             yield Finding(None, "halt", error.detail)
-
-
-def _begins_anew(data: InstanceData) -> bool:
-    """Or may do: an unreadable first entry is a finding of its own."""
-    if not data.journal:
-        return False
-    entry, _ = _decoded(data.first, data.journal[0], data.blobs)
-    # One with the events of an instantiation is the first of a new memory.
-    return entry is None or entry.kind in _BEGINNINGS or entry.start is not None
 
 
 def _decoded(

@@ -152,6 +152,16 @@ def referred(data: bytes, expected: int) -> list[bytes]:
     return found
 
 
+def carried_sequence(data: bytes) -> int | None:
+    """Which sequence an entry says it has; None: it cannot be read."""
+    try:
+        payload, _ = _payload(data, 0)
+        found = msgspec.msgpack.decode(payload, ext_hook=lambda code, digest: b"")
+    except (Quarantined, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    return found[0] if isinstance(found, list) and found and isinstance(found[0], int) else None
+
+
 def blob_digest(data: bytes) -> bytes:
     """What a large payload is kept under: 32 bytes of BLAKE2b."""
     return hashlib.blake2b(data, digest_size=32).digest()

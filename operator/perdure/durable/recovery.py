@@ -11,6 +11,7 @@ from perdure.durable.effects import Outcome, decode_outcomes
 from perdure.durable.environment import EngineEnvironment
 from perdure.durable.faultpoint import Point, reach
 from perdure.durable.foreign import apply_entry
+from perdure.durable.gaps import broken_row, lost_beginning
 from perdure.durable.journal import Entry, Kind, decode_entry
 from perdure.durable.records import Claim, InstanceData
 from perdure.durable.replay import Recorded, ReplayPlan, component_of, plan_replay, recorded, require_component
@@ -72,7 +73,13 @@ async def recover(
 
 def decode_entries(data: InstanceData) -> list[Entry]:
     """Raises `Quarantined` naming the first bad entry."""
-    return [decode_entry(record.entry, data.first + at, data.blobs) for at, record in enumerate(data.journal)]
+    try:
+        return [decode_entry(record.entry, data.first + at, data.blobs) for at, record in enumerate(data.journal)]
+    except Quarantined as error:
+        broken = broken_row(data)
+        if broken is None:
+            raise
+        raise Quarantined(broken[1]) from error
 
 
 async def settle_foreign(
@@ -104,6 +111,8 @@ async def _rebuild(
     anew = environment.memory is MemoryMode.INVOCATION and _begun_anew(plan)
     if anew:
         plan = replace(plan, start=plan.unfinished[0].start if plan.unfinished else None, calls=[])
+    elif (lost := lost_beginning(data, entries[0] if entries else None)) is not None:
+        raise Quarantined(lost)
     writer.growth.entries, writer.growth.guest_us = len(entries), plan.guest_us
     writer.growth.bytes = sum(len(record.entry) for record in data.journal) + sum(map(len, data.blobs.values()))
     runner = Runner(name, code, environment, writer)

@@ -11,10 +11,9 @@ from perdure.component.plan import ExportedFunc
 from perdure.component.wit_json import args_from_json
 from perdure.durable.buckets import plain_outcome
 from perdure.durable.effects import Outcome
+from perdure.durable.gaps import BEGINNINGS
 from perdure.durable.journal import Entry, Event, Kind
 from perdure.errors import Quarantined
-
-_BEGINNINGS = (Kind.FRESH, Kind.MIGRATED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +51,7 @@ class ReplayPlan:
 
 def plan_replay(entries: Sequence[Entry]) -> ReplayPlan:
     """Raises `Quarantined` for an order of entries that no host writes."""
-    begin = max((at for at, entry in enumerate(entries) if entry.kind in _BEGINNINGS), default=-1)
+    begin = max((at for at, entry in enumerate(entries) if entry.kind in BEGINNINGS), default=-1)
     migrated = entries[begin] if begin >= 0 and entries[begin].kind is Kind.MIGRATED else None
     start = next((entry.start for entry in entries[max(begin, 0) :] if entry.start is not None), None)
     calls: list[Recorded] = []

@@ -81,7 +81,7 @@ async def check_instance(store: InstanceStore, instance: str) -> Checked | None:
     if data is None:
         return None
     # A journal of megabytes takes a while to decode: not on the loop that answers calls.
-    found = await asyncio.to_thread(check, instance, data, snapshot_problem)
+    found = await asyncio.to_thread(check, data, snapshot_problem)
     return Checked(instance, data.sequence, found)
 
 
