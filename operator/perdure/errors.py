@@ -31,6 +31,7 @@ PerdureError
 │   └── FeedFull                   503 feed-full
 ├── InvocationTimeout              504 timeout
 ├── Fenced                         503 fenced            (internal: retried by the host)
+├── Overtaken                      503 overtaken
 ├── ManifestError                  400 bad-manifest
 ├── ComponentError                 400 component-invalid
 │   └── ComponentUnsupported       400 component-unsupported
@@ -221,7 +222,8 @@ class GuestTrapped(PerdureError):
 
 
 class AsyncCallFailed(PerdureError):
-    """The result stored under this key is a failure: the asynchronous call was given up. `cause`: its error's code."""
+    """The result stored under this key is a failure: an asynchronous call was given up, or a synchronous one failed
+    behind a gate. `cause`: its error's code."""
 
     code = "call-failed"
 
@@ -302,11 +304,26 @@ class FeedFull(ProviderUnavailable):
 
 
 class Fenced(PerdureError):
-    """Another host has claimed the instance since: this host's copy is void."""
+    """Another host has claimed the instance since: this host's copy is void.
+
+    `doubtful`: whether the commit that was refused had been applied before is not known.
+    """
 
     code = "fenced"
     http_status = 503
     retryable = True
+
+    def __init__(self, detail: str, *, doubtful: bool = False) -> None:
+        super().__init__(detail)
+        self.doubtful = doubtful
+
+
+class Overtaken(PerdureError):
+    """The instance was taken over in the middle of a call without a key: it is not begun again, for something of it is
+    durable, or may be."""
+
+    code = "overtaken"
+    http_status = 503
 
 
 class HostLeaving(Fenced):
@@ -319,6 +336,16 @@ class InvocationTimeout(PerdureError):
     code = "timeout"
     http_status = 504
     retryable = True
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail)
+        # As of `GuestTrapped`.
+        self.parts = 0
+
+    def leaves(self, parts: int) -> None:
+        """Earlier gates made so many parts durable: the same request again would do them again."""
+        self.parts = parts
+        self.retryable = False  # type: ignore[misc]  # Of this one, not of its kind.
 
 
 class ManifestError(PerdureError):

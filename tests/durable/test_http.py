@@ -13,12 +13,16 @@ import pytest
 
 from perdure.component.component import BoundComponent, Component
 from perdure.component.engine import Engine
+from perdure.durable.calls import CallPayload, encode
 from perdure.durable.effects import BucketAddress, Scope
+from perdure.durable.inbox import NewCall
 from perdure.durable.instance import DurableInstance
+from perdure.durable.journal import call_fingerprint
+from perdure.durable.pending import run_next
 from perdure.durable.policy import BucketPolicy
-from perdure.durable.settings import CommitMode
+from perdure.durable.settings import CommitMode, RetryPolicy
 from perdure.durable.store import Store
-from perdure.errors import GuestTrapped, InvocationTimeout
+from perdure.errors import AsyncCallFailed, GuestTrapped, InvocationTimeout
 from perdure.host.app import guest_interfaces
 from perdure.host.outgoing import OutgoingHttp
 from perdure.manifests.worker import Http
@@ -27,7 +31,7 @@ from perdure.wasi.http.exchanges import Exchanges
 from perdure.wasi.http.messages import HttpRequest
 from perdure.wasi.recorder import Plain
 from support.crashing import Crash, Fuse, all_crashing
-from support.engine import WORKER, call, deadline, environment, library
+from support.engine import WORKER, call, deadline, environment, invocation, library
 from support.guests import guest
 from support.web import KEY, Shop, shop_server
 
@@ -246,13 +250,30 @@ async def test_keys_tell_calls_apart(web: BoundComponent, client: OutgoingHttp, 
 async def test_a_trapped_call_that_is_repeated_is_recognised(
     web: BoundComponent, client: OutgoingHttp, shop: Shop
 ) -> None:
-    stores = fresh()
-    for _ in range(2):
-        instance = await opened(web, stores, client)
-        with pytest.raises(GuestTrapped):
-            await run(instance, web, {"fetch": request(f"{shop.url}/charge", b"x")}, "trap", key="c")
+    """An asynchronous one is tried again, and sends the same under the same key."""
+    stores, code = fresh(), library(web)
+    settings = environment(stores, http=client, retry=RetryPolicy(max_attempts=3, initial_ms=1, max_ms=1))
+    steps = [{"fetch": request(f"{shop.url}/charge", b"x")}, "trap"]
+    made = invocation(web, "run", steps)
+    payload = encode(CallPayload(made.function.path, made.arguments, 0))
+    new = NewCall("c", call_fingerprint(made.function.path, made.arguments), payload, None)
+    await stores["home"].enqueue("alice", new, 10)
+    for attempts in (1, 2):
+        instance = await DurableInstance.open("alice", code, settings, deadline=deadline())
+        while not (await run_next(instance, settings, deadline())).ran:
+            await asyncio.sleep(0.01)
         instance.close()
-    assert len(shop.charges) == 1 and len(shop.bodies) == 2
+        assert (len(shop.charges), len(shop.bodies)) == (1, attempts)
+    # A synchronous one has failed once and for all.
+    instance = await DurableInstance.open("bob", code, settings, deadline=deadline())
+    with pytest.raises(GuestTrapped):
+        await run(instance, web, *steps, key="d")
+    instance = await DurableInstance.open("bob", code, settings, deadline=deadline())
+    with pytest.raises(AsyncCallFailed):
+        await run(instance, web, *steps, key="d")
+    instance.close()
+    code.close()
+    assert (len(shop.charges), len(shop.bodies)) == (2, 3)
 
 
 async def test_what_goes_wrong_is_the_interfaces_own_error(

@@ -250,10 +250,10 @@ async def test_interrupt_stops_what_runs_until_it_is_resumed(ledger: BoundCompon
     code = library(ledger)
     table = table_of(code, environment({"home": home}))
     await call((table, "alice"), ledger, "run", [{"remember": 1}])
-    running = asyncio.create_task(call((table, "alice"), ledger, "run", [{"work": 20_000}, {"remember": 5}]))
+    running = asyncio.create_task(call((table, "alice"), ledger, "run", [{"remember": 5}, "spin"]))
     await asyncio.sleep(0.02)
     await table.control("alice", Verb.INTERRUPT)
-    with pytest.raises(Exception, match="owned by another host"):
+    with pytest.raises(Fenced, match="taken from this host"):
         await running
     with pytest.raises(Interrupted):
         await call((table, "alice"), ledger, "memory")

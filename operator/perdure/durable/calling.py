@@ -16,7 +16,7 @@ from perdure.durable.caller import Caller, InstanceCall
 from perdure.durable.gates import Gates
 from perdure.durable.recorder import JournalRecorder
 from perdure.durable.writer import InstanceWriter
-from perdure.errors import BadRequest, NoSuchFunction, PerdureError
+from perdure.errors import AsyncCallFailed, BadRequest, NoSuchFunction, PerdureError
 from perdure.wasi.recorder import Plain
 
 MAX_CHAIN = 16
@@ -76,7 +76,9 @@ class InstanceCalls:
                 return "bad-arguments", error.detail
             except PerdureError as error:
                 if not error.retryable:
-                    return "failed", f"{error.code}: {error.detail}"
+                    # Asked again it is told in the same words.
+                    code = error.cause if isinstance(error, AsyncCallFailed) else error.code
+                    return "failed", f"{code}: {error.detail}"
             # Whether it was carried out may be unknown: under its key it is carried out once. The present call's own
             # time ends this.
             await asyncio.sleep(delay * random.uniform(0.5, 1.0))  # noqa: S311 - jitter

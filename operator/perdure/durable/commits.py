@@ -24,20 +24,26 @@ T = TypeVar("T")
 
 
 async def commit_surely(store: Store, commit: Commit, hooks: Hooks, provider: str, deadline: float) -> Committed:
-    """Raises `Fenced`, `LostWrites`, `FeedFull`, or `ProviderUnavailable` when the outcome is still unknown at
-    `deadline` (loop time)."""
+    """Raises `Fenced` (doubtful, where a reply was lost before), `LostWrites`, `FeedFull`, or `ProviderUnavailable`
+    when the outcome is still unknown at `deadline` (loop time)."""
+    doubtful = False
 
     async def send() -> Committed:
+        nonlocal doubtful
         reach(Point.COMMIT_BEFORE)
-        committed = await store.commit(commit)
+        try:
+            committed = await store.commit(commit)
+        except ProviderUnavailable:
+            doubtful = True
+            raise
         reach(Point.COMMIT_AFTER)
         return committed
 
     try:
         committed = await persist(send, hooks, provider, deadline)
-    except Fenced:
+    except Fenced as error:
         hooks.commit("fenced")
-        raise
+        raise Fenced(error.detail, doubtful=doubtful) from error
     except LostWrites:
         hooks.commit("lost")
         raise

@@ -16,14 +16,14 @@ from dataclasses import dataclass
 from perdure.component.plan import ExportedFunc
 from perdure.component.snapshot import Snapshot
 from perdure.durable.attempts import attempt
-from perdure.durable.calls import Halt, HaltState, decode_halt, encode, failure_of
+from perdure.durable.calls import Halt, HaltState, decode_halt, encode, failed_result, failure_of
 from perdure.durable.claiming import claim_instance
 from perdure.durable.components import Code, ComponentLibrary
 from perdure.durable.departing import clear_before
 from perdure.durable.environment import EngineEnvironment
 from perdure.durable.faultpoint import Point, reach
 from perdure.durable.journal import call_fingerprint
-from perdure.durable.records import Claim, OwnerToken, SnapshotWrite
+from perdure.durable.records import Claim, OwnerToken, SnapshotWrite, StoredResult
 from perdure.durable.recovery import recover
 from perdure.durable.replay import Recorded
 from perdure.durable.runner import Runner
@@ -38,6 +38,7 @@ from perdure.errors import (
     Interrupted,
     InvocationTimeout,
     NoSuchFunction,
+    Overtaken,
     PerdureError,
     Quarantined,
     SnapshotRefused,
@@ -163,8 +164,9 @@ class DurableInstance:
     async def invoke(self, invocation: Invocation) -> InvocationResult:
         """Run the function and make it durable before returning.
 
-        Raises `IdempotencyConflict`, `TypeMismatch`, `GuestTrapped`, `InvocationTimeout`, `Fenced`,
-        `ProviderUnavailable`. After an error of the last four the object is unusable.
+        Raises `IdempotencyConflict`, `TypeMismatch`, `GuestTrapped`, `InvocationTimeout`, `Fenced` (it may be invoked
+        again: nothing of it is durable, or its key tells), `Overtaken`, `ProviderUnavailable`. After an error of the
+        last five the object is unusable.
         """
         running = Running(
             invocation.function.path,
@@ -192,15 +194,22 @@ class DurableInstance:
             outcome = "replayed"
             return stored
         except (GuestTrapped, InvocationTimeout) as error:
-            # A key that is not known here may have a result nevertheless.
-            stored = None if running.key is None else await self._stored_result(running)
+            # A key that is not known here may have a result nevertheless; not where this very failure is it.
+            looks = running.key is not None and not error.parts
+            stored = await self._stored_result(running) if looks else None
             if stored is not None:
                 outcome = "replayed"
                 return stored
             outcome = "trapped" if isinstance(error, GuestTrapped) else "timeout"
             raise
-        except Fenced:
+        except Fenced as error:
             self.usable = False
+            if running.key is None and (running.part or error.doubtful):
+                raise Overtaken(
+                    f"instance {self.name!r} was taken over in the middle of this call. What is durable of it stays, "
+                    "its new owner carries it to its end, and what it gave is not known here: calls with an "
+                    "Idempotency-Key can be asked again"
+                ) from error
             raise
         except PerdureError as error:
             outcome = "refused" if error.http_status < 500 else "error"
@@ -285,6 +294,10 @@ class DurableInstance:
         self._environment.hooks.snapshot("kept" if kept else "failed", len(taken.data), 0.0)
         return kept
 
+    def cut_off(self) -> None:
+        """End what runs, for the instance was taken from this host: it raises `Fenced`."""
+        self._runner.cut_off()
+
     def close(self) -> None:
         """Free the guest's memory; nothing durable is touched."""
         self.usable = False
@@ -323,11 +336,25 @@ class DurableInstance:
         return owned
 
     async def _abandon(self, running: Running, error: PerdureError) -> None:
-        """What earlier gates of the call made durable stays; memory is as before it."""
-        if running.part:
-            await self._writer.abandon(running, f"{error.code}: {error.detail}")
-            if isinstance(error, GuestTrapped):
-                error.parts = running.part
+        """What earlier gates of the call made durable stays; memory is as before it. So the same call under its key is
+        not carried out again: its failure is its result."""
+        if not running.part:
+            return
+        result = await self._failure(running, error)
+        await self._writer.abandon(running, f"{error.code}: {error.detail}", result=result)
+        if isinstance(error, GuestTrapped):
+            error.parts = running.part
+        elif isinstance(error, InvocationTimeout):
+            error.leaves(running.part)
+
+    async def _failure(self, running: Running, error: PerdureError) -> StoredResult | None:
+        """None: the call has no key, or is an asynchronous one, which is tried again as the manifest says."""
+        if running.key is None or running.pending or not isinstance(error, ENDS_THE_CALL):
+            return None
+        if await self._environment.home.pending(self.name, running.key) is not None:
+            return None
+        fingerprint = call_fingerprint(running.function, running.arguments)
+        return StoredResult(running.key, fingerprint, failed_result(error.code, error.detail))
 
     async def _stored_result(self, running: Running) -> InvocationResult | None:
         assert running.key is not None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 from collections.abc import Callable
@@ -26,7 +27,7 @@ from perdure.durable.replay import Recorded, decode_arguments
 from perdure.durable.settings import MemoryMode
 from perdure.durable.snapshots import Taken
 from perdure.durable.writer import InstanceWriter, Running
-from perdure.errors import GuestTrapped, NoSuchFunction, PerdureError, Quarantined, SnapshotRefused
+from perdure.errors import Fenced, GuestTrapped, NoSuchFunction, PerdureError, Quarantined, SnapshotRefused
 from perdure.keyvalue.watcher import is_watcher, values_of
 from perdure.wasi.exit import exited, is_command
 from perdure.wasi.http.exchanges import Exchanges
@@ -57,6 +58,7 @@ class Runner:
         self._writer = writer
         self._guest: Instance | None = None
         self._begun = 0.0
+        self._cut: asyncio.Timeout | None = None
         self.context = GuestContext(
             WasiState(
                 recorder=self.recorder,
@@ -210,6 +212,11 @@ class Runner:
         support = await self.code.support()
         return support.capture(self._guest, self.context.wasi.latest_ns, shared.latest, parent, follows)
 
+    def cut_off(self) -> None:
+        """End the invocation that runs with `Fenced`. One that waits for a commit learns it there."""
+        if self._cut is not None and not self._writer.sending:
+            self._cut.reschedule(asyncio.get_running_loop().time())
+
     def close(self) -> None:
         """Free the guest's memory; idempotent."""
         self.context.http.end_invocation()
@@ -238,7 +245,10 @@ class Runner:
         self.context.http.begin_invocation(f"{self._writer.origin}/{running.key or ''}/{'' if running.key else first}")
         self._begun = time.perf_counter()
         try:
-            body = result(await self._guest.call(func, values, deadline=running.deadline))
+            async with asyncio.timeout(None) as self._cut:
+                body = result(await self._guest.call(func, values, deadline=running.deadline))
+        except TimeoutError as error:
+            raise Fenced("the instance was taken from this host while the call ran") from error
         except GuestTrapped as error:
             # A command's memory is of no use after it; elsewhere calls to come need it whole.
             anew = self._environment.memory is MemoryMode.INVOCATION
@@ -247,6 +257,7 @@ class Runner:
                 raise
             body = result(ended)
         finally:
+            self._cut = None
             self.gates.running = None
             self.context.http.end_invocation()
         running.guest_us = self._guest_us()

@@ -58,7 +58,7 @@ class Growth:
 
 class InstanceWriter:
     """Made for a claim. `start`: events of an instantiation that no entry has yet; the next one takes them. `anew`: the
-    next entry is the first of a new memory, and takes the place of all before it."""
+    next entry is the first of a new memory, and takes the place of all before it. `sending`: a commit is under way."""
 
     def __init__(self, name: str, component: str, environment: EngineEnvironment, claim: Claim) -> None:
         self.name = name
@@ -70,6 +70,7 @@ class InstanceWriter:
         self.start: list[Event] | None = None
         self.anew = False
         self.growth = Growth()
+        self.sending = False
         self._environment = environment
 
     async def part(
@@ -204,7 +205,11 @@ class InstanceWriter:
             max_results=environment.max_results,
         )
         limit = max(running.deadline, asyncio.get_running_loop().time() + COMMIT_GRACE)
-        committed = await commit_surely(environment.home, commit, environment.hooks, home, limit)
+        self.sending = True
+        try:
+            committed = await commit_surely(environment.home, commit, environment.hooks, home, limit)
+        finally:
+            self.sending = False
         if committed.status is CommitStatus.KEY_USED:
             raise KeyUsed(f"the idempotency key {running.key!r} has a result")
         if committed.status is CommitStatus.CANCELLED:

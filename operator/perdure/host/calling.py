@@ -13,7 +13,7 @@ from perdure.host.peers import CALLERS, ForwardedReply, PeerRequest, call_path
 
 
 class RemoteFailure(PerdureError):
-    """What another host answered. `code`, `retryable`: as its problem document says."""
+    """What another host answered. `code`, `retryable`: as its problem document says; of a stored failure its cause."""
 
     def __init__(self, code: str, detail: str, *, retryable: bool) -> None:
         super().__init__(detail)
@@ -56,6 +56,8 @@ class InstanceCaller:
 def _failure(reply: ForwardedReply) -> RemoteFailure:
     try:
         found = json.loads(reply.body)
-        return RemoteFailure(str(found["code"]), str(found["detail"]), retryable=bool(found["retryable"]))
+        return RemoteFailure(
+            str(found.get("cause", found["code"])), str(found["detail"]), retryable=bool(found["retryable"])
+        )
     except (ValueError, KeyError, TypeError):
         return RemoteFailure("http-error", f"a host answered {reply.status}", retryable=reply.status >= 500)

@@ -19,7 +19,7 @@ from perdure.durable.control import Verb, control
 from perdure.durable.environment import EngineEnvironment
 from perdure.durable.instance import DurableInstance, Invocation, InvocationResult
 from perdure.durable.pending import run_next
-from perdure.errors import InvocationTimeout, Overloaded, PerdureError, SnapshotRefused
+from perdure.errors import Fenced, InvocationTimeout, Overloaded, PerdureError, SnapshotRefused
 
 log = logging.getLogger(__name__)
 _TURN_CALLS = 100
@@ -40,6 +40,7 @@ class _Slot:
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     users: int = 0
     instance: DurableInstance | None = None
+    opening: asyncio.Timeout | None = None
     snapshot_wanted: bool = False
 
 
@@ -112,6 +113,7 @@ class InstanceTable:
         """
         if verb is Verb.INTERRUPT:
             await control(name, verb, self._library, self._environment)
+            self._cut_off(name)
             return
         deadline = self._now() + self._timeout
         async with self._turn(name, deadline) as slot:
@@ -184,8 +186,26 @@ class InstanceTable:
     async def _opened(self, slot: _Slot, name: str, deadline: float) -> DurableInstance:
         if slot.instance is None or not slot.instance.usable:
             self._discard(slot)
-            slot.instance = await DurableInstance.open(name, self._library, self._environment, deadline=deadline)
+            try:
+                async with asyncio.timeout(None) as slot.opening:
+                    slot.instance = await DurableInstance.open(
+                        name, self._library, self._environment, deadline=deadline
+                    )
+            except TimeoutError as error:
+                raise Fenced(f"instance {name!r} was taken from this host while it was opened") from error
+            finally:
+                slot.opening = None
         return slot.instance
+
+    def _cut_off(self, name: str) -> None:
+        """What runs on the instance could commit nothing more."""
+        slot = self._slots.get(name)
+        if slot is None:
+            return
+        if slot.opening is not None:
+            slot.opening.reschedule(self._now())
+        elif slot.instance is not None:
+            slot.instance.cut_off()
 
     def _enter(self, name: str) -> _Slot:
         slot = self._slots.get(name)

@@ -35,6 +35,7 @@ _ERRORS: tuple[type[errors.PerdureError], ...] = (
     errors.LostWrites,
     errors.FeedFull,
     errors.Fenced,
+    errors.Overtaken,
     errors.Suspended,
     errors.InvocationTimeout,
 )

@@ -11,6 +11,7 @@ from perdure.errors import (
     AsyncCallFailed,
     GuestTrapped,
     HostLeaving,
+    InvocationTimeout,
     Overloaded,
     PerdureError,
     ProviderUnavailable,
@@ -35,8 +36,8 @@ def problem(error: PerdureError) -> web.Response:
         document["parameter"] = error.parameter
     if isinstance(error, GuestTrapped):
         document |= {"trap": error.trap, "frames": list(error.frames), "stderr": error.stderr}
-        if error.parts:
-            document["parts"] = error.parts
+    if isinstance(error, (GuestTrapped, InvocationTimeout)) and error.parts:
+        document["parts"] = error.parts
     headers = {}
     if isinstance(error, AsyncCallFailed):
         document["cause"] = error.cause
