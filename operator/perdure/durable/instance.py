@@ -15,15 +15,16 @@ from dataclasses import dataclass
 
 from perdure.component.plan import ExportedFunc
 from perdure.component.snapshot import Snapshot
+from perdure.durable.abandoning import ENDS_THE_CALL, abandon
 from perdure.durable.attempts import attempt
-from perdure.durable.calls import Halt, HaltState, decode_halt, encode, failed_result, failure_of
+from perdure.durable.calls import Halt, HaltState, decode_halt, encode, failure_of
 from perdure.durable.claiming import claim_instance
 from perdure.durable.components import Code, ComponentLibrary
 from perdure.durable.departing import clear_before
 from perdure.durable.environment import EngineEnvironment
 from perdure.durable.faultpoint import Point, reach
 from perdure.durable.journal import call_fingerprint
-from perdure.durable.records import Claim, OwnerToken, SnapshotWrite, StoredResult
+from perdure.durable.records import Claim, OwnerToken, SnapshotWrite
 from perdure.durable.recovery import recover
 from perdure.durable.replay import Recorded
 from perdure.durable.runner import Runner
@@ -46,8 +47,6 @@ from perdure.errors import (
 )
 
 _KEYS = 10_000
-ENDS_THE_CALL = (GuestTrapped, InvocationTimeout, TypeMismatch, NoSuchFunction)
-"""Errors after which the call will not go on: what it left in parts is abandoned."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,10 +235,10 @@ class DurableInstance:
             raise
         except GuestTrapped as error:
             error.stderr = self._runner.context.wasi.stderr_tail()
-            await self._abandon(running, error)
+            await abandon(self._writer, running, error, self._environment)
             raise
         except (InvocationTimeout, KeyUsed) as error:
-            await self._abandon(running, error)
+            await abandon(self._writer, running, error, self._environment)
             raise
         self.usable = owned
         return body
@@ -319,7 +318,7 @@ class DurableInstance:
             body = await self._runner.go_on(running, unfinished)
             owned = await self._end(running, body)
         except ENDS_THE_CALL as error:
-            await self._abandon(running, error)
+            await abandon(self._writer, running, error, self._environment)
             raise Fenced("the instance was left in the middle of a call that could not be finished") from error
         if not owned:
             raise Fenced(f"instance {self.name!r} is owned by another host now")
@@ -334,27 +333,6 @@ class DurableInstance:
         if self._each_anew:
             runner.close()
         return owned
-
-    async def _abandon(self, running: Running, error: PerdureError) -> None:
-        """What earlier gates of the call made durable stays; memory is as before it. So the same call under its key is
-        not carried out again: its failure is its result."""
-        if not running.part:
-            return
-        result = await self._failure(running, error)
-        await self._writer.abandon(running, f"{error.code}: {error.detail}", result=result)
-        if isinstance(error, GuestTrapped):
-            error.parts = running.part
-        elif isinstance(error, InvocationTimeout):
-            error.leaves(running.part)
-
-    async def _failure(self, running: Running, error: PerdureError) -> StoredResult | None:
-        """None: the call has no key, or is an asynchronous one, which is tried again as the manifest says."""
-        if running.key is None or running.pending or not isinstance(error, ENDS_THE_CALL):
-            return None
-        if await self._environment.home.pending(self.name, running.key) is not None:
-            return None
-        fingerprint = call_fingerprint(running.function, running.arguments)
-        return StoredResult(running.key, fingerprint, failed_result(error.code, error.detail))
 
     async def _stored_result(self, running: Running) -> InvocationResult | None:
         assert running.key is not None

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from perdure.durable.abandoning import ENDS_THE_CALL
 from perdure.durable.attempts import allowed
 from perdure.durable.calls import FailedAttempt, Halt, HaltState, decode_call, decode_failure, encode
 from perdure.durable.environment import EngineEnvironment
 from perdure.durable.faultpoint import Point, reach
 from perdure.durable.inbox import PendingCall
-from perdure.durable.instance import ENDS_THE_CALL, DurableInstance
+from perdure.durable.instance import DurableInstance
 from perdure.durable.settings import Failure
 from perdure.durable.writer import KeyUsed, Running
 from perdure.errors import (

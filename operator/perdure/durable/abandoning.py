@@ -1,0 +1,40 @@
+"""Ending a call that will not go on, though something of it is durable."""
+
+from __future__ import annotations
+
+from perdure.durable.calls import failed_result
+from perdure.durable.environment import EngineEnvironment
+from perdure.durable.journal import call_fingerprint
+from perdure.durable.records import StoredResult
+from perdure.durable.writer import InstanceWriter, Running
+from perdure.errors import GuestTrapped, InvocationTimeout, NoSuchFunction, PerdureError, TypeMismatch
+
+ENDS_THE_CALL = (GuestTrapped, InvocationTimeout, TypeMismatch, NoSuchFunction)
+"""Errors after which a call will not go on: what it left in parts is abandoned."""
+
+
+async def abandon(
+    writer: InstanceWriter, running: Running, error: PerdureError, environment: EngineEnvironment
+) -> None:
+    """What earlier gates of the call made durable stays; memory is as before it. So the same call under its key is not
+    carried out again: its failure is its result. Raises as `InstanceWriter.abandon`."""
+    if not running.part:
+        return
+    result = await _result(writer, running, error, environment)
+    await writer.abandon(running, f"{error.code}: {error.detail}", result=result)
+    if isinstance(error, GuestTrapped):
+        error.parts = running.part
+    elif isinstance(error, InvocationTimeout):
+        error.leaves(running.part)
+
+
+async def _result(
+    writer: InstanceWriter, running: Running, error: PerdureError, environment: EngineEnvironment
+) -> StoredResult | None:
+    """None: the call has no key, or is an asynchronous one, which is tried again as the manifest says."""
+    if running.key is None or running.pending or not isinstance(error, ENDS_THE_CALL):
+        return None
+    if await environment.home.pending(writer.name, running.key) is not None:
+        return None
+    fingerprint = call_fingerprint(running.function, running.arguments)
+    return StoredResult(running.key, fingerprint, failed_result(error.code, error.detail))
