@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, field_validator, model_validator
 
 from perdure.manifests.base import Bytes, Flag, Metadata, Milliseconds, Model, Whole
+from perdure.manifests.probe_pod import ProbePod
 
 HomeKind = Literal["redis", "postgres", "sqlite", "memory"]
 ForeignKind = Literal["etcd", "nats"]
@@ -219,11 +220,12 @@ Level = Literal["D0", "D1", "D2", "D3", "D4"]
 
 class Probe(Model):
     """How the operator finds out whether the provider can be used: by a Job each `interval`, and after each change. It
-    runs in `namespace` (None: the operator's own), where the Secrets must be, too."""
+    runs in `namespace` (None: the operator's own), where the Secrets must be too; `pod`: what the cluster asks."""
 
     enabled: Flag = True
     interval: Milliseconds = 600_000
     namespace: str | None = Field(default=None, pattern=r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$")
+    pod: ProbePod = ProbePod()
 
     @field_validator("interval")
     @classmethod

@@ -125,10 +125,10 @@ class Prober:
 
 
 def _present(job: Object, plan: ProbePlan) -> bool:
-    """Whether a Job looks at this very provider where it is now. One that has read former Secrets may finish: if they
-    changed all the time, there would never be an outcome."""
-    checksum = str(job["metadata"].get("annotations", {}).get(CHECKSUM, ""))
-    return owned(job, plan.provider.metadata.uid) and checksum.partition(".")[0] == plan.place
+    """Whether a Job looks at this very provider where it is now, by such a pod. One that has read former Secrets may
+    finish: if they changed all the time, there would never be an outcome."""
+    place, _, *shape = str(job["metadata"].get("annotations", {}).get(CHECKSUM, "")).split(".") + [""]
+    return owned(job, plan.provider.metadata.uid) and (place, "".join(shape)) == (plan.place, plan.shape)
 
 
 def _as_known(known: Known, plan: ProbePlan, doing: str, *, again: float = _WORKING) -> Look:

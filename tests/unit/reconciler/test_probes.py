@@ -8,6 +8,7 @@ from typing import Any, cast
 
 import pytest
 
+from perdure.errors import ManifestError
 from perdure.manifests.load import load_manifests, parse_provider
 from perdure.manifests.provider import Probe
 from perdure.manifests.report import ProbeReport, ServerFound
@@ -454,6 +455,63 @@ def test_what_makes_a_new_probe_due() -> None:
     assert checksum() == checksum(pull_secrets=("a",))
     assert checksum() != checksum({"redis": {"url": "redis://other:6379/0"}})
     assert checksum() != checksum(versions=(("a", "1"),))
+
+
+POD: Object = {
+    "labels": {"team": "data", LABEL: "other"},
+    "annotations": {"sidecar.istio.io/inject": "false"},
+    "nodeSelector": {"pool": "infra"},
+    "tolerations": [{"key": "infra", "operator": "Exists", "effect": "NoSchedule"}],
+    "affinity": {"nodeAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": []}},
+    "priorityClassName": "low",
+    "resources": {"limits": {"memory": "128Mi"}, "requests": {"cpu": 1}},
+    "imagePullSecrets": [{"name": "mirror"}, {"name": "own"}],
+}
+
+
+def test_what_the_cluster_asks_of_the_pod() -> None:
+    job = made({**SECURE, "probe": {"pod": POD}}, pull_secrets=("own",))
+    template, plain = job["spec"]["template"], made()["spec"]["template"]
+    assert template["metadata"]["labels"] == plain["metadata"]["labels"] | {"team": "data"}, "what finds it stays"
+    assert template["metadata"]["annotations"] == plain["metadata"]["annotations"] | POD["annotations"]
+    pod = template["spec"]
+    for field in ("nodeSelector", "tolerations", "affinity", "priorityClassName"):
+        assert pod[field] == POD[field]
+        assert field not in plain["spec"]
+    assert pod["imagePullSecrets"] == [{"name": "own"}, {"name": "mirror"}]
+    (container,) = pod["containers"]
+    assert container["resources"] == {
+        "requests": {"cpu": 1, "memory": "64Mi"},
+        "limits": {"cpu": "1", "memory": "128Mi"},
+    }
+    # Nothing else of the pod can be changed by it.
+    assert {name for name in pod if pod[name] != plain["spec"].get(name)} - set(POD) == {"containers"}
+    assert container | {"resources": None} == plain["spec"]["containers"][0] | {"resources": None}
+
+
+@pytest.mark.parametrize("pod", [{"hostNetwork": True}, {"serviceAccountName": "x"}, {"tolerations": [{"x": 1}]},
+                                 {"volumes": []}, {"nodeSelector": {"a": 1}}, {"resources": {"claims": []}}])  # fmt: skip
+def test_a_pod_of_the_probe_is_no_pod_template(pod: Object) -> None:
+    with pytest.raises(ManifestError, match=r"spec\.probe\.pod\."):
+        made({**REDIS, "probe": {"pod": pod}})
+
+
+async def test_a_probe_that_waits_for_its_node_is_made_anew_when_it_is_asked_for_otherwise() -> None:
+    world = World()
+    await world.until(10, GOOD)
+    former = world.document["spec"]
+    world.document["spec"] = {**former, "probe": {"interval": "10s"}}
+    for _ in range(8):
+        await world.look(3)
+    assert (world.jobs, world.says()) == (2, ("True", "Answers"))
+    job = world.job
+    assert job is not None
+    world.document["spec"] = {**former, "probe": {"interval": "10s", "pod": {"nodeSelector": {"pool": "infra"}}}}
+    await world.look(2)
+    await world.look(2)
+    assert world.job is not None and world.job["metadata"]["uid"] != job["metadata"]["uid"]
+    assert world.job["spec"]["template"]["spec"]["nodeSelector"] == {"pool": "infra"}
+    assert world.says() == ("True", "Answers"), "it is the same server: what is known of it stands"
 
 
 @pytest.mark.parametrize("name", ["a", "a" * 253, "a.b.c", "x" * 31 + ".y" + "z" * 100, "b" * 30 + ".-.c" * 9])

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import yaml
 
+from perdure.manifests.probe_pod import ProbePod
 from perdure.manifests.provider import KeyValueProvider
 from perdure.reconciler.objects.common import CONFIG_FILE, MANAGED_BY, Object
 from perdure.reconciler.objects.config import client_document
@@ -27,6 +28,7 @@ _REPORT = "/dev/termination-log"
 _FOLDER = "/etc/perdure/config"
 _SECONDS = 120
 _TIME_TO_LIVE = 300
+_SCHEDULING = {"node_selector", "tolerations", "affinity", "priority_class_name"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +57,16 @@ class ProbePlan:
         return _digest([self.manifest, self.namespace])
 
     @property
+    def shape(self) -> str:
+        """Changes when the pod is asked for otherwise: one that waits for its node must not be waited for."""
+        pod = self.provider.spec.probe.pod
+        return _digest(pod.model_dump(mode="json")) if pod != ProbePod() else ""
+
+    @property
     def checksum(self) -> str:
         """Changes when what was found may not hold any more."""
-        return f"{self.place}.{_digest(list(self.versions))}"
+        parts = [self.place, _digest(list(self.versions)), self.shape]
+        return ".".join(part for part in parts if part)
 
 
 def label_of(name: str) -> str:
@@ -69,7 +78,7 @@ def label_of(name: str) -> str:
 
 def probe_job(plan: ProbePlan) -> Object:
     """Runs once and for two minutes at most: what failed is tried again by the operator, which knows how often."""
-    mounted = secret_volumes(0, plan.provider)
+    mounted, asked = secret_volumes(0, plan.provider), plan.provider.spec.probe.pod
     manifest = {"path": CONFIG_FILE, "fieldRef": {"fieldPath": f"metadata.annotations['{_MANIFEST}']"}}
     labels = {"app.kubernetes.io/name": "perdure-probe", MANAGED_BY: "perdure", LABEL: label_of(plan.provider.name)}
     container: Object = {
@@ -81,8 +90,8 @@ def probe_job(plan: ProbePlan) -> Object:
         "terminationMessagePolicy": "File",
         "securityContext": container_security(),
         "resources": {
-            "requests": {"cpu": "10m", "memory": "64Mi"},
-            "limits": {"cpu": "1", "memory": "256Mi"},
+            "requests": {"cpu": "10m", "memory": "64Mi"} | asked.resources.requests,
+            "limits": {"cpu": "1", "memory": "256Mi"} | asked.resources.limits,
         },
         "volumeMounts": [
             {"name": "config", "mountPath": _FOLDER, "readOnly": True},
@@ -101,8 +110,10 @@ def probe_job(plan: ProbePlan) -> Object:
             *(volume for volume, _ in mounted),
         ],
     }
-    if plan.pull_secrets:
-        pod["imagePullSecrets"] = [{"name": name} for name in plan.pull_secrets]
+    secrets = dict.fromkeys([*plan.pull_secrets, *(secret.name for secret in asked.image_pull_secrets)])
+    if secrets:
+        pod["imagePullSecrets"] = [{"name": name} for name in secrets]
+    pod |= asked.model_dump(mode="json", by_alias=True, exclude_unset=True, include=_SCHEDULING)
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
@@ -126,7 +137,10 @@ def probe_job(plan: ProbePlan) -> Object:
             "ttlSecondsAfterFinished": _TIME_TO_LIVE,
             "backoffLimit": 0,
             "template": {
-                "metadata": {"labels": labels, "annotations": {_MANIFEST: plan.manifest}},
+                "metadata": {
+                    "labels": dict(asked.labels) | labels,
+                    "annotations": dict(asked.annotations) | {_MANIFEST: plan.manifest},
+                },
                 "spec": pod,
             },
         },
