@@ -102,6 +102,15 @@ async def test_only_the_variables_of_the_manifest_reach_the_guest(tmp_path: Path
             assert await client.call("a", "variable", "COLOUR") == (200, "blue")
             for name in ("SECRET", "PATH"):
                 assert await client.call("a", "variable", name) == (200, None)
+        host.kill()
+        host.wait()
+        host.manifest.write_text(host.manifest.read_text().replace("blue", "red"))
+        host.start()
+        async with aiohttp.ClientSession() as session:
+            client = Client(host.url, session)
+            # Memory stays as it was; whoever begins later gets what there is now.
+            assert await client.call("a", "variable", "COLOUR") == (200, "blue")
+            assert await client.call("b", "variable", "COLOUR") == (200, "red")
     finally:
         host.stop()
 

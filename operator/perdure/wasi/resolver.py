@@ -30,7 +30,7 @@ def _nothing(ctx: WasiContext, *args: object) -> None:
 
 
 _FUNCTIONS: dict[tuple[str, str], HostFunction] = {
-    ("wasi:cli/environment", "get-environment"): lambda ctx: list(ctx.wasi.environment),
+    ("wasi:cli/environment", "get-environment"): settings.get_environment,
     ("wasi:cli/environment", "get-arguments"): lambda ctx: list(ctx.wasi.arguments),
     ("wasi:cli/environment", "initial-cwd"): _nothing,
     ("wasi:cli/exit", "exit"): leave,
