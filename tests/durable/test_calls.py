@@ -15,6 +15,7 @@ from perdure.durable.calling import MAX_CHAIN, digest_of
 from perdure.durable.components import ComponentLibrary
 from perdure.durable.effects import BucketAddress, Scope
 from perdure.durable.instance import Invocation
+from perdure.durable.policy import BucketPolicy
 from perdure.durable.settings import CommitMode
 from perdure.durable.store import Store
 from perdure.errors import NoSuchFunction, ProviderUnavailable
@@ -160,3 +161,63 @@ async def test_without_its_key_a_call_would_be_doubled(errand: BoundComponent) -
         if kept[0] != b"2":
             return
         assert fuse.burnt is not None, "nothing was doubled anywhere"
+
+
+TINY = BucketPolicy("tiny", "home", max_value_bytes=8)
+"""Takes the number that `ask` adds to, and traps it at what it sets then."""
+
+
+async def _failed(
+    errand: BoundComponent, fuse: Fuse, *, keyed: bool = True, callee: str = "bob"
+) -> tuple[object, bytes | None, int]:
+    """A call whose callee traps behind a gate, by a caller that repeats what was not answered: what it was told, how
+    often the gate was passed, and how often the callee was called."""
+    stores: Mapping[str, Store] = {"home": MemoryStore(MemoryWorld(), WORKER)}
+    code, local = library(errand), Local(errand, keyed=keyed)
+    seen: Mapping[str, Store] = all_crashing(stores, fuse)
+    told = None
+    while told is None:
+        table = InstanceTable(code, environment(seen, TINY, caller=local), max_in_memory=10, max_queued=10)
+        local.table = table
+        try:
+            told = await delegated(table, errand, callee, "ask", '["tiny"]', key="k")
+            # The failure is durable: asked again, it is the same one.
+            assert await delegated(table, errand, callee, "ask", '["tiny"]', key="k") == told
+        except Crash:
+            seen = stores
+        table.close()
+    (asked,) = await stores["home"].get_many(BucketAddress(Scope.WORKER, "tiny"), ["asked"])
+    return told, asked, len(local.calls)
+
+
+@pytest.mark.parametrize("applied", [False, True], ids=["before", "after"])
+async def test_a_callee_that_traps_behind_a_gate_does_so_once(errand: BoundComponent, applied: bool) -> None:
+    operations, most, repeated = 0, 0, False
+    expected, _, _ = await _failed(errand, Fuse(0, applied=applied))
+    assert isinstance(expected, dict) and expected["err"].startswith("guest-trapped: ")
+    while True:
+        operations += 1
+        fuse = Fuse(operations, applied=applied)
+        told, asked, calls = await _failed(errand, fuse)
+        where = f"crash at operation {operations} ({fuse.burnt})"
+        assert (told, asked) == (expected, b"1"), where
+        most = max(most, calls)
+        # Negative control: under another key the gate is passed again.
+        repeated |= (await _failed(errand, Fuse(operations, applied=applied), keyed=False))[1] != b"1"
+        if fuse.burnt is None:
+            break
+    assert most > 1 and repeated
+
+
+async def test_a_callee_that_traps_before_any_gate_leaves_nothing_to_repeat(
+    errand: BoundComponent, home: Store
+) -> None:
+    """Not even a result: a retry of whoever called may succeed."""
+    local = Local(errand)
+    async with table_of(library(errand), {"home": home}, local) as table:
+        for _ in range(2):
+            failed = await delegated(table, errand, "bob", "trap", "[]", key="k")
+            assert isinstance(failed, dict) and failed["err"].startswith("guest-trapped: ")
+    assert len(local.calls) == 1, "the caller has its answer in its own result"
+    assert await home.instance("bob") is None
+    assert await home.result("bob", local.calls[0].key) is None
