@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -60,6 +61,15 @@ def counter() -> Path:
     with Engine(EngineConfig(cache_dir=COMPILED)) as engine, asyncio.Runner() as runner:
         runner.run(Component.load(engine, path.read_bytes()))
     return path
+
+
+@pytest.fixture(autouse=True)
+def forgotten_applications() -> Iterator[None]:
+    """aiohttp caches what it builds for handlers and keeps up to 1,024 ended applications by it: with them hosts and all
+    their components, which the garbage collector goes through for seconds each time."""
+    yield
+    if application := sys.modules.get("aiohttp.web_app"):
+        application._cached_build_middleware.cache_clear()
 
 
 def pytest_collection_finish() -> None:

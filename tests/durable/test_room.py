@@ -246,8 +246,8 @@ async def test_a_call_that_goes_on_after_a_crash_sets_nothing_again(
 ) -> None:
     where, policy = stores(), POLICIES[bucket]
     steps: list[Step] = [put(bucket, "a"), {"remember": 1}]
-    # The claim, the gate's commit, what it needs elsewhere; then the call's last commit.
-    fuse = Fuse(3 if bucket == "near" else 5, applied=False)
+    # The claim, a look for what a former life left, the gate's commit, what it needs elsewhere; then the call's last commit.
+    fuse = Fuse(4 if bucket == "near" else 6, applied=False)
     guest = await Guest(ledger, dict(all_crashing(where, fuse))).again()
     with pytest.raises(Crash):
         await guest.run(*steps, key="1")
