@@ -260,9 +260,9 @@ async def test_what_is_quarantined_is_known_until_it_runs() -> None:
     at.table.errors["a"] = Quarantined("bad")
     await at.enqueue("a")
     async with at.running():
-        await at.until(lambda: at.ownership.quarantined == 1)
+        await at.until(lambda: len(at.ownership.quarantined()) == 1)
         at.table.errors.clear()
-        await at.until(lambda: at.ownership.quarantined == 0)
+        await at.until(lambda: at.ownership.quarantined() == [])
 
 
 async def test_a_store_that_does_not_answer_is_asked_less_often(quiet: pytest.LogCaptureFixture) -> None:

@@ -6,8 +6,10 @@ import logging
 
 import pytest
 
+from perdure.durable.records import HostRecord
 from perdure.errors import Fenced, HostLeaving, ProviderUnavailable, Quarantined
 from perdure.host.ownership import Ownership
+from perdure.host.routing import preferred_host
 
 
 class Clock:
@@ -100,7 +102,7 @@ def test_it_remembers_a_bounded_number(ownership: Ownership, clock: Clock) -> No
         for _ in range(3):
             fence(ownership, f"i{number}")
         fence(ownership, f"q{number}", Quarantined("bad"))
-    assert ownership.quarantined == 8
+    assert len(ownership.quarantined()) == 8
     assert [n for n in range(100) if ownership.delay(f"i{n}") > 0] == list(range(92, 100))
 
 
@@ -108,9 +110,30 @@ def test_what_is_quarantined_is_known(ownership: Ownership) -> None:
     fence(ownership, "b", Quarantined("bad"))
     fence(ownership, "a", Quarantined("bad"))
     fence(ownership, "a", Quarantined("bad"))
-    assert ownership.quarantined == 2
-    assert (ownership.latest_quarantined(1), ownership.latest_quarantined(5)) == (["a"], ["a", "b"])
+    assert ownership.quarantined() == ["a", "b"]
     ownership.forget("b")
     with ownership.observed("a"):
         pass
-    assert ownership.quarantined == 0
+    assert ownership.quarantined() == []
+
+
+def test_what_is_quarantined_is_counted_by_one_host(clock: Clock) -> None:
+    hosts = [HostRecord(f"h{number}", f"http://h{number}") for number in range(3)]
+    known = [Ownership(clock.conflict, clock=clock) for _ in hosts]
+    for me, ownership in zip(hosts, known, strict=True):
+        ownership.mine = lambda name, me=me: preferred_host(name, hosts) == me  # type: ignore[misc]
+    names = [f"i{number}" for number in range(30)]
+    # Each has been with every host, as hosts came and went.
+    for ownership in known:
+        for name in names:
+            fence(ownership, name, Quarantined("bad"))
+    counted = [ownership.quarantined() for ownership in known]
+    assert sorted(name for each in counted for name in each) == sorted(names)
+    assert all(counted)
+    # One that comes back may have been resumed elsewhere: it counts when it is met again.
+    gone = hosts.pop()
+    back = counted[-1]
+    assert sorted(name for ownership in known[:2] for name in ownership.quarantined()) == sorted(set(names) - set(back))
+    assert known[-1].quarantined() == []
+    hosts.append(gone)
+    assert known[-1].quarantined() == []

@@ -58,6 +58,7 @@ from perdure.host.metrics import HostMetrics
 from perdure.host.outgoing import OutgoingHttp
 from perdure.host.ownership import Ownership
 from perdure.host.peers import Peers
+from perdure.host.routing import preferred_host
 from perdure.host.stores import close_stores, open_stores
 from perdure.host.supervision import StoreWatch
 from perdure.host.watching import Watching, deliveries_of, watcher_for
@@ -113,7 +114,7 @@ class _Running:
         metrics.instances_evicted.set(numbers.evicted)
         metrics.hosts.set(len(self.members.hosts))
         metrics.inboxes_running.set(self.dispatcher.running)
-        metrics.instances_quarantined.set(self.ownership.quarantined)
+        metrics.instances_quarantined.set(len(self.ownership.quarantined()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,6 +182,7 @@ async def running_host(config: HostConfig, progress: Callable[[str], None]) -> A
         )
         stack.callback(table.close)
         members = Membership(home, HostRecord(config.host, config.advertise))
+        ownership.mine = lambda name: preferred_host(name, members.hosts) == members.me
         dispatcher = Dispatcher(home, table, members, ownership, metrics)
         watcher = watcher_for(environment.catalog, bound.component.exports)
         deliveries = deliveries_of(environment, watcher, config.worker.spec.limits.max_pending_per_instance)

@@ -81,8 +81,9 @@ def describe_status(
             "reachable": name not in problems if info or name in problems else None,
             "problem": problems.get(name),
         }
-    quarantined = {"count": ownership.quarantined, "latest": ownership.latest_quarantined(NAMED)}
-    return {"providers": providers, "quarantined": quarantined}
+    quarantined = ownership.quarantined()
+    told = {"count": len(quarantined), "latest": quarantined[:NAMED]}
+    return {"providers": providers, "quarantined": told}
 
 
 def _export(func: ExportedFunc, about: About, known: tuple[Interface, Function] | None) -> dict[str, object]:

@@ -136,7 +136,7 @@ class HostMetrics(Hooks):
         )
         self.instances_quarantined = Gauge(
             "perdure_instances_quarantined",
-            "Instances that this host met last in quarantine.",
+            "Instances of this host that it has met in quarantine.",
             registry=self.registry,
         )
         self.deletions_waiting = Gauge(

@@ -9,7 +9,6 @@ more, longer each time and never exactly as long as the other.
 
 from __future__ import annotations
 
-import itertools
 import logging
 import random
 import time
@@ -36,7 +35,7 @@ class Ownership:
     """Bounded: it remembers `most` instances, and the latest ones where there are more.
 
     `tolerated`: how often within `window` seconds an instance may be lost without a suspicion. `first`, `longest`:
-    seconds to wait. `conflict` is called for each wait.
+    seconds to wait. `conflict` is called for each wait. `mine`: whether an instance is this host's now.
     """
 
     def __init__(
@@ -59,15 +58,14 @@ class Ownership:
         self._clock = clock
         self._histories: OrderedDict[str, _History] = OrderedDict()
         self._quarantined: OrderedDict[str, None] = OrderedDict()
+        self.mine: Callable[[str], bool] = lambda name: True
 
-    @property
-    def quarantined(self) -> int:
-        """How many instances this host met last in quarantine."""
-        return len(self._quarantined)
-
-    def latest_quarantined(self, most: int) -> list[str]:
-        """The names of those that were met last."""
-        return list(itertools.islice(reversed(self._quarantined), most))
+    def quarantined(self) -> list[str]:
+        """The instances that this host has met in quarantine and that are its own (`mine`), the latest ones first. What
+        another host has got may run again by its word, and is counted there."""
+        for name in [name for name in self._quarantined if not self.mine(name)]:
+            del self._quarantined[name]
+        return list(reversed(self._quarantined))
 
     def delay(self, name: str) -> float:
         """Seconds to wait before this host claims the instance; 0.0: it may."""
