@@ -174,6 +174,11 @@ def _canon(*data: bytes) -> bytes:
         # What it takes, and the decoder does not.
         (component(types(b"\x42\x01\x01" * 80 + b"\x42\0")), "types within one another over 64 deep"),
         (_wat("(component " * 40 + ")" * 40), "components within one another over 32 deep"),
+        # What may be valid, and is larger than it takes.
+        (_wat("(component (type (enum" + "".join(f' "e{n}"' for n in range(70_000)) + ")))"), "wasmtime's limits"),
+        (_wat('(component (type (record (field "' + "a" * 100_001 + '" u8))))'), "wasmtime's limits"),
+        (_wat(f"(component (core module (func {'(param i32)' * 1001})))"), "wasmtime's limits"),
+        (_wat(f"(component (core module (func {'(local i32)' * 50_001})))"), "wasmtime's limits"),
     ],
 )  # fmt: skip
 async def test_each_feature_keeps_its_name(engine: Engine, data: bytes, feature: str) -> None:

@@ -46,7 +46,7 @@ _NAMES = {
 """The validator's name → the one that `ComponentUnsupported.feature` has, where it is another."""
 _UNREAD = re.compile(r"invalid leading byte|nesting is too deep")
 """What it says of an encoding it does not read: of an older or newer proposal, or beyond what it takes."""
-_LIMIT = re.compile(r"exceeds (?:the )?limit|nesting is too deep")
+_LIMIT = re.compile(r"exceeds? (?:the )?(?:limit|maximum)|nesting is too deep|size (?:is )?out of bounds")
 """What it says of a component that may be valid and is larger than it takes."""
 _OFFSET = re.compile(r" \(at offset 0x[0-9a-f]+\)$")
 
