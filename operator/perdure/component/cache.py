@@ -1,7 +1,8 @@
 """Compiled code on disk, and what was found out about it, by a key and the engine's configuration.
 
-Files are written whole and renamed, so a reader never sees half of one. The directory is bounded in bytes: the
-files used longest ago go first. It must belong to this user alone: compiled code is trusted when it is loaded.
+Files are written whole and renamed, so a reader never sees half of one. The directory is bounded in bytes, whatever
+configurations and versions have left there: the files used longest ago go first. It must belong to this user alone:
+compiled code is trusted when it is loaded.
 """
 
 from __future__ import annotations
@@ -10,21 +11,30 @@ import contextlib
 import hashlib
 import os
 import tempfile
+import time
 from pathlib import Path
 
 import wasmtime
 
 _SUFFIX = ".cwasm"
+_COMPLETE, _NOTE, _NEW = ".complete", ".note", ".new-"
+_ABANDONED = 3600.0
+"""Seconds after which a file that is still being written is what a process left that was killed."""
 
 
 class CompiledCache:
-    """`directory` None: nothing is kept."""
+    """`directory` None: nothing is kept. `problem`: why nothing is although it should be."""
 
     def __init__(self, directory: Path | None, limit: int, configuration: str) -> None:
         self._limit = limit
         self._directory = None if directory is None else directory / configuration
+        self.problem: str | None = None
         if self._directory is not None:
-            self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+            try:
+                self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+            except OSError as error:
+                self.problem = f"compiled code is not kept: {self._directory} cannot be made ({error.strerror})"
+                self._directory = None
 
     def holds(self, key: str) -> bool:
         """Whether compiled modules were kept, so that what they were made of has been validated. They may be gone."""
@@ -77,17 +87,17 @@ class CompiledCache:
 
     def _marker(self, key: str) -> Path:
         assert self._directory is not None
-        return self._directory / f"{self._name(key)}.complete"
+        return self._directory / f"{self._name(key)}{_COMPLETE}"
 
     def _note(self, key: str) -> Path:
         assert self._directory is not None
-        return self._directory / f"{self._name(key)}.note"
+        return self._directory / f"{self._name(key)}{_NOTE}"
 
     def _name(self, key: str) -> str:
         return hashlib.sha256(key.encode()).hexdigest()[:32]
 
     def _write(self, path: Path, data: bytes) -> None:
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".new-")
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=_NEW)
         try:
             with os.fdopen(handle, "wb") as file:
                 file.write(data)
@@ -97,10 +107,21 @@ class CompiledCache:
             raise
 
     def _trim(self) -> None:
+        """All configurations share the bound: those of other versions are used no more, and go first."""
         assert self._directory is not None
-        files = sorted(self._directory.glob(f"*{_SUFFIX}"), key=lambda path: path.stat().st_mtime, reverse=True)
+        found: list[tuple[float, int, Path]] = []
+        abandoned = time.time() - _ABANDONED
+        for path in self._directory.parent.glob("wasmtime-*/*"):
+            with contextlib.suppress(OSError):  # another process may have taken it away
+                status = path.stat()
+                if path.suffix == _SUFFIX:
+                    found.append((status.st_mtime, status.st_size, path))
+                elif path.name.startswith(_NEW) and status.st_mtime < abandoned:
+                    path.unlink()
         total = 0
-        for path in files:
-            total += path.stat().st_size
+        for _, size, path in sorted(found, reverse=True):
+            total += size
             if total > self._limit:
-                path.unlink(missing_ok=True)
+                name = path.stem.rpartition("-")[0]
+                for gone in (path, path.with_name(f"{name}{_COMPLETE}"), path.with_name(f"{name}{_NOTE}")):
+                    gone.unlink(missing_ok=True)

@@ -62,6 +62,8 @@ class Component:
     def _load(cls, engine: Engine, data: bytes, say: Callable[[str], None]) -> Component:
         digest = "sha256:" + hashlib.sha256(data).hexdigest()
         cache = CompiledCache(engine.config.cache_dir, engine.config.cache_bytes, engine.config.fingerprint())
+        if cache.problem is not None:
+            say(cache.problem)
         key = f"{digest} rewriting {REWRITING} trampolines {FORMAT}"
         if not cache.holds(key):  # else the same bytes were validated when they were compiled
             validate(data)

@@ -39,12 +39,18 @@ class Hazards:
 
     @classmethod
     def from_text(cls, text: str) -> Hazards | None:
-        """None: another version wrote it."""
+        """None: another version wrote it, or it is damaged."""
         try:
-            version, refusal, writes = json.loads(text)
-        except ValueError:
+            match json.loads(text):
+                case [version, None, list(writes)] if version == SCAN:
+                    found = cls(None, tuple(writes))
+                case [version, [str(reason), str(words)], list(writes)] if version == SCAN:
+                    found = cls((reason, words), tuple(writes))
+                case _:
+                    return None
+        except (ValueError, RecursionError):
             return None
-        return cls(tuple(refusal) if refusal else None, tuple(writes)) if version == SCAN else None
+        return found if all(isinstance(one, str) for one in found.writes_tables) else None
 
 
 def hazards(modules: Iterable[tuple[bytes, CoreModule]]) -> Hazards:
