@@ -33,7 +33,8 @@ JOBS = --numprocesses $(TEST_JOBS) --maxprocesses 4 --dist loadfile
 test: $(VENV)/.installed  ## every test that needs no cluster; brings the servers it needs
 	@VENV=$(VENV) .ci/install-test-tools
 	@$(MAKE) --no-print-directory lint
-	@echo "== building the tests' guests" && .ci/build-guests >/dev/null && VENV=$(VENV) .ci/build-python-example >/dev/null
+	@echo "== building the tests' guests" && .ci/build-guests >/dev/null \
+	  && for name in counter cart inventory; do VENV=$(VENV) .ci/build-example $$name >/dev/null || exit 1; done
 	@$(BIN)/python -m pytest tests --ignore=tests/e2e $(JOBS)
 	@$(MAKE) --no-print-directory pure
 
@@ -63,7 +64,7 @@ chart:  ## bring the chart's copies of crds/ and of the example up to date
 kind-e2e: $(VENV)/.installed  ## the same on kind (needs Docker)
 	@VENV=$(VENV) scripts/kind-e2e
 
-examples: $(VENV)/.installed  ## build the example components (cargo, componentize-py)
+examples: $(VENV)/.installed  ## build the example components (cargo, componentize-py, npm, Go)
 	@$(MAKE) --no-print-directory -C examples all VENV=$(abspath $(VENV))
 
 image:  ## build the image (docker or buildah)
@@ -109,5 +110,5 @@ lock: $(VENV)/.installed  ## pin every dependency, with hashes
 	  --python-version 3.11 --universal --custom-compile-command "make lock" -c requirements-dev.lock -o requirements.lock
 
 clean:  ## remove what the targets made in the checkout
-	@rm -rf $(VENV) .perdure .mypy_cache .ruff_cache .pytest_cache build dist examples/counter/counter.wasm \
+	@rm -rf $(VENV) .perdure .mypy_cache .ruff_cache .pytest_cache build dist $(filter-out %/key-value.wasm,$(wildcard examples/*/*.wasm)) \
 	  operator/perdure.egg-info operator/perdure/component/*.so

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import gc
 import sys
 from collections import Counter
@@ -11,9 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from perdure.component.component import Component
-from perdure.component.engine import Engine, EngineConfig
-from support.guests import COMPILED, python_example
+from support.examples import compiled_example
 from support.postgres import PostgresServer, postgres_server
 from support.servers import RedisServer, redis_cluster, redis_server
 from support.store_servers import EtcdServer, NatsServer, etcd_server, nats_server
@@ -56,11 +53,8 @@ def redis_nodes() -> Iterator[list[RedisServer]]:
 
 @pytest.fixture(scope="session")
 def counter() -> Path:
-    """The Python example's component. Its compiled code is in COMPILED, as hosts with that cache will find it."""
-    path = python_example()
-    with Engine(EngineConfig(cache_dir=COMPILED)) as engine, asyncio.Runner() as runner:
-        runner.run(Component.load(engine, path.read_bytes()))
-    return path
+    """The Python example's component."""
+    return compiled_example("counter")
 
 
 @pytest.fixture(autouse=True)

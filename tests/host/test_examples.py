@@ -1,11 +1,8 @@
-"""The examples that users copy: they start as the README says, and the Python one keeps what it promises."""
+"""The examples' manifests, and that the Python one keeps what it promises."""
 
 from __future__ import annotations
 
-import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,33 +10,22 @@ import aiohttp
 import pytest
 
 from perdure.manifests.load import load_manifests
-from support.guests import COMPILED
+from support.examples import EXAMPLES, data_directory, made_example
 from support.hosts import EXAMPLE, ROOT, Client, HostProcess, local_host, retry
 
-README = (ROOT / "README.md").read_text()
-EXAMPLES = sorted(path.name for path in (ROOT / "examples").iterdir() if path.is_dir())
 LARGEST = 2**64 - 1
 # Where nothing was compiled or built before, the first test pays for the Python example.
 pytestmark = pytest.mark.timeout(600)
 
 
 @pytest.fixture
-def examples(counter: Path, tmp_path: Path) -> Path:
-    """The checkout's `examples` after `make examples`, in a directory of its own."""
-    copied = tmp_path / "checkout" / "examples"
-    shutil.copytree(ROOT / "examples", copied, ignore=shutil.ignore_patterns("counter.wasm", "target"))
-    (copied / "counter" / "counter.wasm").symlink_to(counter)
-    return copied
+def local(tmp_path: Path) -> Path:
+    return made_example("counter", tmp_path)
 
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
-    """Where a host keeps its data; its compiled code is that of all tests."""
-    made = tmp_path / "data"
-    made.mkdir()
-    COMPILED.mkdir(parents=True, exist_ok=True, mode=0o700)
-    (made / "cache").symlink_to(COMPILED)
-    return made
+    return data_directory(tmp_path)
 
 
 @pytest.mark.parametrize("example", EXAMPLES)
@@ -50,32 +36,8 @@ def test_manifests_are_valid(example: str) -> None:
         assert worker.name == example
 
 
-@pytest.mark.parametrize(
-    ("example", "calls"),
-    [
-        ("key-value", {"set shop colour Ymx1ZQ==": "null", "get shop colour": '"Ymx1ZQ=="'}),
-        ("counter", {"add 5": '{"ok":5}', "recent": "[5]"}),
-    ],
-)
-def test_the_readmes_commands(example: str, calls: dict[str, str], examples: Path, data: Path) -> None:
-    manifest = f"examples/{example}/local.yaml"
-    assert f"perdure run {manifest}" in README
-    host = HostProcess(Path(manifest), data, directory=examples.parent)
-    try:
-        host.start()
-        for call, answer in calls.items():
-            assert f"perdure invoke demo {call}" in README
-            command = [str(Path(sys.executable).with_name("perdure")), "invoke", "demo", *call.split()]
-            environment = {**os.environ, "PERDURE_URL": host.url}
-            done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=True)
-            assert done.stdout.strip() == answer
-    finally:
-        host.stop()
-    assert EXAMPLES == ["counter", "key-value"], "a new example needs its line here"
-
-
-async def test_the_counter_counts_in_a_bucket_and_in_memory(examples: Path, data: Path) -> None:
-    async with local_host(examples / "counter" / "local.yaml", data) as (_, client):
+async def test_the_counter_counts_in_a_bucket_and_in_memory(local: Path, data: Path) -> None:
+    async with local_host(local, data) as (_, client):
         assert await client.call("a", "total") == (200, {"ok": 0})
         for number in range(1, 13):
             assert await client.call("a", "add", number) == (200, {"ok": number * (number + 1) // 2})
@@ -88,8 +50,8 @@ async def test_the_counter_counts_in_a_bucket_and_in_memory(examples: Path, data
         assert await client.call("b", "recent") == (200, [])
 
 
-async def test_the_counter_keeps_idempotency_keys(examples: Path, data: Path) -> None:
-    async with local_host(examples / "counter" / "local.yaml", data) as (_, client):
+async def test_the_counter_keeps_idempotency_keys(local: Path, data: Path) -> None:
+    async with local_host(local, data) as (_, client):
         for _ in range(3):
             assert await client.call("a", "add", 5, key="one") == (200, {"ok": 5})
         status, problem = await client.call("a", "add", 6, key="one")
@@ -98,8 +60,8 @@ async def test_the_counter_keeps_idempotency_keys(examples: Path, data: Path) ->
         assert await client.call("a", "calls") == (200, 2)
 
 
-async def test_the_counter_survives_a_killed_host(examples: Path, data: Path) -> None:
-    host = HostProcess(examples / "counter" / "local.yaml", data)
+async def test_the_counter_survives_a_killed_host(local: Path, data: Path) -> None:
+    host = HostProcess(local, data)
     expected = 0
     try:
         for life in range(3):
@@ -124,8 +86,8 @@ async def test_the_counter_survives_a_killed_host(examples: Path, data: Path) ->
 
 
 @pytest.mark.parametrize("point", ["guest.done", "commit.after"])
-async def test_the_counter_killed_in_the_middle_of_a_call(point: str, examples: Path, data: Path) -> None:
-    host = HostProcess(examples / "counter" / "local.yaml", data)
+async def test_the_counter_killed_in_the_middle_of_a_call(point: str, local: Path, data: Path) -> None:
+    host = HostProcess(local, data)
     try:
         host.start(PERDURE_FAULTPOINT=f"{point}:2")
         async with aiohttp.ClientSession() as session:
@@ -142,9 +104,7 @@ async def test_the_counter_killed_in_the_middle_of_a_call(point: str, examples: 
         host.stop()
 
 
-async def test_the_counter_says_what_it_cannot_do(examples: Path, data: Path) -> None:
-    local = examples / "counter" / "local.yaml"
-
+async def test_the_counter_says_what_it_cannot_do(local: Path, data: Path) -> None:
     async def answers(change: Callable[[str], str], function: str, argument: int) -> object:
         changed = local.with_name("changed.yaml")
         changed.write_text(change(local.read_text()))
@@ -170,9 +130,8 @@ async def test_the_counter_says_what_it_cannot_do(examples: Path, data: Path) ->
         assert await client.call("a", "total") == (200, {"ok": LARGEST})
 
 
-async def test_a_python_exception_is_a_trap_that_changes_nothing(examples: Path, data: Path) -> None:
+async def test_a_python_exception_is_a_trap_that_changes_nothing(local: Path, data: Path) -> None:
     """A bucket that two Workers share, so that one can write what the other does not expect."""
-    local = examples / "counter" / "local.yaml"
     shared = local.read_text().replace("scope: Instance", "scope: Namespace")
     local.write_text(shared)
     other = local.with_name("other.yaml")
@@ -199,10 +158,10 @@ async def test_a_python_exception_is_a_trap_that_changes_nothing(examples: Path,
         assert await client.call("a", "recent") == (200, [2, 3])
 
 
-async def test_what_componentize_py_leaves_exported_is_harmless(examples: Path, data: Path) -> None:
+async def test_what_componentize_py_leaves_exported_is_harmless(local: Path, data: Path) -> None:
     """It initializes the interpreter when the component is built. Called later, it traps."""
     symbols = ("exports", "resources", "records", "flags", "tuples", "variants", "enums", "options", "results")
-    async with local_host(examples / "counter" / "local.yaml", data) as (_, client):
+    async with local_host(local, data) as (_, client):
         assert await client.call("a", "add", 3) == (200, {"ok": 3})
         status, problem = await client.call("a", "exports.init", "app", {name: [] for name in symbols}, False)
         assert (status, problem["code"]) == (500, "guest-trapped")

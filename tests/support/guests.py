@@ -1,5 +1,5 @@
 """The tests' guests, built from source: in Rust by cargo (`.ci/build-guests`), in other languages by
-`.ci/build-language-guest` and `.ci/build-python-example`. What has not changed is not built again."""
+`.ci/build-language-guest` and `.ci/build-example`. What has not changed is not built again."""
 
 from __future__ import annotations
 
@@ -27,9 +27,12 @@ def guest(name: str) -> Path:
 
 
 @functools.cache
-def python_example() -> Path:
-    """The component of `examples/counter`."""
-    return Path(built("build-python-example"))
+def example(name: str) -> Path:
+    """The component of an example, e.g. `counter`."""
+    source = ROOT / "examples" / name
+    if name == "key-value":
+        return source / "key-value.wasm"
+    return guest(name) if (source / "Cargo.toml").exists() else Path(built("build-example", name))
 
 
 @functools.cache

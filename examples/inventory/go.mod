@@ -1,0 +1,3 @@
+module perdure.dev/examples/inventory
+
+go 1.24
