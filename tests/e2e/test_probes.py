@@ -58,6 +58,8 @@ def test_the_default_provider_is_reachable(release: Release, cluster: Kubectl) -
     status = watched.status()
     assert (status["durability"], status["guarantee"]) == ("D2", "exactly-once")
     assert status["server"]["settings"]["appendfsync"] == "always"
+    events = cluster.run("describe", "kvp", "default").partition("Events:")[2]
+    assert "perdure-operator" in events and "Reachable is True" in events
     assert status["server"]["version"] in message
     header, row = cluster.run("get", "kvp", "default").splitlines()
     assert header.split()[:5] == ["NAME", "KIND", "DEFAULT", "READY", "REACHABLE"]

@@ -20,6 +20,7 @@ FIELD_MANAGER = "perdure"
 GROUP = "/apis/perdure.dev/v1alpha1"
 Object = dict[str, Any]
 _METADATA = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
+_METADATA_LIST = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 _TIMEOUT = 30
 _NAME = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?")
 """No object has another name (RFC 1123). Names come from manifests, and become a part of a path."""
@@ -104,6 +105,19 @@ class Cluster:
         if not _NAME.fullmatch(name):
             return None
         return await self._maybe("GET", kind.path(namespace, name), accept=_METADATA)
+
+    async def keys(self, kind: Kind) -> list[tuple[str, str]]:
+        """(namespace, name) of all objects of a kind in the cluster, page by page and without their content."""
+        found: list[tuple[str, str]] = []
+        more = ""
+        while True:
+            query = {"limit": "500"} | ({"continue": more} if more else {})
+            page = await self.request("GET", kind.path(None), query=query, accept=_METADATA_LIST)
+            metadata = [item["metadata"] for item in page.get("items", [])]
+            found += [(item.get("namespace", ""), item["name"]) for item in metadata]
+            more = page.get("metadata", {}).get("continue", "")
+            if not more:
+                return found
 
     async def list(self, kind: Kind, namespace: str | None = None, selector: str = "") -> list[Object]:
         query = {"labelSelector": selector} if selector else {}

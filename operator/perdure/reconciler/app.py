@@ -30,6 +30,7 @@ from perdure.reconciler.workqueue import Key, WorkQueue
 log = logging.getLogger(__name__)
 LEASE_NAME = "perdure-operator"
 _STUCK = 120.0
+_RESYNC = 300.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,14 +119,15 @@ class _Operator:
         log.info("waiting to lead", extra={"fields": {"lease": LEASE_NAME}})
         await self._leadership.acquire()
         self.metrics.leading.set(1)
-        for provider in self._bootstrap:
-            await self._cluster.apply(provider_document(provider))
-            log.info("applied", extra={"fields": {"keyValueProvider": provider.name}})
         handlers.quiet_kopf()
         registry = handlers.registry(self._queue.trigger, self._references, self._seen)
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._leadership.hold())
+            for provider in self._bootstrap:
+                await self._cluster.apply(provider_document(provider))
+                log.info("applied", extra={"fields": {"keyValueProvider": provider.name}})
             tasks.create_task(self._queue.run())
+            tasks.create_task(self._resync())
             await kopf.operator(
                 registry=registry,
                 settings=handlers.settings(),
@@ -136,6 +138,24 @@ class _Operator:
                 identity=self._identity,
             )
             raise WatchEnded("kopf's watches ended")
+
+    async def _resync(self) -> None:
+        """What the queue has, comes back by itself. What it has not, though it is there, no watch has told of."""
+        while True:
+            await asyncio.sleep(_RESYNC)
+            try:
+                missed = await self.missed()
+            except (ApiError, *UNREACHED) as error:
+                log.warning("Workers could not be listed: %s", error)
+                continue
+            for namespace, name in missed:
+                log.warning("no watch told of it", extra={"fields": {"namespace": namespace, "name": name}})
+                self._queue.trigger((namespace, name))
+
+    async def missed(self) -> list[Key]:
+        """Workers, and KeyValueProviders, that are not in the queue."""
+        there = [*await self._cluster.keys(WORKER), *await self._cluster.keys(PROVIDER)]
+        return [key for key in there if key not in self._queue]
 
     async def _wait_for_definitions(self) -> None:
         """Without the CRDs there is nothing to watch; they may be installed after the operator."""

@@ -7,7 +7,7 @@ import logging
 import uuid
 from typing import Literal
 
-from perdure.reconciler.api import KINDS, ApiError, Cluster, Object
+from perdure.reconciler.api import KINDS, UNREACHED, ApiError, Cluster, Object
 
 log = logging.getLogger(__name__)
 _COMPONENT = "perdure-operator"
@@ -28,7 +28,8 @@ async def post_event(
             "apiVersion": about["apiVersion"],
             "kind": about["kind"],
             "name": meta["name"],
-            "namespace": namespace,
+            # None of an object of the cluster's, or `kubectl describe` does not find the event.
+            **({"namespace": namespace} if "namespace" in meta else {}),
             "uid": meta.get("uid", ""),
             "resourceVersion": meta.get("resourceVersion", ""),
         },
@@ -43,6 +44,6 @@ async def post_event(
     }
     try:
         await cluster.create(KINDS["Event"], namespace, event)
-    except ApiError as error:
-        if not error.namespace_ends:
+    except (ApiError, *UNREACHED) as error:
+        if not isinstance(error, ApiError) or not error.namespace_ends:
             log.warning("an event was not written: %s", error, extra={"fields": {"reason": reason}})

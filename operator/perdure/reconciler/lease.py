@@ -35,6 +35,7 @@ class Leadership:
         self._duration = duration
         self._renew = renew
         self._seen: tuple[str, float] = ("", 0.0)
+        self._renewed = 0.0
         self.leading = False
 
     async def acquire(self) -> None:
@@ -45,13 +46,18 @@ class Leadership:
         log.info("leading", extra={"fields": {"identity": self._identity}})
 
     async def hold(self) -> None:
-        """Renew for ever."""
-        renewed = time.monotonic()
+        """Renew for ever. An API server that does not answer at all is given up in time, too: `LeaderLost` comes before
+        the lease has run out for the others."""
+        loop = asyncio.get_running_loop()
         while True:
-            await asyncio.sleep(self._renew)
-            if await self._try():
-                renewed = time.monotonic()
-            elif time.monotonic() - renewed > self._duration - 2 * self._renew:
+            until = self._renewed + self._duration - 2 * self._renew
+            try:
+                async with asyncio.timeout_at(until):
+                    await asyncio.sleep(self._renew)
+                    held = await self._try()
+            except TimeoutError:
+                held = False
+            if not held and loop.time() >= until:
                 self.leading = False
                 raise LeaderLost(f"the lease {self._name} could not be renewed")
 
@@ -67,15 +73,19 @@ class Leadership:
                 log.warning("the lease was not released, it expires by itself: %s", error)
 
     async def _try(self) -> bool:
+        """Whether it is ours, from before the request on."""
+        began = asyncio.get_running_loop().time()
         try:
             held = await self._cluster.get(LEASE, self._namespace, self._name)
             if held is None:
                 await self._cluster.create(LEASE, self._namespace, self._record(None, self._identity))
+                self._renewed = began
                 return True
             holder = held["spec"].get("holderIdentity", "")
             if holder not in ("", self._identity) and not self._expired(held):
                 return False
             await self._write(held, self._identity)
+            self._renewed = began
             return True
         except (ApiError, *UNREACHED) as error:
             if not isinstance(error, ApiError) or error.status != 409:

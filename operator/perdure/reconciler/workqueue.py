@@ -30,12 +30,15 @@ class WorkQueue:
 
     handler: Callable[[Key], Awaitable[float | None]]
     on_error: Callable[[Key, Exception], None]
-    workers: int = 4
+    workers: int = 16
     _items: dict[Key, _Item] = field(default_factory=dict)
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
 
     def __len__(self) -> int:
         return len(self._items)
+
+    def __contains__(self, key: Key) -> bool:
+        return key in self._items
 
     def trigger(self, key: Key, delay: float = 0.0) -> None:
         """Reconcile `key` in `delay` seconds or sooner."""

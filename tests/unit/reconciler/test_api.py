@@ -21,6 +21,11 @@ class ApiServer:
 
     async def answer(self, request: web.Request) -> web.Response:
         self.asked.append(request.path)
+        if "limit" in request.query:
+            assert "PartialObjectMetadataList" in request.headers["Accept"]
+            page = int(request.query.get("continue", "0"))
+            names = [{"metadata": {"name": f"w{page}-{n}", "namespace": "shop"}} for n in range(2)]
+            return web.json_response({"metadata": {"continue": str(page + 1) if page < 2 else ""}, "items": names})
         return web.json_response({"metadata": {"name": "there"}})
 
 
@@ -67,3 +72,9 @@ async def test_what_is_no_name_is_not_there(cluster: Cluster, server: ApiServer,
     assert await cluster.get(SECRET, "shop", name) is None
     assert await cluster.get_metadata(SECRET, "shop", name) is None
     assert server.asked == []
+
+
+async def test_all_keys_are_found_page_by_page(cluster: Cluster, server: ApiServer) -> None:
+    found = await cluster.keys(WORKER)
+    assert found == [("shop", f"w{page}-{number}") for page in range(3) for number in range(2)]
+    assert server.asked == ["/apis/perdure.dev/v1alpha1/workers"] * 3
