@@ -17,9 +17,9 @@ from perdure.durable.effects import BucketAddress, Scope
 from perdure.durable.inbox import NewCall
 from perdure.durable.instance import DurableInstance
 from perdure.durable.journal import call_fingerprint
-from perdure.durable.settings import CommitMode
+from perdure.durable.settings import CommitMode, UpdatePolicy
 from perdure.durable.store import Store
-from perdure.errors import Suspended
+from perdure.errors import Fenced, Quarantined, Suspended
 from perdure.host.instances import InstanceTable
 from perdure.providers.memory import MemoryStore, MemoryWorld
 from perdure.wasi import polling
@@ -194,3 +194,123 @@ async def _play(code: ComponentLibrary, stores: Mapping[str, Store], fuse: Fuse,
             table = table_of(code, stores, clock, mode)
     table.close()
     return crashed
+
+
+def updated(home: Store, clock: Clock, policy: UpdatePolicy, *components: BoundComponent) -> InstanceTable:
+    """A host of the first component, to which the others are to be had."""
+    settings = environment({"home": home}, update=policy, wall_ns=clock)
+    return InstanceTable(library(*components), settings, max_in_memory=10, max_queued=10)
+
+
+AFTERWARDS = {
+    UpdatePolicy.RESTART: (2, [0, 0]),
+    UpdatePolicy.PIN: (1, [1, 1]),
+    UpdatePolicy.MIGRATE: (2, [1, 1]),
+}
+
+
+@pytest.mark.parametrize("policy", list(UpdatePolicy))
+async def test_a_component_that_changes_while_a_call_sleeps(
+    ledger: BoundComponent, ledger_next: BoundComponent, home: Store, policy: UpdatePolicy
+) -> None:
+    """The call ends on the one it began on, where that is to be had; then the instance is updated."""
+    clock = Clock()
+    table = updated(home, clock, policy, ledger)
+    await home.enqueue("alice", sleepy(), 10)
+    with pytest.raises(Suspended) as waits:
+        await table.run_pending("alice")
+    table.close()
+    table = updated(home, clock, policy, ledger_next, ledger)
+    with pytest.raises(Suspended) as still:
+        await table.run_pending("alice")
+    assert still.value.until == waits.value.until and isinstance(waits.value.until, int)
+    clock.reach(waits.value.until)
+    await table.run_pending("alice")
+    found = await home.result("alice", "k")
+    assert found is not None and json.loads(found.body) == ANSWER
+    assert await home.get_many(NEAR, ["before", "after"]) == [b"1", b"1"]
+    table.close()
+    table = updated(home, clock, policy, ledger_next, ledger)
+    version = json.loads((await call((table, "alice"), ledger_next, "version")).body)
+    memory = json.loads((await call((table, "alice"), ledger_next, "memory")).body)
+    assert (version, memory[:2]) == AFTERWARDS[policy]
+    table.close()
+
+
+@pytest.mark.parametrize("policy", list(UpdatePolicy))
+async def test_a_component_that_is_gone_while_a_call_sleeps(
+    ledger: BoundComponent, ledger_next: BoundComponent, home: Store, policy: UpdatePolicy
+) -> None:
+    """`Restart` keeps none, so the call begins anew, with what it did before the sleep; the others wait for it."""
+    clock = Clock()
+    table = updated(home, clock, policy, ledger)
+    await home.enqueue("alice", sleepy(), 10)
+    with pytest.raises(Suspended) as waits:
+        await table.run_pending("alice")
+    table.close()
+    table = updated(home, clock, policy, ledger_next)
+    if policy is UpdatePolicy.RESTART:
+        clock.now += 1_000_000_000
+        with pytest.raises(Suspended) as anew:
+            await table.run_pending("alice")
+        assert isinstance(anew.value.until, int) and isinstance(waits.value.until, int)
+        assert anew.value.until > waits.value.until
+        clock.reach(anew.value.until)
+        await table.run_pending("alice")
+        assert await home.get_many(NEAR, ["before", "after"]) == [b"2", b"1"]
+    else:
+        with pytest.raises(Quarantined, match="not available any more"):
+            await table.run_pending("alice")
+        table.close()
+        table = updated(home, clock, policy, ledger_next, ledger)
+        assert isinstance(waits.value.until, int)
+        clock.reach(waits.value.until)
+        await table.run_pending("alice")
+        assert await home.get_many(NEAR, ["before", "after"]) == [b"1", b"1"]
+    assert await home.result("alice", "k") is not None
+    table.close()
+
+
+@pytest.mark.parametrize("slow", ["former", "present"])
+async def test_two_hosts_that_both_go_on(ledger: BoundComponent, home: Store, slow: str) -> None:
+    """Each has parked the instance, and both come back at its instant: one of them is fenced, or finds it done."""
+    clock, codes = Clock(), [library(ledger), library(ledger)]
+    tables = [table_of(code, {"home": home}, clock, CommitMode.INVOCATION) for code in codes]
+    await home.enqueue("alice", sleepy(), 10)
+    until = set()
+    for table in tables:
+        with pytest.raises(Suspended) as waits:
+            await table.run_pending("alice")
+        until.add(waits.value.until)
+    (instant,) = until
+    assert isinstance(instant, int)
+    clock.reach(instant)
+    order = tables if slow == "present" else tables[::-1]
+    ended = await asyncio.gather(*(table.run_pending("alice") for table in order), return_exceptions=True)
+    assert all(isinstance(one, Fenced) or one is None or one == 0 for one in ended), ended
+    assert (await home.due(10)).instances == []
+    assert await home.get_many(NEAR, ["before", "after"]) == [b"1", b"1"]
+    found = await home.result("alice", "k")
+    assert found is not None and json.loads(found.body) == ANSWER
+    for table, code in zip(tables, codes, strict=True):
+        table.close()
+        code.close()
+
+
+async def test_an_instance_that_is_deleted_while_its_call_sleeps(ledger: BoundComponent, home: Store) -> None:
+    clock, code = Clock(), library(ledger)
+    table = table_of(code, {"home": home}, clock, CommitMode.INVOCATION)
+    await home.enqueue("alice", sleepy(), 10)
+    with pytest.raises(Suspended) as waits:
+        await table.run_pending("alice")
+    assert (await home.due(10)).instances == ["alice"], "so that whoever comes finds it"
+    assert await home.delete_instance("alice")
+    assert (await home.due(10)).instances == []
+    assert isinstance(waits.value.until, int)
+    clock.reach(waits.value.until)
+    # Whoever comes back for it finds nothing to do, and does nothing.
+    await table.run_pending("alice")
+    assert await home.get_many(NEAR, ["before", "after"]) == [b"1", None]
+    assert await home.result("alice", "k") is None
+    table.close()
+    code.close()

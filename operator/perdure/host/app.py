@@ -313,7 +313,6 @@ def _api(
                 store=home,
                 table=table,
                 invoker=invoker,
-                ownership=ownership,
                 deletions=deletions,
             ),
             JournalRoutes(store=home, waiting=waiting),

@@ -141,6 +141,11 @@ class Dispatcher:
         self._parking.leave(instance)
         self.wake(instance, None)
 
+    def forget(self, instance: str) -> None:
+        """See `Wakes`."""
+        self._parking.leave(instance)
+        self._failures.clear(instance)
+
     async def run(self) -> None:
         """Look and run for ever."""
         async with asyncio.TaskGroup() as self._tasks:

@@ -60,6 +60,9 @@ class Wakes(Protocol):
     def resume(self, instance: str) -> None:
         """What its call waited for has come, or the call was given up."""
 
+    def forget(self, instance: str) -> None:
+        """It was deleted: what is known of it says nothing of the next one of its name."""
+
 
 class Inbox:
     """`max_pending`: calls that may wait for one instance. `wall_ms`: the clock."""
@@ -97,6 +100,10 @@ class Inbox:
     def resume(self, instance: str) -> None:
         """See `Wakes`."""
         self._wakes.resume(instance)
+
+    def forget(self, instance: str) -> None:
+        """See `Wakes`."""
+        self._wakes.forget(instance)
 
     async def cancel(self, instance: str, key: str) -> Cancelled:
         """Withdraw a call that has not begun."""

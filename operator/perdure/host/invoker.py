@@ -99,6 +99,22 @@ class Invoker:
 
         return await self._routed(target, here)
 
+    async def delete(self, target: Target, delete: Callable[[str], Awaitable[bool]]) -> ForwardedReply | bool:
+        """Delete the instance where it is, so that nobody remembers it there; what `delete` gives, if that is here."""
+
+        async def here(deadline: float) -> bool:
+            try:
+                async with asyncio.timeout_at(deadline):
+                    return await delete(target.instance)
+            except TimeoutError as error:
+                raise InvocationTimeout("whether the instance was deleted is unknown: look for it") from error
+            finally:
+                self._table.forget(target.instance)
+                self._ownership.forget(target.instance)
+                self._inbox.forget(target.instance)
+
+        return await self._routed(target, here, claims=False)
+
     async def accept(self, target: Target, call: NewCall) -> Accepted | ForwardedReply:
         """Accept an asynchronous call where its instance is, so that it starts at once; elsewhere it starts soon."""
 

@@ -51,12 +51,13 @@ class PeerUnreachable(Exception):
 
 @dataclass(frozen=True, slots=True)
 class PeerRequest:
-    """A POST as it goes to a peer. `path`: the raw request target. `repeatable`: taking it twice is harmless."""
+    """A request as it goes to a peer. `path`: the raw request target. `repeatable`: taking it twice is harmless."""
 
     path: str
     body: bytes
     headers: Mapping[str, str]
     repeatable: bool
+    method: str = "POST"
 
 
 _PASSED_ON = ("Retry-After", "Idempotency-Replayed", "Perdure-Host", "Location", "Preference-Applied")
@@ -98,8 +99,8 @@ class Peers:
         timeout = aiohttp.ClientTimeout(total=max(remaining, 0.05) + 0.5, sock_connect=self._connect_timeout)
         headers = {**request.headers, FORWARDED: self._me}
         try:
-            async with self._get_session().post(
-                peer.url + request.path, data=io.BytesIO(request.body), headers=headers, timeout=timeout
+            async with self._get_session().request(
+                request.method, peer.url + request.path, data=io.BytesIO(request.body), headers=headers, timeout=timeout
             ) as reply:
                 if LEAVING in reply.headers:
                     raise PeerUnreachable(str(peer.host))

@@ -13,7 +13,6 @@ from perdure.host.http.replies import instance_document, json_reply, relayed
 from perdure.host.http.requests import INSTANCE, instance_name, page
 from perdure.host.instances import InstanceTable
 from perdure.host.invoker import Invoker, Target
-from perdure.host.ownership import Ownership
 from perdure.host.peers import FORWARDED, ForwardedReply, PeerRequest
 
 _VERBS = "|".join(verb.value for verb in Verb)
@@ -31,14 +30,12 @@ class InstanceRoutes:
         store: InstanceStore,
         table: InstanceTable,
         invoker: Invoker,
-        ownership: Ownership,
         deletions: Deletions,
     ) -> None:
         self._host = host
         self._store = store
         self._table = table
         self._invoker = invoker
-        self._ownership = ownership
         self._deletions = deletions
 
     def routes(self) -> list[web.RouteDef]:
@@ -59,9 +56,10 @@ class InstanceRoutes:
 
     async def _delete(self, request: web.Request) -> web.StreamResponse:
         name = instance_name(request)
-        wholly = await self._deletions.delete(name)
-        self._table.forget(name)
-        self._ownership.forget(name)
+        sent = PeerRequest(request.rel_url.raw_path, b"", {}, repeatable=False, method="DELETE")
+        wholly = await self._invoker.delete(Target(name, sent, FORWARDED in request.headers), self._deletions.delete)
+        if isinstance(wholly, ForwardedReply):
+            return relayed(wholly)
         return web.Response(status=204 if wholly else 202)
 
     async def _control(self, request: web.Request) -> web.StreamResponse:
