@@ -16,9 +16,10 @@ import hiredis
 import pytest
 
 from perdure.durable.effects import BucketAddress, Increment, Put, Scope
-from perdure.durable.records import Commit, CommitStatus, JournalRecord, WorkerId
+from perdure.durable.records import Commit, CommitStatus, ForeignApply, JournalRecord, WorkerId
 from perdure.errors import Fenced, InternalError, LostWrites, Overloaded, PerdureError, ProviderUnavailable, TooLarge
 from perdure.providers.redis import RedisConfig, RedisStore, client
+from perdure.providers.redis import server as redis_check
 from providers.owners import SHOP, Owner, call, look, own, result
 from support.servers import RedisServer, eventually, free_port, redis_server
 
@@ -71,13 +72,30 @@ async def test_a_commit_and_a_claim_are_one_command_each(redis: RedisServer) -> 
             assert server.info("cmdstat_fcall").startswith("calls=3,")
 
 
-async def test_a_server_that_evicts_keys_is_refused() -> None:
+async def test_a_server_that_evicts_keys_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     with redis_server("--maxmemory", "64mb", "--maxmemory-policy", "allkeys-lru") as server:
         async with opened(server) as store:
             with pytest.raises(ProviderUnavailable, match="set maxmemory-policy noeviction"):
                 await store.ping()
+            # It would take them.
+            for keep in (
+                lambda: own(store),
+                lambda: store.enqueue("alice", call("k"), 10),
+                lambda: store.apply_foreign(ForeignApply("", 0, [Put(SHOP, "a", b"1")])),
+            ):
+                with pytest.raises(ProviderUnavailable, match="would lose acknowledged data"):
+                    await keep()
+            assert await store.get_many(SHOP, ["a"]) == [None], "what is there can be read"
             server.do("CONFIG", "SET", "maxmemory-policy", "noeviction")
             assert (await store.ping()).durability == "D2"
+            owner = await own(store)
+            await owner.commit(Put(SHOP, "a", b"1"))
+            server.do("CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
+            monkeypatch.setattr(redis_check, "_FRESH_SECONDS", 0.0)
+            with pytest.raises(ProviderUnavailable):
+                await store.ping()
+            with pytest.raises(ProviderUnavailable, match="would lose acknowledged data"):
+                await owner.commit(Put(SHOP, "a", b"2"))
 
 
 @pytest.mark.parametrize(("policy", "level"), [("everysec", "D1"), ("always", "D2"), ("no", "D1")])

@@ -19,7 +19,7 @@ from perdure.errors import Overloaded, PerdureError, ProviderUnavailable, TooLar
 from perdure.providers.redis.config import RedisConfig
 from perdure.providers.redis.connection import Argument, pack
 from perdure.providers.redis.failures import translate, word_of
-from perdure.providers.redis.library import READS, function_library
+from perdure.providers.redis.library import KEEPS, READS, function_library
 from perdure.providers.redis.line import Line, pause
 from perdure.providers.redis.replicas import Replicas
 from perdure.providers.redis.routes import Route
@@ -27,6 +27,7 @@ from perdure.providers.redis.routes import Route
 _WAITING = 20_000
 _PIPELINE = 256
 _LOADS = 3
+_FORGETFUL_AGAIN = 30.0
 # Beyond its own bounds (proto-max-bulk-len, 2^20 arguments) the server closes the connection without a word.
 _LARGEST = 512 << 20
 _MOST_ARGUMENTS = 1 << 20
@@ -45,10 +46,12 @@ class _Call:
 
 
 class RedisClient:
-    """`call` runs one of our functions, `command` any other command."""
+    """`call` runs one of our functions, `command` any other command. `forgetful`: why nothing may be kept on this
+    server, though it would take it; None: it may."""
 
     def __init__(self, config: RedisConfig, route: Route) -> None:
         self.replicas = Replicas(config)
+        self.forgetful: str | None = None
         self._config = config
         self._route = route
         self._line = Line(config, route)
@@ -74,6 +77,8 @@ class RedisClient:
 
         Raises `ProviderUnavailable` (outcome unknown), `Overloaded`, `TooLarge`.
         """
+        if self.forgetful is not None and function in KEEPS:
+            raise ProviderUnavailable(self.forgetful, retry_after=_FORGETFUL_AGAIN, cause="unsuitable")
         if len(keys) + len(args) + 3 > _MOST_ARGUMENTS:
             raise TooLarge(f"{len(args)} arguments are more than Redis takes at once ({_MOST_ARGUMENTS})")
         data = pack("FCALL", f"perdure_{function}_{self._version}", len(keys), *keys, *args)

@@ -11,6 +11,8 @@ READS = frozenset(
     + ("blobs", "private", "component", "components", "ping", "watching", "watches", "changes")
 )
 """Functions that change nothing: they need not wait for replicas."""
+KEEPS = frozenset(("claim", "commit", "foreign", "enqueue"))
+"""Functions whose reply promises that something is kept."""
 
 
 @functools.cache

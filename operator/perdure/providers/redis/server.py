@@ -61,12 +61,15 @@ class ServerCheck:
                 f"{'set' if clustered else 'do not set'} `cluster` for this provider"
             )
         policy = fields.get("maxmemory_policy", "noeviction")
-        if fields.get("maxmemory", "0") != "0" and policy != "noeviction":
-            raise _unsuitable(
-                f"{where} evicts keys (maxmemory-policy {policy}), which would lose acknowledged data: "
-                "set maxmemory-policy noeviction",
-                retry_after=30,
-            )
+        evicts = fields.get("maxmemory", "0") != "0" and policy != "noeviction"
+        self._client.forgetful = (
+            f"{where} evicts keys (maxmemory-policy {policy}), which would lose acknowledged data: "
+            "set maxmemory-policy noeviction"
+            if evicts
+            else None
+        )
+        if self._client.forgetful is not None:
+            raise _unsuitable(self._client.forgetful, retry_after=30)
         replicas = int(fields.get("connected_slaves", "0"))
         if replicas < self._config.wait_replicas:
             raise _unsuitable(f"{where} has {replicas} replicas; waitReplicas asks for {self._config.wait_replicas}")
