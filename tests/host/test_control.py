@@ -224,6 +224,31 @@ async def test_fsck_names_the_first_bad_entry(tmp_path: Path) -> None:
         assert (await get(client, "/v1/instances/b/check"))["sound"] is True
 
 
+async def test_a_result_that_is_damaged_is_no_answer(tmp_path: Path) -> None:
+    async with host(tmp_path) as client:
+        for key in ("text", "failure"):
+            await run(client, "a", add(1), key=key)
+        await client.call("a", "memory")
+        database = sqlite3.connect(tmp_path / "data" / "local.sqlite")
+        for key, body in (("text", b'["\xff"]'), ("failure", b"\0{")):
+            where = "WHERE CAST(key AS TEXT) = ?"
+            assert database.execute(f"UPDATE results SET body = ? {where}", (body, key)).rowcount == 1
+        database.commit()
+        database.close()
+        for key in ("text", "failure"):
+            status, problem = await run(client, "a", add(1), key=key)
+            assert (status, problem["code"]) == (500, "internal") and "a result that cannot be read" in problem[
+                "detail"
+            ]
+            status, problem = await client.get(f"/v1/instances/a/invocations/{key}")
+            assert (status, problem["code"]) == (500, "internal") and "a result that cannot be read" in problem[
+                "detail"
+            ]
+        entries = (await get(client, "/v1/instances/a/journal"))["entries"]
+        assert ["problem" in entry for entry in entries] == [True, True, False]
+        assert (await client.call("a", "memory"))[1][0] == 2, "nothing ran again"
+
+
 def damage(directory: Path, instance: str, sequence: int) -> None:
     """Flip a bit of a journal entry in the SQLite file of a local host."""
     database = sqlite3.connect(directory / "local.sqlite")

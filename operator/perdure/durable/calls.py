@@ -69,11 +69,15 @@ def failed_result(code: str, detail: str) -> bytes:
 
 
 def failure_of(body: bytes) -> tuple[str, str] | None:
-    """(code, detail) of a stored body that is a failure, None of a result."""
-    if not body.startswith(_FAILED):
-        return None
-    found = msgspec.json.decode(body[1:], type=dict[str, str])
-    return found["code"], found["detail"]
+    """(code, detail) of a stored body that is a failure, None of a result. Raises `InternalError` for neither."""
+    try:
+        if not body.startswith(_FAILED):
+            msgspec.json.decode(body)
+            return None
+        found = msgspec.json.decode(body[1:], type=dict[str, str])
+        return found["code"], found["detail"]
+    except (msgspec.DecodeError, UnicodeDecodeError, KeyError) as error:
+        raise InternalError(f"the store holds a result that cannot be read: {error}") from error
 
 
 def _decode(data: bytes, kind: type[T]) -> T:

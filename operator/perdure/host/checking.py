@@ -13,7 +13,7 @@ from perdure.durable.journal import Kind, referred
 from perdure.durable.records import JournalRecord
 from perdure.durable.snapshots import decode_part
 from perdure.durable.store import InstanceStore
-from perdure.errors import Quarantined, SnapshotError
+from perdure.errors import InternalError, Quarantined, SnapshotError
 
 _AT_ONCE = 4
 
@@ -59,7 +59,11 @@ async def _add_result(store: InstanceStore, instance: str, key: str, entry: Read
     stored = await store.result(instance, key)
     if stored is None:
         return
-    failure = failure_of(stored.body)
+    try:
+        failure = failure_of(stored.body)
+    except InternalError as error:
+        entry["problem"] = error.detail
+        return
     if failure is None:
         entry["result"] = text_or_digest(stored.body)
     else:
