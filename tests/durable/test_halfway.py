@@ -115,6 +115,31 @@ async def test_whoever_goes_on_with_it_keeps_the_failure(ledger: BoundComponent,
     assert await counted(home) == 1
 
 
+@pytest.mark.parametrize("how", ["skip", "reset", "restart"])
+async def test_a_call_that_is_given_up_is_not_carried_out_again(
+    ledger: BoundComponent, ledger_next: BoundComponent, home: Store, how: str
+) -> None:
+    steps = (ADD, {"sleep": 60_000})
+    async with table_of(ledger, home) as table:
+        dying = asyncio.ensure_future(run(table, ledger, *steps, key="k"))
+        while (info := await home.instance("alice")) is None or info.sequence < 2:
+            await asyncio.sleep(0.01)
+        dying.cancel()
+        await asyncio.wait({dying})
+    # A former component is not to be had here.
+    bound = ledger_next if how == "restart" else ledger
+    async with table_of(bound, home, "two") as table:
+        if how != "restart":
+            await table.control("alice", Verb(how))
+        for _ in range(2):
+            with pytest.raises(AsyncCallFailed, match="given up") as again:
+                await run(table, bound, *steps, key="k")
+            assert again.value.cause == "skipped"
+        assert await counted(home) == 1
+        # The control: another key is another call.
+        assert (await run(table, bound, ADD, key="other")).body == b'[{"number":2}]'
+
+
 async def test_what_is_gone_on_with_can_be_interrupted(ledger: BoundComponent, home: Store) -> None:
     async with table_of(ledger, home) as table:
         dying = asyncio.ensure_future(run(table, ledger, ADD, "spin"))

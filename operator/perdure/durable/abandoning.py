@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from perdure.durable.calls import failed_result
 from perdure.durable.environment import EngineEnvironment
-from perdure.durable.journal import call_fingerprint
+from perdure.durable.journal import Entry, Kind, call_fingerprint
 from perdure.durable.records import StoredResult
 from perdure.durable.writer import InstanceWriter, Running
 from perdure.errors import GuestTrapped, InvocationTimeout, NoSuchFunction, PerdureError, TypeMismatch
@@ -38,3 +40,24 @@ async def _result(
         return None
     fingerprint = call_fingerprint(running.function, running.arguments)
     return StoredResult(running.key, fingerprint, failed_result(error.code, error.detail))
+
+
+def unfinished(entries: Sequence[Entry]) -> list[Entry]:
+    """The parts of a call that has not ended, at the end of a journal."""
+    group: list[Entry] = []
+    for entry in entries:
+        group = [*group, entry] if entry.kind is Kind.PART else []
+    return group
+
+
+async def given_up(
+    name: str, entries: Sequence[Entry], why: str, environment: EngineEnvironment
+) -> StoredResult | None:
+    """The result of a call that has not ended, and will not, so that nobody carries it out again. None: there is none,
+    it has no key, or it waits in the inbox."""
+    parts = unfinished(entries)
+    key = parts[0].key if parts else None
+    if key is None or await environment.home.pending(name, key) is not None:
+        return None
+    fingerprint = call_fingerprint(parts[0].function, parts[0].arguments)
+    return StoredResult(key, fingerprint, failed_result("skipped", f"the call was given up: {why}"))

@@ -7,13 +7,14 @@ from __future__ import annotations
 import asyncio
 import enum
 
+from perdure.durable.abandoning import given_up, unfinished
 from perdure.durable.attempts import allow, forget
 from perdure.durable.calls import Halt, HaltState, decode_call, decode_halt, encode, failed_result
 from perdure.durable.claiming import claim_instance
 from perdure.durable.components import ComponentLibrary
 from perdure.durable.departing import clear_before
 from perdure.durable.environment import EngineEnvironment
-from perdure.durable.journal import Entry, Kind
+from perdure.durable.journal import Kind
 from perdure.durable.records import Claim, StoredResult
 from perdure.durable.recovery import decode_entries, settle_foreign
 from perdure.durable.replay import component_of
@@ -70,13 +71,13 @@ async def _skip(name: str, claim: Claim, library: ComponentLibrary, environment:
     """End the call with a failure as its result. The sequence is burned: a late duplicate of the call finds it used."""
     halt = None if claim.data.halt is None else decode_halt(claim.data.halt)
     entries = decode_entries(claim.data)
-    parts = _unfinished(entries)
+    parts = unfinished(entries)
     key = parts[0].key if parts else None if halt is None else halt.key
     if not parts and key is None:
         raise BadRequest("no call of the instance waits to be skipped: reset it to give up its memory")
     writer = InstanceWriter(name, component_of(entries) or library.present.digest, environment, claim)
     await settle_foreign(entries, claim, writer, environment)
-    result = None
+    result = await given_up(name, entries, "skipped on request", environment)
     waiting = None if key is None else await environment.home.pending(name, key)
     if waiting is not None:
         body = failed_result("skipped", "the call was given up on request" + (f" ({halt.reason})" if halt else ""))
@@ -90,20 +91,16 @@ async def _skip(name: str, claim: Claim, library: ComponentLibrary, environment:
 async def _reset(name: str, claim: Claim, library: ComponentLibrary, environment: EngineEnvironment) -> None:
     """Begin anew on the present component. Effects for other stores that a damaged journal hides cannot be applied."""
     writer = InstanceWriter(name, library.present.digest, environment, claim)
-    if claim.data.unapplied:
-        try:
-            await settle_foreign(decode_entries(claim.data), claim, writer, environment)
-        except Quarantined as error:
+    result = None
+    try:
+        entries = decode_entries(claim.data)
+        await settle_foreign(entries, claim, writer, environment)
+        result = await given_up(name, entries, "the instance was reset", environment)
+    except Quarantined as error:
+        if claim.data.unapplied:
             environment.log(name, "perdure", f"reset leaves effects of a damaged journal: {error.detail}".encode())
-    await writer.begin_anew(Kind.FRESH, _deadline(), reason="reset on request")
+    await writer.begin_anew(Kind.FRESH, _deadline(), reason="reset on request", result=result)
     await environment.home.halt(name, claim.token, None)
-
-
-def _unfinished(entries: list[Entry]) -> list[Entry]:
-    group: list[Entry] = []
-    for entry in entries:
-        group = [*group, entry] if entry.kind is Kind.PART else []
-    return group
 
 
 def _deadline() -> float:

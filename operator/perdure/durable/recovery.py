@@ -6,6 +6,7 @@ import time
 from dataclasses import dataclass, replace
 
 from perdure.component.snapshot import Snapshot
+from perdure.durable.abandoning import given_up
 from perdure.durable.components import Code, ComponentLibrary
 from perdure.durable.effects import Outcome, decode_outcomes
 from perdure.durable.environment import EngineEnvironment
@@ -191,7 +192,9 @@ async def _restart(
     writer = InstanceWriter(name, code.digest, environment, claim)
     await settle_foreign(entries, claim, writer, environment)
     stored = component_of(entries) or _snapshot_component(claim.data)
-    await writer.begin_anew(Kind.FRESH, deadline, reason=f"the component {stored} was replaced (update: Restart)")
+    reason = f"the component {stored} was replaced (update: Restart)"
+    result = await given_up(name, entries, reason, environment)
+    await writer.begin_anew(Kind.FRESH, deadline, reason=reason, result=result)
     environment.hooks.updated("restarted")
     runner = Runner(name, code, environment, writer)
     try:

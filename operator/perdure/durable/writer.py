@@ -123,11 +123,13 @@ class InstanceWriter:
         reason: str,
         state: bytes | None = None,
         events: list[Event] | None = None,
+        result: StoredResult | None = None,
     ) -> None:
-        """FRESH or MIGRATED: what came before is not replayed any more. `events`: of loading the `state`."""
+        """FRESH or MIGRATED: what came before is not replayed any more. `events`: of loading the `state`. `result`: of
+        a call that will not end."""
         running = Running("", b"", None, deadline)
         entry = self._entry(running, kind, events or [], {}, reason=reason, state=state)
-        await self._send(entry, {}, running, fresh=True)
+        await self._send(entry, {}, running, result=result, fresh=True)
 
     async def apply_foreign(self, entry: Entry) -> dict[str, list[Outcome]]:
         """Apply and confirm an entry's foreign effects. Raises `ProviderUnavailable`, `Fenced`."""
