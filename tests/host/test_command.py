@@ -60,6 +60,20 @@ async def test_an_asynchronous_call_from_acceptance_to_result(client: Client) ->
     assert code == 1 and "no-such-invocation" in err
 
 
+async def test_keys_and_names_of_any_characters(client: Client) -> None:
+    for _ in range(2):
+        assert await perdure(client, "invoke", "--key", "ключ 1", "a", "run", REMEMBER) == (0, '[{"number":2}]\n', "")
+    code, out, _ = await perdure(client, "invocation", "a", "ключ 1", "--output", "json")
+    assert code == 0 and json.loads(out)["state"] == "succeeded"
+    code, _, err = await perdure(client, "invoke", "--key", "", "a", "run", REMEMBER)
+    assert code == 2 and "--key" in err, "a key that was forgotten is not made up"
+    for arguments in (("--key", "a\nb", "a", "run"), ("--at", "a\nb", "a", "run"), ("\udcff", "run"), ("a", "\udcff")):
+        code, out, err = await perdure(client, "invoke", *arguments, REMEMBER)
+        assert code == 1 and "[bad-request]" in err and "Traceback" not in err, err
+    code, _, err = await perdure(client, "invoke", "a", "xyzzy")
+    assert code == 1 and "'xyzzy'. It exports" in err
+
+
 async def test_a_call_that_quarantines_is_seen_and_skipped(client: Client) -> None:
     code, out, _ = await perdure(client, "invoke", "--async", "--key", "bad", "a", "run", '["trap"]')
     assert code == 0

@@ -54,9 +54,10 @@ class Client:
         again: bool = False,
     ) -> bytes:
         """The reply's body. `again`: it may be repeated though it has no key. Raises `ApiError`."""
-        sent = {"Content-Type": "application/json", **(headers or {})}
+        named = {"Content-Type": "application/json", **(headers or {})}
         if key is not None:
-            sent["Idempotency-Key"] = key
+            named["Idempotency-Key"] = key
+        sent = {name: _header(name, value) for name, value in named.items()}
         safe = again or key is not None or method == "GET"
         delay = 0.2
         for attempt in range(self.retries + 1):
@@ -137,8 +138,18 @@ def show(document: Mapping[str, object]) -> None:
 
 
 def quote(segment: str) -> str:
-    """One path segment, whatever characters it has."""
-    return urllib.parse.quote(segment, safe="")
+    """One path segment, whatever characters it has. Raises `ApiError` for what is no text."""
+    try:
+        return urllib.parse.quote(segment, safe="")
+    except UnicodeEncodeError:
+        raise ApiError(400, "bad-request", f"{segment!r} is not UTF-8") from None
+
+
+def _header(name: str, value: str) -> str:
+    """As UTF-8, where the library says Latin-1. Raises `ApiError`."""
+    if not value.isprintable():
+        raise ApiError(400, "bad-request", f"{name} must have printable characters only, not {value!r}")
+    return value.encode().decode("latin-1")
 
 
 def _refusal(error: urllib.error.HTTPError) -> ApiError:

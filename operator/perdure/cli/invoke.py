@@ -53,6 +53,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 def run(args: argparse.Namespace) -> int:
     body = json.dumps([_argument(text) for text in args.arguments]).encode()
     path = f"/v1/instances/{quote(args.instance)}/functions/{quote(args.function)}"
+    if args.key == "":
+        return misused("invoke --key: must not be empty; without it the call gets a key of its own")
     api, key = client(args.url), args.key or str(uuid.uuid4())
     if args.asynchronous or args.at is not None:
         return _accepted(api, args, path, body, key)

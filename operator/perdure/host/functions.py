@@ -42,7 +42,7 @@ class FunctionIndex:
                 "(spec.keyValue.buckets[].watch)"
             )
         near = difflib.get_close_matches(name, list(self._by_name), n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
+        hint = f"; did you mean {near[0]!r}?" if near else "."
         listed = ", ".join(self._paths[:20]) or "nothing"
         raise NoSuchFunction(f"the component exports no function {name!r}{hint} It exports {listed}")
 

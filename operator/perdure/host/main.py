@@ -28,7 +28,7 @@ def serve(config: HostConfig, *, progress: Callable[[str], None], ready: Callabl
         log.error("cannot start: %s", error.detail, extra={"fields": {"code": error.code}})
         return 1
     except OSError as error:
-        log.error("cannot listen: %s", error)
+        log.error("cannot start: %s", error)
         return 1
 
 
