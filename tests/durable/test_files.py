@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -59,6 +60,9 @@ async def test_what_can_be_read(place: BoundComponent, home: Store, data: Path) 
     assert await ask(instance, place, "read-some", "/etc/app/a.txt", 2, 2) == ok(b"rs")
     assert await ask(instance, place, "read-some", "/etc/app/a.txt", 9, 2) == ok(b"")
     assert await ask(instance, place, "entries", "/etc/app") == {"ok": ["a.txt", "out", "sub/"]}
+    os.mkfifo(data / "pipe")
+    assert await ask(instance, place, "entries", "/etc/app") == {"ok": ["a.txt", "out", "pipe", "sub/"]}
+    assert await ask(instance, place, "read", "/etc/app/pipe") == {"err": "unsupported"}
     assert await ask(instance, place, "about", "/etc/app/sub/b.txt") == {"ok": [200_000, False]}
     assert await ask(instance, place, "about", "/etc/app/sub/") == {"ok": [0, True]}
     assert await ask(instance, place, "read", "/etc/app/none") == {"err": "entity not found"}

@@ -163,6 +163,8 @@ async def open_at(
         return Err("loop")
     if "directory" in open_flags and kind != "directory":
         return Err("not-directory")
+    if kind not in ("directory", "regular-file"):
+        return Err("unsupported")
     return Ok(Descriptor(descriptor.mount, below, kind))
 
 

@@ -43,7 +43,7 @@ class FileError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """`kind`: directory, regular-file, symbolic-link or unknown. Times in nanoseconds since 1970."""
+    """`kind`: a `descriptor-type` of the interface. Times in nanoseconds since 1970."""
 
     kind: str
     size: int
@@ -77,7 +77,7 @@ class Tree:
         with ExitStack() as opened:
             found = self._walk(opened, path, follow=True)
             if not isinstance(found, int):
-                raise FileError("loop")
+                raise FileError("unsupported")
             about = os.fstat(found)
             if stat.S_ISDIR(about.st_mode):
                 raise FileError("is-directory")
@@ -113,15 +113,14 @@ class Tree:
         if name in ("", ".", ".."):
             raise FileError("invalid")
         parent = self._walk(opened, head or ".", follow=True)
-        assert isinstance(parent, int)
+        if not isinstance(parent, int):
+            raise FileError("not-directory")
         return parent, name
 
     def _walk(self, opened: ExitStack, path: str, *, follow: bool) -> int | os.stat_result:
-        """A handle of what is there; of a link that is not to be followed, what is known of it."""
-        if path.startswith("/"):
-            raise FileError("not-permitted")
-        if "\0" in path or len(path) > MAX_PATH:
-            raise FileError("invalid" if "\0" in path else "name-too-long")
+        """A handle of what is there. What is known of it where it is a link that is not to be followed, or neither file
+        nor directory, which is never opened."""
+        _check(path)
         with _translated():
             root = os.open(self.mount.directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             opened.callback(os.close, root)
@@ -150,7 +149,9 @@ class Tree:
                     parts.extendleft(reversed(target.split("/")))
                     continue
                 if not stat.S_ISDIR(about.st_mode) and not stat.S_ISREG(about.st_mode):
-                    raise FileError("unsupported")
+                    if parts:
+                        raise FileError("not-directory")
+                    return about
                 handle = os.open(part, _FLAGS, dir_fd=above[-1])
                 opened.callback(os.close, handle)
                 if not stat.S_ISDIR(os.fstat(handle).st_mode):
@@ -161,6 +162,13 @@ class Tree:
                     return handle
                 above.append(handle)
             return above[-1]
+
+
+def _check(path: str) -> None:
+    if path.startswith("/"):
+        raise FileError("not-permitted")
+    if "\0" in path or len(path) > MAX_PATH:
+        raise FileError("invalid" if "\0" in path else "name-too-long")
 
 
 class _translated:
@@ -182,12 +190,19 @@ def _entry(about: os.stat_result) -> Entry:
     return Entry(kind, size, about.st_nlink, about.st_mtime_ns, (about.st_dev, about.st_ino))
 
 
+_KINDS = {
+    stat.S_IFDIR: "directory",
+    stat.S_IFREG: "regular-file",
+    stat.S_IFLNK: "symbolic-link",
+    stat.S_IFIFO: "fifo",
+    stat.S_IFSOCK: "socket",
+    stat.S_IFBLK: "block-device",
+    stat.S_IFCHR: "character-device",
+}
+
+
 def _kind(mode: int) -> str:
-    if stat.S_ISDIR(mode):
-        return "directory"
-    if stat.S_ISREG(mode):
-        return "regular-file"
-    return "symbolic-link" if stat.S_ISLNK(mode) else "unknown"
+    return _KINDS.get(stat.S_IFMT(mode), "unknown")
 
 
 def _is_text(name: str) -> bool:
