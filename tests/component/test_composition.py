@@ -77,28 +77,28 @@ async def test_a_call_goes_through_two_components_and_back(engine: Engine) -> No
 
 @pytest.mark.usefixtures("allocator")
 async def test_the_innermost_may_wait_for_the_host_while_others_run(engine: Engine) -> None:
-    running = most = 0
+    running, all_wait = 0, asyncio.Event()
 
     async def ask(cx: object, text: str) -> str:
-        nonlocal running, most
+        nonlocal running
         running += 1
-        most = max(most, running)
-        await asyncio.sleep(0.05)
-        running -= 1
+        if running == 20:
+            all_wait.set()
+        await all_wait.wait()
         return text + "!"
 
     chains = [await run(engine, CHAIN, ask=ask) for _ in range(20)]
     results = await asyncio.gather(*(chain.call("say", f"n{n}") for n, chain in enumerate(chains)))
     assert results == [f"n{n}!" for n in range(20)]
-    assert most == 20
     assert await chains[0].call("say", "again") == "again!"
 
 
 async def test_a_cancelled_call_leaves_nothing_behind(engine: Engine) -> None:
-    closed = []
+    closed, asked = [], asyncio.Event()
 
     async def ask(cx: object, text: str) -> str:
         try:
+            asked.set()
             await asyncio.sleep(60)
         finally:
             closed.append(text)
@@ -106,7 +106,7 @@ async def test_a_cancelled_call_leaves_nothing_behind(engine: Engine) -> None:
 
     chain = await run(engine, CHAIN, ask=ask)
     task = asyncio.ensure_future(chain.call("say", "x"))
-    await asyncio.sleep(0.05)
+    await asked.wait()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
@@ -119,12 +119,15 @@ async def test_a_cancelled_call_leaves_nothing_behind(engine: Engine) -> None:
 async def test_a_spinning_callee_lets_others_run_and_is_stopped(engine: Engine) -> None:
     spinning = await run(engine, CHAIN, ask=lambda cx, text: text)
     other = await run(engine, CHAIN, ask=lambda cx, text: text)
-    task = asyncio.ensure_future(spinning.call("spin", seconds=0.3))
-    await asyncio.sleep(0.05)
+    task = asyncio.create_task(spinning.call("spin", seconds=60))
+    await asyncio.sleep(0)  # into the guest
     assert await other.call("say", "x") == "x"
     assert not task.done()
-    with pytest.raises(InvocationTimeout):
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
         await task
+    with pytest.raises(InvocationTimeout):
+        await (await run(engine, CHAIN, ask=lambda cx, text: text)).call("spin", seconds=0.3)
 
 
 async def test_a_trap_of_the_callee_ends_the_whole_call_with_both_sides_frames(engine: Engine) -> None:

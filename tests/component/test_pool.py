@@ -57,11 +57,17 @@ async def bind(engine: Engine, start: str = "") -> BoundComponent:
     return (await Component.load(engine, bytes(wat2wasm(GUEST.replace("START", start))))).bind(Resolver())
 
 
+async def filled(pool: InstancePool, size: int) -> None:
+    async with asyncio.timeout(60):
+        while pool.statistics().ready < size:
+            await asyncio.sleep(0)
+
+
 @contextlib.asynccontextmanager
-async def running(pool: InstancePool) -> AsyncIterator[asyncio.Task[None]]:
+async def running(pool: InstancePool, size: int) -> AsyncIterator[asyncio.Task[None]]:
     task = asyncio.create_task(pool.run())
-    await asyncio.sleep(0.05)
     try:
+        await filled(pool, size)
         yield task
     finally:
         task.cancel()
@@ -73,13 +79,13 @@ async def test_each_caller_gets_a_fresh_instance_of_its_own(engine: Engine) -> N
     bound = await bind(engine)
     (count,) = bound.component.exports
     pool = InstancePool(bound, InstanceLimits(), size=2)
-    async with running(pool):
+    async with running(pool, 2):
         assert pool.statistics().ready == 2
         for step in (1, 10, 100, 1000):
             instance = await pool.instantiate(Context(step))
             assert [await instance.call(count, []) for _ in range(2)] == [step, 2 * step]
             instance.close()
-            await asyncio.sleep(0.01)
+            await filled(pool, 2)
         found = pool.statistics()
         assert (found.ready, found.taken, found.missed) == (2, 4, 0)
     assert pool.statistics().ready == 0
@@ -89,7 +95,7 @@ async def test_more_than_are_ready_are_made_for_their_callers(engine: Engine) ->
     bound = await bind(engine)
     (count,) = bound.component.exports
     pool = InstancePool(bound, InstanceLimits(), size=1)
-    async with running(pool):
+    async with running(pool, 1):
         instances = await asyncio.gather(*(pool.instantiate(Context(step)) for step in range(3)))
         assert [await one.call(count, []) for one in instances] == [0, 1, 2]
         assert pool.statistics().missed == 2
@@ -99,7 +105,8 @@ async def test_a_component_that_calls_its_host_at_the_start_is_started_for_its_c
     bound = await bind(engine, "(func $s (drop (call $ask))) (start $s)")
     (count,) = bound.component.exports
     pool = InstancePool(bound, InstanceLimits(), size=2)
-    async with running(pool) as task:
+    async with running(pool, 0) as task:
+        await asyncio.wait([task], timeout=60)
         assert task.done() and task.exception() is None
         instance = await pool.instantiate(Context(7))
         assert await instance.call(count, []) == 7

@@ -87,11 +87,13 @@ async def test_a_coroutine_has_its_own_timeouts_and_turns(engine: Engine) -> Non
 @pytest.mark.parametrize("steps", [0, 1, 5])
 async def test_a_coroutine_that_waits_sees_how_the_call_ends(engine: Engine, steps: int) -> None:
     seen: list[str] = []
+    begun = asyncio.Event()
 
     async def waits(cx: object, at: int) -> int:
         try:
             for _ in range(steps):
                 await asyncio.sleep(0)
+            begun.set()
             await asyncio.sleep(60)
         except asyncio.CancelledError:
             seen.append("cancelled")
@@ -100,10 +102,11 @@ async def test_a_coroutine_that_waits_sees_how_the_call_ends(engine: Engine, ste
 
     running = await start(engine, waits)
     with pytest.raises(InvocationTimeout):
-        await running.call("sum", 1, seconds=0.02)
+        await running.call("sum", 1, seconds=0.3)
+    begun.clear()
     again = await start(engine, waits)
     task = asyncio.ensure_future(again.call("sum", 1))
-    await asyncio.sleep(0.005)
+    await begun.wait()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import io
 import math
@@ -14,7 +13,7 @@ import cbor2
 import pytest
 
 from support.guests import COMPILED, guest
-from support.hosts import EXAMPLE, Client, local_host
+from support.hosts import EXAMPLE, Client, acquainted, local_host
 from support.servers import RedisServer
 
 CBOR = {"Content-Type": "application/cbor", "Accept": "application/cbor"}
@@ -161,7 +160,7 @@ async def test_any_host_takes_and_gives_it(redis: RedisServer, tmp_path: Path) -
             )[1]
             for name in ("host-0", "host-1")
         ]
-        await asyncio.sleep(1.2)
+        await acquainted(*clients)
         carried_out = set()
         for number in range(6):
             status, _, headers = await post(clients[0], f"i{number}.set", ["b", f"k{number}", BYTES])

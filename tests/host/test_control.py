@@ -85,7 +85,7 @@ async def test_interrupt_and_resume(client: Client) -> None:
 async def test_interrupt_cuts_off_what_runs_and_what_was_accepted_waits(client: Client) -> None:
     await run(client, "a", add(1))
     spinning = asyncio.ensure_future(run(client, "a", "spin"))
-    await asyncio.sleep(0.3)
+    await client.under_way(1)
     assert (await control(client, "a", "interrupt"))[0] == 200
     headers = {"Prefer": "respond-async", "Idempotency-Key": "later"}
     async with client.session.post(

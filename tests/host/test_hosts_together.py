@@ -10,7 +10,7 @@ import uuid
 from contextlib import AsyncExitStack
 from pathlib import Path
 
-from support.hosts import EXAMPLE, Client, local_host
+from support.hosts import EXAMPLE, Client, acquainted, local_host, retry
 from support.servers import RedisServer, redis_server
 
 BLUE = base64.b64encode(b"blue").decode()
@@ -37,6 +37,16 @@ def manifest(path: Path, url: str) -> Path:
     return path
 
 
+async def readiness(client: Client, status: int) -> str:
+    """What it says once it has that status."""
+    async with asyncio.timeout(60):
+        while True:
+            async with client.session.get(client.metrics + "/readyz") as reply:
+                if reply.status == status:
+                    return await reply.text()
+            await asyncio.sleep(0.05)
+
+
 async def test_any_host_answers_for_any_instance(redis: RedisServer, tmp_path: Path) -> None:
     file = manifest(tmp_path / "w.yaml", redis.url)
     async with AsyncExitStack() as stack:
@@ -46,7 +56,7 @@ async def test_any_host_answers_for_any_instance(redis: RedisServer, tmp_path: P
                 local_host(file, tmp_path / str(number), host=f"host-{number}", base=Path("/"))
             )
             clients.append(pair[1])
-        await asyncio.sleep(1.2)
+        await acquainted(*clients)
         for number in range(12):
             for client in clients:
                 assert await client.call(f"i{number}", "set", "b", "k", BLUE) == (200, None)
@@ -63,7 +73,7 @@ async def test_a_large_value_through_any_host(redis: RedisServer, tmp_path: Path
     value = base64.b64encode(random.Random(1).randbytes(700_000)).decode()
     async with local_host(file, tmp_path / "1", host="one", base=Path("/")) as (_, one):
         async with local_host(file, tmp_path / "2", host="two", base=Path("/")) as (_, two):
-            await asyncio.sleep(1.2)
+            await acquainted(one, two)
             for number in range(4):
                 assert await one.call(f"i{number}", "set", "b", f"k{number}", value) == (200, None)
                 assert await two.call(f"i{number}", "get", "b", f"k{number}") == (200, value)
@@ -76,7 +86,7 @@ async def test_any_host_accepts_and_controls_any_instance(redis: RedisServer, tm
     file = manifest(tmp_path / "w.yaml", redis.url)
     async with local_host(file, tmp_path / "1", host="one", base=Path("/")) as (_, one):
         async with local_host(file, tmp_path / "2", host="two", base=Path("/")) as (_, two):
-            await asyncio.sleep(1.2)
+            await acquainted(one, two)
             waiting = {"Prefer": "wait=30"}
             for number in range(12):
                 asked, other = (one, two) if number % 2 else (two, one)
@@ -105,7 +115,7 @@ async def test_what_a_host_that_is_gone_accepted_runs_on_the_others(redis: Redis
     at = (datetime.datetime.now(datetime.UTC) + datetime.timedelta(seconds=4)).isoformat()
     async with local_host(file, tmp_path / "1", host="one", base=Path("/")) as (_, stays):
         async with local_host(file, tmp_path / "2", host="two", base=Path("/")) as (_, leaves):
-            await asyncio.sleep(1.2)
+            await acquainted(stays, leaves)
             locations = []
             for number in range(8):
                 async with leaves.session.post(
@@ -125,7 +135,7 @@ async def test_a_drained_host_hands_its_instances_over(redis: RedisServer, tmp_p
     file = manifest(tmp_path / "w.yaml", redis.url)
     async with local_host(file, tmp_path / "1", host="one", base=Path("/")) as (_, stays):
         async with local_host(file, tmp_path / "2", host="two", base=Path("/")) as (_, leaves):
-            await asyncio.sleep(1.2)
+            await acquainted(stays, leaves)
             for number in range(8):
                 assert await leaves.call(f"i{number}", "set", "b", "k", BLUE) == (200, None)
         for number in range(8):
@@ -150,19 +160,10 @@ async def test_a_store_that_goes_away_comes_back(tmp_path: Path) -> None:
                     method, f"{host.url}/v1/instances/a/{path}", json=[], headers={"Prefer": "respond-async"}
                 ) as reply:
                     assert reply.status == 503 and int(reply.headers["Retry-After"]) >= 1, path
-            await asyncio.sleep(2.5)
-            async with client.session.get(host.metrics_url + "/readyz") as reply:
-                assert reply.status == 503 and "shared" in await reply.text()
+            assert "shared" in await readiness(client, 503)
             async with client.session.get(host.metrics_url + "/healthz") as reply:
                 assert reply.status == 200
             server.start()
-            for _ in range(50):
-                status, _ = await client.call("a", "set", "b", "k", "AAAA", key="during")
-                if status == 200:
-                    break
-                await asyncio.sleep(0.2)
-            assert status == 200
+            assert await retry(client, "a", "set", "b", "k", "AAAA", key="during") is None
             assert await client.call("a", "calls") == (200, 2)
-            await asyncio.sleep(2.5)
-            async with client.session.get(host.metrics_url + "/readyz") as reply:
-                assert reply.status == 200
+            await readiness(client, 200)

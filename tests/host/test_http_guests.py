@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import json
 import uuid
@@ -16,7 +15,7 @@ import pytest
 from yarl import URL
 
 from support.guests import COMPILED, guest
-from support.hosts import EXAMPLE, Client, HostProcess, local_host
+from support.hosts import EXAMPLE, Client, HostProcess, acquainted, local_host
 from support.servers import RedisServer
 from support.web import Shop, shop_server
 
@@ -185,7 +184,7 @@ async def test_through_any_host(redis: RedisServer, tmp_path: Path) -> None:
             )[1]
             for n in range(2)
         ]
-        await asyncio.sleep(1.2)
+        await acquainted(*clients)
         hosts = set()
         for number in range(8):
             for at, client in enumerate(clients):

@@ -10,7 +10,7 @@ from pathlib import Path
 import aiohttp
 
 from support.guests import COMPILED, guest
-from support.hosts import Client, HostProcess, local_host, retry
+from support.hosts import Client, HostProcess, acquainted, local_host, retry
 from support.servers import RedisServer
 
 MANIFEST = """
@@ -47,7 +47,7 @@ async def test_any_instance_calls_any_other_on_any_host(redis: RedisServer, tmp_
     file = written(tmp_path / "w.yaml", url=redis.url)
     async with local_host(file, tmp_path / "1", host="one", base=Path("/"), cache=COMPILED) as (_, one):
         async with local_host(file, tmp_path / "2", host="two", base=Path("/"), cache=COMPILED) as (_, two):
-            await asyncio.sleep(1.2)
+            await acquainted(one, two)
             for number in range(8):
                 client = two if number % 2 else one
                 answer = await delegate(client, f"a{number}", f"b{number}", "add", '["near", 1]')
@@ -87,7 +87,9 @@ async def test_a_host_that_is_killed_between_the_two(tmp_path: Path) -> None:
             promise = (await client.call("p", "promise"))[1]
             what = ("near", "bob", "wait", json.dumps([promise]))
             waits = asyncio.create_task(retry(client, "alice", "delegate", *what, key="one"))
-            await asyncio.sleep(1)
+            async with asyncio.timeout(60):
+                while (await client.get("/v1/instances/bob"))[0] != 200:
+                    await asyncio.sleep(0.02)
             process.kill()
             process.wait()
             process.start(PERDURE_CACHE=str(COMPILED.parent))

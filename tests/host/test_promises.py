@@ -17,7 +17,7 @@ from perdure.host.parking import Parking
 from perdure.providers.memory import MemoryStore, MemoryWorld
 from support.engine import WORKER
 from support.guests import COMPILED, guest
-from support.hosts import Client, HostProcess, local_host
+from support.hosts import Client, HostProcess, acquainted, local_host
 from support.servers import RedisServer
 
 WORKER_MANIFEST = """
@@ -149,7 +149,7 @@ async def test_any_host_completes_the_promise_of_any_instance(redis: RedisServer
     file = written(tmp_path / "w.yaml", url=redis.url)
     async with local_host(file, tmp_path / "1", host="one", base=Path("/"), cache=COMPILED) as (_, one):
         async with local_host(file, tmp_path / "2", host="two", base=Path("/"), cache=COMPILED) as (_, two):
-            await asyncio.sleep(1.2)
+            await acquainted(one, two)
             promises, locations = [], []
             for number in range(8):
                 promises.append(await made(one, f"p{number}"))

@@ -71,8 +71,12 @@ async def test_values(open_host: Open) -> None:
 
 async def test_values_end(open_host: Open) -> None:
     async with open_host() as run:
-        await run(put("gone", b"x", 300), put("stays", b"y"), put("later", b"z", 60_000), put("at-once", b"w", 0))
-        assert await run(meet("filled", b"f", 300), {"cache-get": "gone"}) == ["filled", value(b"x")]
+        ended, found = 0.0, None
+        while time.monotonic() >= ended:
+            ended = time.monotonic() + 0.3
+            await run(put("gone", b"x", 300), put("stays", b"y"), put("later", b"z", 60_000), put("at-once", b"w", 0))
+            found = await run({"cache-delete": "filled"}, meet("filled", b"f", 300), {"cache-get": "gone"})
+        assert found == ["nothing", "filled", value(b"x")]
         await asyncio.sleep(0.6)
         assert await run(*({"cache-get": key} for key in ("gone", "filled", "at-once", "stays", "later"))) == [
             MISSING, MISSING, MISSING, value(b"y"), value(b"z"),
@@ -81,8 +85,12 @@ async def test_values_end(open_host: Open) -> None:
 
 async def test_the_bucket_may_have_a_shorter_life(open_host: Open) -> None:
     async with open_host({"bucket": "short"}) as run:
-        await run(put("k", b"x", 60_000), put("n", b"y"))
-        assert await run({"cache-get": "k"}, {"cache-get": "n"}) == [value(b"x"), value(b"y")]
+        ended, found = 0.0, None
+        while time.monotonic() >= ended:
+            ended = time.monotonic() + 1
+            await run(put("k", b"x", 60_000), put("n", b"y"))
+            found = await run({"cache-get": "k"}, {"cache-get": "n"})
+        assert found == [value(b"x"), value(b"y")]
         await asyncio.sleep(1.3)
         assert await run({"cache-get": "k"}, {"cache-get": "n"}) == [MISSING, MISSING]
 
@@ -122,7 +130,7 @@ async def test_a_waiter_gets_what_is_filled(open_host: Open) -> None:
         assert not waiter.done()
         assert await run({"settle": [b64(b"slow"), None]}, instance="a") == ["filled"]
         assert await waiter == [value(b"slow")]
-        assert time.monotonic() - begun < 5, "long before the lease"
+        assert time.monotonic() - begun < 20, "before the lease is over"
 
 
 async def test_a_vacancy_that_is_given_up_goes_to_another(open_host: Open) -> None:

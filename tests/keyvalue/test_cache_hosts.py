@@ -65,8 +65,10 @@ async def test_a_vacancy_survives_its_host(start: Start, session: aiohttp.Client
     first = await asyncio.to_thread(start, "one")
     steps = [{"claim": "k"}, {"sleep": 2000}, {"settle": [b64(b"held"), None]}]
     holder = asyncio.create_task(Client(first.url, session).call("a", "run", steps, key="holder"))
-    await asyncio.sleep(1)
-    assert not holder.done()
+    async with asyncio.timeout(60):
+        while (await Client(first.url, session).get("/v1/instances/a"))[0] != 200:
+            await asyncio.sleep(0.02)
+    assert not holder.done(), "it sleeps, behind a gate"
     first.kill()
     await asyncio.gather(holder, return_exceptions=True)
     client = Client((await asyncio.to_thread(start, "two")).url, session)

@@ -226,7 +226,9 @@ async def test_credentials_are_read_at_each_connect(secured: tuple[PostgresServe
     await store.ping()
     await admin.execute(f"ALTER ROLE {role} PASSWORD 'new secret'")
     await admin.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = $1", role)
-    await asyncio.sleep(0.2)
+    while await admin.fetchval("SELECT count(*) FROM pg_stat_activity WHERE usename = $1", role):
+        await asyncio.sleep(0.01)
+    await asyncio.sleep(0.05)  # for the client to see it
     with pytest.raises(ProviderUnavailable, match="refused the credentials") as refused:
         await store.ping()
     assert "secret" not in refused.value.detail.replace("credentialsSecretRef", "")
@@ -304,7 +306,8 @@ async def test_a_cancelled_commit_leaves_its_connection_in_order(
         await database.execute(f"SELECT FROM {config.schema}.instances FOR UPDATE")
         commit = owner.next(Put(SHOP, "a", b"1"))
         waiting = asyncio.create_task(store.commit(commit))
-        await asyncio.sleep(0.1)
+        while not await database.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"):
+            await asyncio.sleep(0.01)
         waiting.cancel()
         with pytest.raises(asyncio.CancelledError):
             await waiting

@@ -166,7 +166,8 @@ async def test_a_server_that_loads_its_data() -> None:
             server.do("BGREWRITEAOF")
             eventually(lambda: server.info("aof_rewrite_in_progress") == "0", "a rewritten file")
             server.stop()
-            server.options += ("--key-load-delay", "10000", "--loading-process-events-interval-bytes", "1024")
+            # As long as it takes to be seen.
+            server.options += ("--key-load-delay", "100000", "--loading-process-events-interval-bytes", "1024")
             starting = asyncio.create_task(asyncio.to_thread(server.start))
             seen: list[str] = []
             while "loading its data" not in "".join(seen[-1:]):
@@ -174,6 +175,7 @@ async def test_a_server_that_loads_its_data() -> None:
                     await store.verify("alice", owner.token)
                 seen.append(refused.value.detail)
                 await asyncio.sleep(0.01)
+            server.do("CONFIG", "SET", "key-load-delay", "0")
             await starting
             await patiently(owner.commit)
             assert (await look(store)).sequence == 4

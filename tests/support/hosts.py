@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import IO, Any, TypedDict, Unpack
 
 import aiohttp
+from prometheus_client.parser import text_string_to_metric_families
 
 from perdure.host.app import RunningHost, running_host
 from perdure.host.config import HostConfig, effective_from_file
@@ -60,6 +61,7 @@ class Client:
 
     url: str
     session: aiohttp.ClientSession
+    metrics: str = ""
 
     async def call(
         self, instance: str, function: str, *args: object, key: str | None = None, raw: bytes | None = None
@@ -75,6 +77,28 @@ class Client:
         async with self.session.get(self.url + path) as reply:
             return reply.status, await reply.json(content_type=None)
 
+    async def metric(self, name: str) -> float:
+        """The sum over its labels."""
+        async with self.session.get(self.metrics + "/metrics") as reply:
+            families = text_string_to_metric_families(await reply.text())
+        return sum(sample.value for family in families for sample in family.samples if sample.name == name)
+
+    async def until(self, name: str, value: float) -> None:
+        """Wait until the metric is that."""
+        async with asyncio.timeout(60):
+            while await self.metric(name) != value:
+                await asyncio.sleep(0.02)
+
+    async def under_way(self, calls: int) -> None:
+        """Wait until so many invocations run or wait for their instance."""
+        await self.until("perdure_invocations_in_flight", calls)
+
+
+async def acquainted(*clients: Client) -> None:
+    """Wait until each host of a Worker knows all of them."""
+    for client in clients:
+        await client.until("perdure_hosts", len(clients))
+
 
 @asynccontextmanager
 async def local_host(
@@ -83,7 +107,7 @@ async def local_host(
     """A host in this process."""
     config = host_config(manifest, data, host=host, **changes)
     async with running_host(config, lambda line: None) as running, aiohttp.ClientSession() as session:
-        yield running, Client(running.url, session)
+        yield running, Client(running.url, session, running.metrics_url)
 
 
 @dataclass
@@ -94,6 +118,7 @@ class HostProcess:
     manifest: Path
     data: Path
     port: int = field(default_factory=free_port)
+    metrics_port: int = field(default_factory=free_port)
     directory: Path | None = None
     module: str = "perdure"
     process: subprocess.Popen[bytes] | None = None
@@ -102,12 +127,15 @@ class HostProcess:
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
+    def client(self, session: aiohttp.ClientSession) -> Client:
+        return Client(self.url, session, f"http://127.0.0.1:{self.metrics_port}")
+
     def start(
         self, *, options: Sequence[str] = (), stderr: IO[bytes] | int = subprocess.DEVNULL, **environment: str
     ) -> None:
         self.process = subprocess.Popen(
             [sys.executable, "-m", self.module, "run", str(self.manifest), "--data", str(self.data), "--listen",
-             f"127.0.0.1:{self.port}", "--metrics-listen", "127.0.0.1:0", "--log-level", "error", *options],
+             f"127.0.0.1:{self.port}", "--metrics-listen", f"127.0.0.1:{self.metrics_port}", "--log-level", "error", *options],
             env={**os.environ, **environment},
             stderr=stderr,
             cwd=self.directory,

@@ -63,7 +63,7 @@ async def test_a_peer_that_is_gone_and_stands_still_is_given_up(peers: Peers, pe
     peer.takes = None
     with pytest.raises(PeerUnreachable):
         await forwarded(peers, peer, listed=False)
-    await asyncio.wait_for(peer.lost.wait(), 5)
+    await asyncio.wait_for(peer.lost.wait(), 60)
 
 
 async def test_a_peer_that_is_ending_is_waited_for(peers: Peers, peer: Peer) -> None:
@@ -85,4 +85,4 @@ async def test_nothing_is_left_of_a_call_that_is_cancelled(peers: Peers, peer: P
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    await asyncio.wait_for(peer.lost.wait(), 5)
+    await asyncio.wait_for(peer.lost.wait(), 60)

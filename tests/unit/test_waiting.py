@@ -68,5 +68,5 @@ async def test_a_host_that_drains_lets_go_of_all() -> None:
     task = asyncio.ensure_future(waiting.until(source.look, positive, 60))
     await asyncio.sleep(0.05)
     waiting.end()
-    assert await asyncio.wait_for(task, 5) == 0
-    assert await asyncio.wait_for(waiting.until(source.look, positive, 60), 5) == 0
+    assert await asyncio.wait_for(task, 60) == 0
+    assert await asyncio.wait_for(waiting.until(source.look, positive, 60), 60) == 0

@@ -213,6 +213,7 @@ async def running_host(config: HostConfig, progress: Callable[[str], None]) -> A
             buckets,
             deletions,
         )
+        stack.push_async_callback(api.abandon)
         url = await _listen(stack, api.application(), config.listen, config.grace)
         members.me = HostRecord(config.host, config.advertise or url)
         await _announce_once(members)
@@ -238,7 +239,7 @@ async def running_host(config: HostConfig, progress: Callable[[str], None]) -> A
                 dispatcher.stop()
                 waiting.end()
                 await members.leave()
-                await _drain(lambda: api.in_flight.count + dispatcher.running, config)
+                await _drain(lambda: api.in_flight + dispatcher.running, config)
                 for task in background:
                     task.cancel()
 

@@ -47,7 +47,7 @@ async def queue(reconciles: Reconciles) -> AsyncIterator[WorkQueue]:
 
 
 async def until(check: Callable[[], object]) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while not check():
             await asyncio.sleep(0.005)
 

@@ -5,9 +5,9 @@ Handlers translate; what a request does is the business of `host`.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
 from aiohttp import web
@@ -19,13 +19,6 @@ from perdure.host.http.requests import check_encoding
 
 log = logging.getLogger(__name__)
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-
-
-@dataclass(slots=True)
-class InFlight:
-    """Requests being answered now; the drain waits for none."""
-
-    count: int = 0
 
 
 class Routes(Protocol):
@@ -40,7 +33,19 @@ class Api:
     def __init__(self, subjects: Sequence[Routes], *, max_body: int) -> None:
         self._subjects = subjects
         self._max_body = max_body
-        self.in_flight = InFlight()
+        self._answering: set[asyncio.Task[object]] = set()
+
+    @property
+    def in_flight(self) -> int:
+        """Requests being answered now; the drain waits for none."""
+        return len(self._answering)
+
+    async def abandon(self) -> None:
+        """End what is still being answered when the listener is gone: the call of a client that went away goes on."""
+        tasks = list(self._answering)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     def application(self) -> web.Application:
         app = web.Application(middlewares=[self._errors], client_max_size=self._max_body)
@@ -50,7 +55,9 @@ class Api:
 
     @web.middleware
     async def _errors(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        self.in_flight.count += 1
+        task = asyncio.current_task()
+        assert task is not None
+        self._answering.add(task)
         try:
             if not request.raw_path.startswith(PREFIX):
                 check_encoding(request.raw_path)
@@ -67,4 +74,4 @@ class Api:
             log.exception("defect while answering", extra={"fields": dict(request.match_info)})
             return problem(InternalError("a defect of the host; its log has the trace"))
         finally:
-            self.in_flight.count -= 1
+            self._answering.discard(task)
