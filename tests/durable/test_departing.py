@@ -190,6 +190,17 @@ async def test_a_provider_that_is_not_named_any_more_keeps_nothing_waiting(ledge
     code.close()
 
 
+async def test_what_the_instance_cannot_write_is_none_of_its_own(ledger: BoundComponent) -> None:
+    """At a provider that lets nobody write a deletion would never end."""
+    made, code = stores(), library(ledger)
+    await run(code, settings_of(made), ledger, OLD)
+    policies = (dataclasses.replace(POLICIES[0], read_only=True), POLICIES[1])
+    await delete_instance("alice", environment(made, *policies))
+    assert await notes(made) == []
+    assert await made["away"].count(FAR) == 250
+    code.close()
+
+
 async def test_no_more_at_a_time_than_the_provider_takes(ledger: BoundComponent) -> None:
     class Bounded(Away):
         @property

@@ -11,7 +11,7 @@ import pytest
 
 from perdure.durable.inbox import Due, NewCall
 from perdure.durable.records import HostRecord, WorkerId
-from perdure.errors import Fenced, InternalError, Overloaded, PerdureError, ProviderUnavailable, Quarantined
+from perdure.errors import Fenced, InternalError, Overloaded, PerdureError, ProviderUnavailable, Quarantined, Suspended
 from perdure.host.dispatcher import Dispatcher
 from perdure.host.metrics import HostMetrics
 from perdure.host.ownership import Ownership
@@ -252,6 +252,34 @@ async def test_one_bad_instance_never_stops_the_others(error: Exception, quiet: 
         assert len(at.table.tried) < at.counted.asked
         del at.table.errors["bad"]
         await at.until(lambda: ("bad", "k") in at.table.ran)
+
+
+async def test_who_sleeps_is_let_alone_until_it_is_resumed_deleted_or_was_elsewhere() -> None:
+    at = Setting(interval=0.05)
+    name = next(name for name in map(str, range(100)) if preferred_host(name, (ME, OTHER)) == OTHER)
+    at.table.errors[name] = Suspended("it sleeps", until=1 << 60)
+    await at.enqueue(name)
+
+    async def looked() -> None:
+        before = at.counted.asked
+        await at.until(lambda: at.counted.asked >= before + 3)
+
+    async with at.running():
+        await at.until(lambda: at.table.tried)
+        await looked()
+        assert at.table.tried == [name], "negative control: it was due all the time"
+        at.dispatcher.wake(name, None)
+        await looked()
+        assert at.table.tried == [name], "another call was accepted, which waits in line"
+        at.dispatcher.resume(name)
+        await at.until(lambda: len(at.table.tried) == 2)
+        await looked()
+        at.dispatcher.forget(name)
+        await at.until(lambda: len(at.table.tried) == 3)
+        at.members.hosts = (ME, OTHER)
+        await looked()
+        at.members.hosts = (ME,)
+        await at.until(lambda: len(at.table.tried) == 4)
 
 
 async def test_what_is_quarantined_is_known_until_it_runs() -> None:

@@ -165,10 +165,10 @@ class BucketCatalog:
         return BucketPolicy(name, self.home)
 
     def private_elsewhere(self, instance: str) -> dict[str, list[BucketAddress]]:
-        """The instance's private buckets by provider, those of the home store left out."""
+        """The instance's private buckets by provider; those of the home store, and those it cannot write, left out."""
         found: dict[str, list[BucketAddress]] = {}
         for policy in self._policies.values():
-            if policy.scope is Scope.INSTANCE and policy.provider != self.home:
+            if policy.scope is Scope.INSTANCE and policy.provider != self.home and not policy.read_only:
                 found.setdefault(policy.provider, []).append(policy.address(instance))
         return found
 

@@ -21,7 +21,7 @@ from perdure.host.routing import preferred_host
 log = logging.getLogger(__name__)
 _PATIENCE = 5.0
 _INTERVAL = 30.0
-_PAGE = 100
+_PAGE = 20
 _LONGEST = 60.0
 """Seconds for one instance at a time: one that has very much elsewhere must not keep the others waiting."""
 
@@ -68,14 +68,15 @@ class Deletions:
 
     async def look(self) -> None:
         """Once. Raises `ProviderUnavailable` where the home store does not answer."""
-        waiting, cursor = 0, None
+        waiting: set[str] = set()
+        cursor = None
         while True:
             names, cursor = await departed(self._environment.home, cursor, _PAGE)
-            for name in self._mine(names):
-                waiting += not await self._clear(name, _LONGEST)
+            waiting |= {name for name in self._mine(names) if not await self._clear(name, _LONGEST)}
             if cursor is None:
                 break
-        self._metrics.deletions_waiting.set(waiting)
+        self._failed &= waiting
+        self._metrics.deletions_waiting.set(len(waiting))
 
     async def _clear(self, name: str, seconds: float) -> bool:
         try:

@@ -174,7 +174,13 @@ class Dispatcher:
         if (parked_ms := self._parking.next_ms) is not None:
             self._sooner(now + (parked_ms - self._wall_ms()) / 1000)
         self._metrics.due_instances.set(len(due.instances))
-        mine = [name for name in due.instances if self._mine(name) and not self._parking.holds(name)]
+        mine: list[str] = []
+        for name in due.instances:
+            if not self._mine(name):
+                # Whoever has it now may give up its call, or delete it.
+                self._parking.leave(name)
+            elif not self._parking.holds(name):
+                mine.append(name)
         # Behind a full page of other hosts' instances there may be some of ours.
         full = len(due.instances) >= self._limit and len(mine) < self._concurrency
         self._limit = min(self._limit * 2, _MOST) if full else _BATCH
