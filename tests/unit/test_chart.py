@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,8 @@ def test_the_defaults_are_valid_and_described() -> None:
     ("path", "value"),
     [
         ("nodeSelector.pool", "infra"),
+        ("topologySpreadConstraints", [{"maxSkew": 1}]),
+        ("monitoring", {"serviceMonitors": True, "rules": True, "labels": {"release": "prometheus"}}),
         ("resources.limits.cpu", 0.5),
         ("provider.probe.interval", "1m"),
         ("provider.probe.pod.nodeSelector.pool", "infra"),
@@ -69,6 +72,9 @@ def test_what_a_cluster_may_need(path: str, value: object) -> None:
         ("resources.limit", {"cpu": 1}),
         ("tolerations", {"key": "infra"}),
         ("replicaCount", "2"),
+        ("monitoring.interval", "often"),
+        ("monitoring.serviceMonitor", True),
+        ("networkPolicy.enabled", "yes"),
         ("logLevel", "loud"),
         ("provider.url", "redis://user:password@redis:6379/0"),
         ("provider.probe.pod.hostNetwork", True),
@@ -85,3 +91,11 @@ def test_a_probe_has_the_fields_of_its_manifest() -> None:
     schema = SCHEMA["properties"]["provider"]["properties"]["probe"]["properties"]
     assert set(schema) == {field.alias for field in Probe.model_fields.values()}
     assert set(schema["pod"]["properties"]) == {field.alias for field in ProbePod.model_fields.values()}
+
+
+def test_alerts_stand_on_metrics_that_there_are() -> None:
+    known = (CHART.parents[1] / "docs" / "metrics.md").read_text()
+    rules = (CHART / "templates" / "monitoring.yaml").read_text()
+    used = set(re.findall(r"perdure_[a-z_]+", rules)) - {"perdure_dev_worker"}
+    assert len(used) >= 7
+    assert [name for name in used if f"`{name}`" not in known] == []
