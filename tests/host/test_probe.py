@@ -67,7 +67,11 @@ async def test_redis(redis: RedisServer, tmp_path: Path) -> None:
     assert said(report) == (True, None)
     assert (report.kind, report.durability, report.guarantee) == ("redis", "D2", "exactly-once")
     assert report.server is not None
-    assert redis.info("redis_version") in report.server.version
+    # Valkey names the Redis that it is compatible with, too.
+    assert (
+        redis.info("valkey_version" if report.server.version.startswith("Valkey") else "redis_version")
+        in report.server.version
+    )
     expected = {"role": "primary", "mode": "standalone", "appendonly": "yes", "appendfsync": "always",
                 "maxmemory-policy": "noeviction"}  # fmt: skip
     assert expected.items() <= report.server.settings.items()
