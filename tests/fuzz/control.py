@@ -17,7 +17,7 @@ class ControlFuzzer(Fuzzer):
     name = "control"
     accepted = ("fine",)
     slow = 0.5
-    hang = 6.0
+    hang = 10.0
     swell_mb = 100.0
 
     def data(self, number: int, source: Seeded) -> bytes:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import subprocess
-import time
 import urllib.request
 from base64 import b64encode
 from collections.abc import AsyncIterator, Iterator
@@ -23,7 +22,15 @@ from perdure.errors import ProviderUnavailable
 from perdure.providers.etcd import EtcdConfig, EtcdStore
 from perdure.providers.etcd.requests import revision_is
 from providers import test_foreign, test_foreign_buckets
-from providers.failing import WORKER, add, check_cut_anywhere, check_restarted, check_silent, eventually_applied
+from providers.failing import (
+    WORKER,
+    add,
+    check_cut_anywhere,
+    check_restarted,
+    check_silent,
+    eventually_applied,
+    patiently,
+)
 from providers.owners import SHOP
 from support.store_servers import EtcdServer, etcd_server
 
@@ -50,15 +57,7 @@ async def test_a_server_that_is_not_there(server: EtcdServer) -> None:
             with pytest.raises(ProviderUnavailable, match="does not answer"):
                 await store.ping()
         server.start()
-        until = time.monotonic() + 5
-        while time.monotonic() < until:
-            try:
-                assert (await store.ping()).durability == "D2"
-                break
-            except ProviderUnavailable:
-                await asyncio.sleep(0.1)
-        else:
-            raise AssertionError("it was not found again")
+        assert (await patiently(store.ping)).durability == "D2"
 
 
 async def test_a_silent_server_costs_the_timeout_and_nothing_is_done_twice(server: EtcdServer) -> None:

@@ -18,8 +18,9 @@ from perdure.errors import InternalError, LostWrites, ProviderUnavailable
 from perdure.providers.redis import Sentinels
 from perdure.providers.redis.cluster import slot_of
 from perdure.providers.redis.keys import Keys
+from providers.failing import patiently
 from providers.owners import SHOP, look, own
-from providers.test_redis_servers import opened, patiently
+from providers.test_redis_servers import opened
 from support.servers import (
     RedisServer,
     eventually,

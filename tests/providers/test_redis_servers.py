@@ -20,6 +20,7 @@ from perdure.durable.records import Commit, CommitStatus, ForeignApply, JournalR
 from perdure.errors import Fenced, InternalError, LostWrites, Overloaded, PerdureError, ProviderUnavailable, TooLarge
 from perdure.providers.redis import RedisConfig, RedisStore, client
 from perdure.providers.redis import server as redis_check
+from providers.failing import patiently
 from providers.owners import SHOP, Owner, call, look, own, result
 from support.servers import RedisServer, eventually, free_port, redis_server
 
@@ -37,18 +38,6 @@ async def opened(
         yield store
     finally:
         await store.close()
-
-
-async def patiently(act: Callable[[], Any], seconds: float = 30) -> Any:
-    """As the engine does: an unavailable provider is asked again, with the very same request."""
-    async with asyncio.timeout(seconds):
-        while True:
-            try:
-                return await act()
-            except LostWrites:
-                raise
-            except ProviderUnavailable:
-                await asyncio.sleep(0.05)
 
 
 async def test_a_commit_and_a_claim_are_one_command_each(redis: RedisServer) -> None:

@@ -24,6 +24,7 @@ class Shop:
     misused: list[str] = field(default_factory=list)
 
     scheme: str = "http"
+    met: asyncio.Barrier | None = None
 
     @property
     def url(self) -> str:
@@ -50,6 +51,13 @@ class Shop:
         await self._noted(request)
         await asyncio.sleep(float(request.query.get("s", "1")))
         return web.Response(text="late")
+
+    async def together(self, request: web.Request) -> web.Response:
+        """Answers when as many requests are here as `met` has parties."""
+        await self._noted(request)
+        assert self.met is not None
+        await self.met.wait()
+        return web.Response(text="together")
 
     async def large(self, request: web.Request) -> web.Response:
         await self._noted(request)
@@ -80,6 +88,7 @@ async def shop_server(tls: ssl.SSLContext | None = None) -> AsyncIterator[Shop]:
         ("/echo", shop.echo),
         ("/redirect", shop.redirect),
         ("/slow", shop.slow),
+        ("/together", shop.together),
         ("/large", shop.large),
         ("/half", shop.half),
     ):
