@@ -86,6 +86,10 @@ async def test_an_idempotency_key_runs_once(client: Client) -> None:
     assert await client.call("demo", "calls") == (200, 1)
     status, problem = await client.call("demo", "set", "b", "k", "AAAA", key="one")
     assert (status, problem["code"]) == (409, "idempotency-conflict")
+    target = f"{client.url}/v1/instances/demo/functions/calls"
+    async with client.session.post(target, headers=[("Idempotency-Key", "a"), ("Idempotency-Key", "b")]) as reply:
+        assert (reply.status, (await reply.json(content_type=None))["code"]) == (400, "bad-request")
+    assert await client.call("demo", "calls") == (200, 1)
 
 
 async def test_concurrent_duplicates_run_once(client: Client) -> None:

@@ -102,14 +102,21 @@ async def test_a_body_that_does_not_come_whole(
 
 
 @pytest.mark.parametrize(
-    "header", ["Content-Length: -1", "Idempotency-Key: secret\x7f", "Content-Length: 1\r\nContent-Length: 2"]
+    "begun",
+    [
+        f"{PUT}Content-Length: -1",
+        f"{PUT}Idempotency-Key: secret\x7f",
+        f"{PUT}Content-Length: 1\r\nContent-Length: 2",
+        f"{PUT}Authorization: secret{'t' * 20_000}",
+        "GET *secret HTTP/1.1\r\nHost: h",
+    ],  # fmt: skip
 )
-async def test_what_is_not_http(client: Client, caplog: pytest.LogCaptureFixture, header: str) -> None:
+async def test_what_is_not_http(client: Client, caplog: pytest.LogCaptureFixture, begun: str) -> None:
     library = logging.getLogger("aiohttp.server")
     library.addFilter(about_client)
     try:
         with caplog.at_level(logging.INFO):
-            answer = await sent(client, f"{PUT}{header}\r\n\r\n".encode())
+            answer = await sent(client, f"{begun}\r\n\r\n".encode())
     finally:
         library.removeFilter(about_client)
     assert answer[9:12] == b"400"

@@ -396,6 +396,7 @@ async def test_writes_over_http(settings: Settings) -> None:
     kv = await settings.host(
         bucket("b"), bucket("own", scope="Instance"), bucket("all", scope="Namespace"), bucket("fixed", access="ReadOnly"),
         bucket("small", maxKeyBytes=8, maxValueBytes=9), bucket("few", maxKeys=2),
+        bucket("long", maxKeyBytes=8192),
     )  # fmt: skip
     keys = [key for key in HOSTILE if key not in (".", "..") and len(key.encode()) <= 1024]
     for key in keys:
@@ -422,6 +423,10 @@ async def test_writes_over_http(settings: Settings) -> None:
             assert await send(kv, method, name, key, b"v" if method == "PUT" else None, query) == expected, name
     assert await send(kv, "PUT", "small", "k", bytes(10)) == (413, "too-large")
     assert await kv.ok("keys", "small") == await kv.ok("keys", "fixed") == []
+    # As long as a key over HTTP may be.
+    status, told = await send(kv, "PUT", "long", "é" * 2048, b"1")
+    assert status == 204 or (status, told) == (413, "too-large"), "some providers' own bound is less"
+    assert await send(kv, "PUT", "long", "é" * 2049, b"1") == (400, "bad-request")
     # How many there may be.
     for key, code in (("a", 204), ("b", 204), ("c", 409), ("a", 204)):
         assert (await send(kv, "PUT", "few", key, b"1"))[0] == code

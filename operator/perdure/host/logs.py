@@ -12,7 +12,7 @@ import logging
 import sys
 from typing import Literal
 
-from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp.http_exceptions import HttpProcessingError, InvalidURLError
 
 LogFormat = Literal["auto", "json", "text"]
 
@@ -49,7 +49,9 @@ def about_client(record: logging.LogRecord) -> bool:
     if not isinstance(error, HttpProcessingError):
         return True
     record.levelno, record.levelname, record.exc_info = logging.INFO, "INFO", None
-    record.msg, record.args = "a request could not be read: %s", (error.message.partition("\n")[0].rstrip(":"),)
+    # What it sent comes behind a colon; of a target that is none it is all that is said.
+    reason = "its target is no URL" if isinstance(error, InvalidURLError) else error.message.partition(":")[0]
+    record.msg, record.args = "a request could not be read: %s", (reason,)
     return logging.getLogger().isEnabledFor(logging.INFO)
 
 

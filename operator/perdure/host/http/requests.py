@@ -56,7 +56,10 @@ def checked_name(name: str) -> str:
 
 def idempotency_key(request: web.Request) -> str | None:
     """The `Idempotency-Key` header, if any. Raises `BadRequest`."""
-    key = request.headers.get("Idempotency-Key")
+    given = request.headers.getall("Idempotency-Key", [])
+    if len(given) > 1:
+        raise BadRequest("a request must have one Idempotency-Key")
+    key = given[0] if given else None
     if key is not None and key.startswith(PREFIX):
         raise BadRequest(
             f"Idempotency-Key must not begin with {PREFIX}: such keys are those of watched buckets' changes"
