@@ -14,6 +14,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
+from perdure.errors import ManifestError
 from support.guests import guest
 from support.hosts import Client, HostProcess, local_host
 
@@ -71,6 +72,18 @@ async def test_memory_is_bounded(client: Client) -> None:
     assert found["code"] == "guest-trapped"
     assert "allocation" in str(found["stderr"])
     assert await client.call("a", "allocate", 1) == (200, 5 << 20), "what the instance had, it has"
+
+
+async def test_a_bound_that_no_instance_could_keep(tmp_path: Path) -> None:
+    manifest = write_manifest(tmp_path)
+    text = manifest.read_text()
+    for size, fits in (("17", True), ("16", False)):
+        manifest.write_text(text.replace("memory: 16Mi", f"memory: {int(size) * 64}Ki"))
+        try:
+            async with local_host(manifest, tmp_path / size) as (_, client):
+                assert fits and await client.call("a", "counted") == (200, 0)
+        except ManifestError as error:
+            assert not fits and error.field == "spec.limits.memory" and "1,114,112 bytes" in error.detail
 
 
 async def test_traps_are_told_apart(client: Client) -> None:

@@ -30,7 +30,7 @@ from perdure.durable.records import HostRecord
 from perdure.durable.store import Store
 from perdure.errors import PerdureError
 from perdure.host.calling import InstanceCaller
-from perdure.host.components import fetch_component
+from perdure.host.components import check_memory, fetch_component
 from perdure.host.config import HostConfig
 from perdure.host.deletions import Deletions
 from perdure.host.description import describe, describe_component, describe_status
@@ -158,6 +158,7 @@ async def running_host(config: HostConfig, progress: Callable[[str], None]) -> A
         metrics_url = await _listen(stack, health, config.metrics_listen, 0.1)
         data = await fetch_component(config, progress)
         bound, about = await _load(stack, config, data, metrics, progress)
+        check_memory(about, config.worker.spec.limits.memory)
         stores = await open_stores(config)
         stack.push_async_callback(close_stores, stores)
         watch = StoreWatch(stores.named, metrics)

@@ -1,4 +1,6 @@
-"""Getting the component's bytes: a file, a URL or a registry, verified against the pinned digest before they run."""
+"""Getting the component's bytes: a file, a URL or a registry, verified against the pinned digest before they run.
+
+And whether instances of it can be at all."""
 
 from __future__ import annotations
 
@@ -10,7 +12,8 @@ from urllib.parse import unquote, urlsplit
 
 import aiohttp
 
-from perdure.errors import ComponentError
+from perdure.component.about import About
+from perdure.errors import ComponentError, ManifestError
 from perdure.host.config import HostConfig
 from perdure.registry.digest import require_component, require_digest
 from perdure.registry.oci import MAX_COMPONENT, Credentials, RegistryClient, credentials_from_docker_config
@@ -81,3 +84,12 @@ def _pull_credentials(secrets: Path) -> dict[str, Credentials]:
 def describe_failure(error: ComponentError) -> str:
     """What goes into the pod's termination message, for the operator to read."""
     return json.dumps({"code": error.code, "detail": error.detail})
+
+
+def check_memory(about: About, most: int) -> None:
+    """No instance could be made whose memory begins with more than `limits.memory`. Raises `ManifestError`."""
+    needed = max((memory.minimum * memory.page for memory in about.memories), default=0)
+    if needed > most:
+        raise ManifestError(
+            f"the component's memory begins with {needed:,} bytes, more than {most:,}", field="spec.limits.memory"
+        )
