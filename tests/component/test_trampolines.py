@@ -372,3 +372,40 @@ async def returning(engine: Engine, kind: str, function: Callable[..., object], 
       (core instance $m (instantiate $M (with "" (instance (export "f" (func $f'))))))
       (func (export "f") (result {kind}) (canon lift (core func $m "f") MEMORY)))"""
     return await run(engine, wat, f=function)
+
+
+THROWS = """
+(component
+  (import "text" (func $text (result string)))
+  (core module $Libc (memory (export "memory") 1) (tag $t (export "t"))
+    (func (export "realloc") (param i32 i32 i32 i32) (result i32) (throw $t)))
+  (core instance $libc (instantiate $Libc))
+  (core func $text' (canon lower (func $text) MEMORY))
+  (core module $M (import "" "text" (func $text (param i32))) (import "libc" "t" (tag $t))
+    (func (export "caught") (result i32)
+      (block $c (try_table (catch_all $c) (call $text (i32.const 16)))) (i32.const 9))
+    (func (export "thrown") (result i32) (throw $t))
+    (func (export "nop")))
+  (core instance $m (instantiate $M (with "libc" (instance $libc)) (with "" (instance (export "text" (func $text'))))))
+  (func (export "nop") (canon lift (core func $m "nop")))
+  (func (export "caught") (result u32) (canon lift (core func $m "caught")))
+  (func (export "thrown") (result u32) (canon lift (core func $m "thrown"))))
+"""
+
+
+@pytest.mark.parametrize("later", [False, True])
+@pytest.mark.parametrize("first", [True, False], ids=["by steps", "short way"])
+async def test_an_exception_that_leaves_the_allocator_is_a_trap(engine: Engine, later: bool, first: bool) -> None:
+    """The guest may catch it, since its allocator runs on its own fiber; it gets no further than its call's end."""
+
+    async def text(cx: object) -> str:
+        await asyncio.sleep(0)
+        return "text"
+
+    for name, said in (("caught", "an exception left realloc"), ("thrown", "thrown Wasm exception")):
+        running = await run(engine, THROWS, text=text if later else lambda cx: "text")
+        if not first:
+            await running.call("nop")
+        with pytest.raises(GuestTrapped, match=said):
+            await running.call(name)
+        assert not running.instance.usable

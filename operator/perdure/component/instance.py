@@ -7,7 +7,6 @@ instance is not `usable` any more and is thrown away.
 from __future__ import annotations
 
 import asyncio
-import struct
 from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
 from types import CoroutineType
@@ -22,7 +21,7 @@ from perdure.component.crossing import Finish
 from perdure.component.entry import Arrays
 from perdure.component.handles import BorrowScope, GuestResource, HandleTable
 from perdure.component.imports import CoreImport
-from perdure.component.lifted import CLEANING, LOWERING, Callee, Lifted
+from perdure.component.lifted import CLEANING, LOWERING, MISFIT, Callee, Lifted, misfit
 from perdure.component.memory import Memory, NoMemory
 from perdure.component.plan import CanonOptions, CoreRef, ExportedFunc, HostImport, Lower
 from perdure.component.references import ReferenceWatch
@@ -38,7 +37,6 @@ if TYPE_CHECKING:
 
 MAX_CALL_DEPTH = 32
 """Calls between components within each other; each takes a fiber."""
-_MISFIT = (KeyError, TypeError, ValueError, OverflowError, AttributeError, IndexError, struct.error)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +97,7 @@ class Instance(State):
         except BaseException as error:
             if self.suspended or self.coroutine is not None:
                 fiber.abandon(self)
-            if self.misfit and isinstance(error, _MISFIT):
+            if self.misfit and isinstance(error, MISFIT):
                 raise self._misfit(func, error) from error
             if isinstance(error, (AbiTrap, HostTrap)):
                 raise guest_trap(error) from error
@@ -177,7 +175,7 @@ class Instance(State):
             rest = lifted.lower(arrays, args)
             if rest is not None:
                 yield from rest
-        except _MISFIT as error:
+        except MISFIT as error:
             self.leave_components(callee.entering)
             raise self._misfit(func, error) from error
         rest = lifted.enter(arrays)
@@ -246,6 +244,9 @@ class Instance(State):
             raise failure
         if raised is not None:
             raise guest_trap(raised) from raised
+        if self.lowering is not None:
+            # `realloc` was called on the guest's own fiber, and the guest went on without what it should have given.
+            raise AbiTrap("an exception left realloc, and the guest caught it")
 
     def _going_on(self, func: ExportedFunc, callee: Callee, stage: int, future: int, left: object) -> Steps[object]:
         """What is left of a call that `call_at_once` has begun. `left`: the lowering under way, or the result."""
@@ -256,7 +257,7 @@ class Instance(State):
         if stage == LOWERING:
             try:
                 yield from lifted.lowering(cast("Lowering", left), future)
-            except _MISFIT as error:
+            except MISFIT as error:
                 raise self._misfit(func, error) from error
             rest = lifted.enter(arrays)
             if rest is not None:
@@ -273,8 +274,7 @@ class Instance(State):
         """The caller's mistake; the guest has run nothing but its allocator."""
         self.lifted(self.bound.exports[func.path].number).take_back()
         self.usable = True
-        wanted = ", ".join(name for name, _ in func.type.params)
-        return TypeMismatch(f"the arguments do not fit {func.path}({wanted}): {error}", parameter=wanted)
+        return misfit(func, error)
 
     def enter_components(self, entering: tuple[int, ...]) -> None:
         """Raises `AbiTrap` when one of them runs a call already ("Component Invariant 2": no re-entrance)."""

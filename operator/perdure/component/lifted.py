@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from dataclasses import dataclass
 from inspect import isgeneratorfunction
 from typing import TYPE_CHECKING
@@ -11,9 +12,10 @@ from perdure.component.canonical.layout import has_borrows
 from perdure.component.context import CallContext
 from perdure.component.entry import Arrays
 from perdure.component.handles import BorrowScope
-from perdure.component.plan import Lift
+from perdure.component.plan import ExportedFunc, Lift
 from perdure.component.steps import Steps
 from perdure.component.traps import AbiTrap
+from perdure.errors import TypeMismatch
 
 if TYPE_CHECKING:
     from perdure.component.canonical.lower import Lowering
@@ -22,6 +24,16 @@ if TYPE_CHECKING:
 
 LOWERING, RUNNING, CLEANING = 0, 1, 2
 """How far a call came: it lowers arguments, runs, has a result and runs its post-return."""
+
+MISFIT = (KeyError, TypeError, ValueError, OverflowError, AttributeError, IndexError, struct.error)
+"""What the lowering of arguments that do not fit raises (`canonical/lower.py`)."""
+
+
+def misfit(func: ExportedFunc, error: Exception) -> TypeMismatch:
+    """The error for `error`, which is one of MISFIT."""
+    wanted = ", ".join(name for name, _ in func.type.params)
+    about = "a field is missing, or a value is none of its type's: " if isinstance(error, KeyError) else ""
+    return TypeMismatch(f"the arguments do not fit {func.path}({wanted}): {about}{error}", parameter=wanted)
 
 
 @dataclass(frozen=True, slots=True)

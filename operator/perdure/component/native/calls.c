@@ -20,7 +20,8 @@ static int enter(State *self, void *core, Val *args, size_t nargs, Val *results,
 static int succeed(State *self, void *core, Arrays *arrays, Val *args, size_t nargs, size_t nresults, void **future)
 {
     int returned = enter(self, core, args, nargs, arrays->results, nresults, arrays->out, future);
-    if (returned == 1 && (arrays->out[0] != NULL || arrays->out[1] != NULL || there(self->failure))) {
+    if (returned == 1 &&
+        (arrays->out[0] != NULL || arrays->out[1] != NULL || there(self->failure) || there(self->lowering))) {
         PyObject *none = PyObject_CallMethod((PyObject *)self, "check", "O", arrays->owner);
         Py_XDECREF(none);
         return none == NULL ? -1 : 1;
