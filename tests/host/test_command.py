@@ -115,6 +115,17 @@ async def test_the_journal_is_shown_and_followed(client: Client) -> None:
         await process.communicate()
 
 
+async def test_the_journal_says_what_is_in_it_no_more(client: Client) -> None:
+    for key in ("one", "two", "three"):
+        await perdure(client, "invoke", "--key", key, "a", "run", REMEMBER)
+        if key == "two":
+            await perdure(client, "snapshot", "a")
+            assert await perdure(client, "journal", "a") == (0, "", "entries 1 to 2 are not in the journal any more\n")
+    code, out, err = await perdure(client, "journal", "a", "--after", "1")
+    assert (code, err) == (0, "entry 2 is not in the journal any more\n") and "key=three" in out
+    assert (await perdure(client, "journal", "a", "--after", "2"))[2] == "", "the control: nothing is missing"
+
+
 async def test_fsck_and_controls(client: Client) -> None:
     for name in ("a", "b"):
         await perdure(client, "invoke", name, "run", REMEMBER)

@@ -224,6 +224,28 @@ async def test_fsck_names_the_first_bad_entry(tmp_path: Path) -> None:
         assert (await get(client, "/v1/instances/b/check"))["sound"] is True
 
 
+async def test_fsck_finds_calls_that_cannot_be_read_and_goes_on_to_the_next_instance(tmp_path: Path) -> None:
+    headers = {"Idempotency-Key": "k", "Perdure-Schedule-At": "2090-01-01T00:00:00Z"}
+    async with host(tmp_path) as client:
+        for name in ("a", "b", "c"):
+            await run(client, name, add(1))
+            url = f"{client.url}/v1/instances/{name}/functions/{RUN}"
+            async with client.session.post(url, json=[[add(1)]], headers=headers) as reply:
+                assert reply.status == 202
+        database = sqlite3.connect(tmp_path / "data" / "local.sqlite")
+        where = "WHERE CAST(instance AS TEXT) = 'a'"
+        assert database.execute(f"UPDATE inbox SET payload = x'c1' {where}").rowcount == 1
+        database.commit()
+        database.close()
+        everything = await get(client, "/v1/check")
+        assert [(one["name"], one["findings"][0]["code"]) for one in everything["unsound"]] == [("a", "inbox")]
+        assert "'k'" in everything["unsound"][0]["findings"][0]["detail"]
+        # As it says.
+        async with client.session.delete(f"{client.url}/v1/instances/a/invocations/k") as reply:
+            assert reply.status == 200
+        assert (await get(client, "/v1/check"))["unsound"] == []
+
+
 async def test_a_result_that_is_damaged_is_no_answer(tmp_path: Path) -> None:
     async with host(tmp_path) as client:
         for key in ("text", "failure"):

@@ -18,6 +18,7 @@ import pytest
 from perdure.durable.effects import BucketAddress, Increment, Put, Scope
 from perdure.durable.records import Commit, CommitStatus, ForeignApply, JournalRecord, WorkerId
 from perdure.errors import Fenced, InternalError, LostWrites, Overloaded, PerdureError, ProviderUnavailable, TooLarge
+from perdure.host.checking import check_instances
 from perdure.providers.redis import RedisConfig, RedisStore, client
 from perdure.providers.redis import server as redis_check
 from providers.failing import patiently
@@ -608,3 +609,22 @@ async def test_what_is_no_redis_server(junk: bytes) -> None:
         with pytest.raises(PerdureError):
             await store.verify("alice", (await _claim_elsewhere()).token)
         await store.close()
+
+
+async def test_one_instance_that_cannot_be_read_does_not_hide_the_others(redis: RedisServer) -> None:
+    worker = _worker()
+    async with opened(redis, worker) as store:
+        for name in ("alice", "bob", "carol"):
+            await (await own(store, name)).commit(Put(SHOP, "a", b"1"))
+        await store.enqueue("carol", call("k"), 10)
+        prefix = f"pd:{{{worker.namespace}/{worker.name}}}"
+        redis.do("DEL", f"{prefix}:j:alice")
+        redis.do("SET", f"{prefix}:j:alice", "no list")
+        redis.do("HSET", f"{prefix}:q:carol", "sk", "short")
+        checked = await check_instances(store, ["alice", "bob", "carol"])
+    assert [(one.instance, [finding.code for finding in one.findings]) for one in checked] == [
+        ("alice", ["record"]),
+        # What this suite commits are no entries of the engine's.
+        ("bob", ["entry"]),
+        ("carol", ["entry", "inbox"]),
+    ]

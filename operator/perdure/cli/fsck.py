@@ -10,8 +10,8 @@ from perdure.cli.client import Client, add_output, add_url, client, quote
 
 _EPILOG = """\
 Checked are checksums of entries, payloads and snapshots, gaps in the sequence, the order of calls and their parts,
-and effects that are still to be applied to other stores. Nothing is changed. A finding on an instance that works
-while it is looked at may be of the moment: look again.
+effects that are still to be applied to other stores, and calls that wait. Nothing is changed. A finding on an
+instance that works while it is looked at may be of the moment: look again.
 
 A damaged instance is quarantined when it is next recovered; `perdure reset NAME` gives it fresh memory and keeps its
 buckets, results and waiting calls.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 
 from perdure.cli.client import Client, add_output, add_url, client, misused, quote
 
@@ -13,7 +14,7 @@ _EPILOG = """\
 Each line is one commit: its sequence number, time and kind, the function with its arguments and result (their size
 where they are large), the bytes it takes and how long the guest ran. Kinds: `call` ends a call; `part` is a gate
 within one; `abandoned` ends one that was given up; `fresh` and `migrated` begin the instance anew. Entries before
-the last snapshot are gone: the snapshot stands for them.
+the last snapshot are gone: the snapshot stands for them, and standard error says which.
 
 examples:
   perdure journal demo
@@ -47,11 +48,21 @@ def run(args: argparse.Namespace) -> int:
         entries, following, sequence = document["entries"], document["next"], document["sequence"]
         assert isinstance(entries, list) and isinstance(following, int) and isinstance(sequence, int)
         for entry in entries:
+            _say_gone(after, int(entry["sequence"]) - 1)
+            after = int(entry["sequence"])
             print(json.dumps(entry) if args.output == "json" else line(entry), flush=True)
+        _say_gone(after, following)
         if not args.follow and (not entries or following >= sequence):
             return 0
         # An instance that was deleted and began anew has fewer entries than were seen.
         after = following
+
+
+def _say_gone(after: int, last: int) -> None:
+    """That those between are not there any more; beside what scripts read."""
+    if last > after:
+        entries = f"entry {last} is" if last == after + 1 else f"entries {after + 1} to {last} are"
+        print(f"{entries} not in the journal any more", file=sys.stderr, flush=True)
 
 
 def _page(api: Client, instance: str, after: int, wait: int) -> dict[str, object]:

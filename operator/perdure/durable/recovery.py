@@ -78,9 +78,10 @@ def decode_entries(data: InstanceData) -> list[Entry]:
         return [decode_entry(record.entry, data.first + at, data.blobs) for at, record in enumerate(data.journal)]
     except Quarantined as error:
         broken = broken_row(data)
-        if broken is None:
+        words = broken[1] if broken is not None else lost_beginning(data, None) if data.first < 1 else None
+        if words is None:
             raise
-        raise Quarantined(broken[1]) from error
+        raise Quarantined(words) from error
 
 
 async def settle_foreign(

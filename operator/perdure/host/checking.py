@@ -5,17 +5,19 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from perdure.component.snapshot.format import open_envelope
-from perdure.durable.calls import failure_of
+from perdure.durable.calls import decode_call, decode_failure, failure_of
 from perdure.durable.inspection import Finding, Readable, check, describe_record, text_or_digest
 from perdure.durable.journal import Kind, referred
 from perdure.durable.records import JournalRecord
 from perdure.durable.snapshots import decode_part
-from perdure.durable.store import InstanceStore
+from perdure.durable.store import InboxStore, InstanceStore
 from perdure.errors import InternalError, Quarantined, SnapshotError
 
 _AT_ONCE = 4
+_CALLS = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,17 +81,39 @@ class Checked:
     findings: list[Finding]
 
 
-async def check_instance(store: InstanceStore, instance: str) -> Checked | None:
-    """None: nothing of it was ever claimed. Raises what the store raises."""
-    data = await store.peek(instance)
+class CheckedStore(InstanceStore, InboxStore, Protocol):
+    """What is looked at."""
+
+
+async def check_instance(store: CheckedStore, instance: str) -> Checked | None:
+    """None: nothing of it was ever claimed. What cannot be read is a finding. Raises what else the store raises."""
+    try:
+        data = await store.peek(instance)
+    except (InternalError, ValueError) as error:
+        return Checked(instance, 0, [Finding(None, "record", f"what is stored of it cannot be read: {error}")])
     if data is None:
         return None
     # A journal of megabytes takes a while to decode: not on the loop that answers calls.
     found = await asyncio.to_thread(check, data, snapshot_problem)
-    return Checked(instance, data.sequence, found)
+    return Checked(instance, data.sequence, [*found, *await _check_inbox(store, instance)])
 
 
-async def check_instances(store: InstanceStore, names: Sequence[str]) -> list[Checked]:
+async def _check_inbox(store: CheckedStore, instance: str) -> list[Finding]:
+    try:
+        waiting = await store.inbox(instance, _CALLS)
+    except InternalError as error:
+        return [Finding(None, "inbox", error.detail)]
+    found = []
+    for call in waiting:
+        try:
+            decode_call(call.payload)
+            decode_failure(call.failure)
+        except InternalError as error:
+            found.append(Finding(None, "inbox", f"the waiting call {call.key!r}: {error.detail}; it can be cancelled"))
+    return found
+
+
+async def check_instances(store: CheckedStore, names: Sequence[str]) -> list[Checked]:
     """A few at a time; in the order of `names`, without those that are gone."""
     turn = asyncio.Semaphore(_AT_ONCE)
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 from aiohttp import web
 
 from perdure.durable.inspection import Finding
-from perdure.durable.store import InstanceStore
 from perdure.errors import NoSuchInstance
-from perdure.host.checking import Checked, ReadablePage, check_instance, check_instances, read_journal
+from perdure.host.checking import Checked, CheckedStore, ReadablePage, check_instance, check_instances, read_journal
 from perdure.host.http.preferences import MAX_WAIT
 from perdure.host.http.replies import json_reply
 from perdure.host.http.requests import INSTANCE, instance_name, number, page
@@ -20,7 +19,7 @@ _FINDINGS = 100
 class JournalRoutes:
     """`/v1/instances/{instance}/journal`, `/v1/instances/{instance}/check` and `/v1/check`."""
 
-    def __init__(self, *, store: InstanceStore, waiting: Waiting) -> None:
+    def __init__(self, *, store: CheckedStore, waiting: Waiting) -> None:
         self._store = store
         self._waiting = waiting
 

@@ -7,6 +7,7 @@ from typing import cast
 
 from perdure.durable.inbox import Accepted, Cancelled, Due, NewCall, PendingCall, Taken
 from perdure.durable.records import OwnerToken
+from perdure.errors import InternalError
 from perdure.providers.redis.base import Base, fenced
 
 _STATE = struct.Struct(">16x32sI?")
@@ -61,6 +62,8 @@ class Inboxes(Base):
 
 
 def _call(key: bytes, state: bytes, payload: bytes, due: bytes) -> PendingCall:
+    if len(state) < _STATE.size:
+        raise InternalError(f"the store holds a waiting call {key.decode(errors='replace')!r} that cannot be read")
     fingerprint, attempts, begun = _STATE.unpack_from(state)
     return PendingCall(
         key=key.decode(),
