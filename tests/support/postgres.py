@@ -24,7 +24,10 @@ _MISSING = "PostgreSQL is not installed: run .ci/install-test-tools"
 
 
 def programs() -> Path:
-    """The directory of `postgres` and `initdb`: Debian keeps them out of PATH, by version."""
+    """The directory of `postgres` and `initdb`: PERDURE_TEST_POSTGRES, or that of Debian, which keeps them out of PATH."""
+    given = os.environ.get("PERDURE_TEST_POSTGRES")
+    if given:
+        return Path(given)
     found = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"), key=lambda path: int(path.parts[4]))
     if found:
         return found[-1].parent
