@@ -180,13 +180,14 @@ def export_code(t: FuncType) -> ExportCode:
     are too many; the result is lifted."""
     params, results = core = core_signature(t, lowered=False)
     e = Emitter()
+    if any(has_handles(kind) for _, kind in t.params):
+        # First of all: what does not fit may be how many there are.
+        e.emit("cx.begin_lowering()")
     names = [e.name("p") for _ in t.params]
     if names:
         e.emit(f"{', '.join(names)}, = values")
     else:
         e.emit("() = values")
-    if any(has_handles(kind) for _, kind in t.params):
-        e.emit("cx.begin_lowering()")
     spilled = len(flat_params(t)) > MAX_FLAT_PARAMS
     if spilled:
         whole = params_tuple(t)
