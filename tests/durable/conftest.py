@@ -1,4 +1,4 @@
-"""The ledger guest in its two versions, and stores for it."""
+"""Guests that several tests have, and stores for them."""
 
 from __future__ import annotations
 
@@ -35,6 +35,22 @@ async def ledger(engine: Engine) -> BoundComponent:
 @pytest.fixture
 async def ledger_next(engine: Engine) -> BoundComponent:
     return await _bound(engine, "ledger-next")
+
+
+@pytest.fixture
+async def errand(engine: Engine) -> BoundComponent:
+    return await _bound(engine, "errand")
+
+
+@pytest.fixture
+async def place(engine: Engine) -> BoundComponent:
+    return await _bound(engine, "place")
+
+
+@pytest.fixture(params=["kv-g1", "kv-g2"])
+async def legacy(request: pytest.FixtureRequest, engine: Engine) -> BoundComponent:
+    """Of the first two generations of the interface."""
+    return await _bound(engine, request.param)
 
 
 @pytest.fixture(params=["memory", "sqlite"])

@@ -8,18 +8,10 @@ import json
 import pytest
 
 from faults.model import encoded
-from perdure.component.component import BoundComponent, Component
-from perdure.component.engine import Engine
+from perdure.component.component import BoundComponent
 from perdure.durable.instance import DurableInstance
 from perdure.durable.store import Store
-from perdure.host.app import guest_interfaces
 from support.engine import call, deadline, environment, library
-from support.guests import guest
-
-
-@pytest.fixture(params=["kv-g1", "kv-g2"])
-async def legacy(request: pytest.FixtureRequest, engine: Engine) -> BoundComponent:
-    return (await Component.load(engine, guest(request.param).read_bytes())).bind(guest_interfaces())
 
 
 @pytest.mark.parametrize("fills_first", [False, True])

@@ -8,8 +8,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from perdure.component.component import BoundComponent, Component
-from perdure.component.engine import Engine
+from perdure.component.component import BoundComponent
 from perdure.durable.caller import InstanceCall
 from perdure.durable.calling import MAX_CHAIN, digest_of
 from perdure.durable.components import ComponentLibrary
@@ -19,20 +18,13 @@ from perdure.durable.policy import BucketPolicy
 from perdure.durable.settings import CommitMode
 from perdure.durable.store import Store
 from perdure.errors import NoSuchFunction, ProviderUnavailable
-from perdure.host.app import guest_interfaces
 from perdure.host.instances import InstanceTable
 from perdure.providers.memory import MemoryStore, MemoryWorld
 from support.crashing import Crash, Fuse, all_crashing
 from support.engine import WORKER, call, environment, invocation, library
-from support.guests import guest
 
 NEAR = BucketAddress(Scope.WORKER, "near")
 ADD = ("bob", "add", '["near", 1]')
-
-
-@pytest.fixture
-async def errand(engine: Engine) -> BoundComponent:
-    return (await Component.load(engine, guest("errand").read_bytes())).bind(guest_interfaces())
 
 
 class Local:

@@ -19,9 +19,8 @@ from perdure.durable.instance import DurableInstance
 from perdure.durable.policy import BucketPolicy
 from perdure.durable.settings import CommitMode, MemoryMode
 from perdure.durable.store import Store
-from perdure.providers.memory import MemoryStore, MemoryWorld
 from support.crashing import Crash, Fuse, all_crashing
-from support.engine import WORKER, call, deadline, environment, library
+from support.engine import call, deadline, environment, fresh_stores, library
 
 FAR = BucketPolicy("far", "away")
 
@@ -112,10 +111,6 @@ async def _contents(stores: Mapping[str, Store]) -> dict[str, dict[str, bytes]]:
     return found
 
 
-def _fresh() -> dict[str, Store]:
-    return {name: MemoryStore(MemoryWorld(), WORKER) for name in ("home", "away")}
-
-
 def _expected(model: Model, program: list[Step], memory: MemoryMode) -> object:
     if memory is MemoryMode.INVOCATION:
         model.delete("alice")
@@ -136,7 +131,7 @@ async def _sweep(
         operations = 0
         while True:
             operations += 1
-            stores = _fresh()
+            stores = fresh_stores()
             scenario, model = Scenario(ledger, stores, mode, kept, seed), Model(effect=mode is CommitMode.EFFECT)
             fuse = Fuse(operations, applied=applied)
             answers, crashes = await scenario.play(fuse)

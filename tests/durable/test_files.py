@@ -11,22 +11,14 @@ from typing import Any
 
 import pytest
 
-from perdure.component.component import BoundComponent, Component
-from perdure.component.engine import Engine
+from perdure.component.component import BoundComponent
 from perdure.durable.instance import DurableInstance
 from perdure.durable.store import Store
 from perdure.errors import Quarantined, SnapshotRefused
-from perdure.host.app import guest_interfaces
 from perdure.wasi.files import descriptors
 from perdure.wasi.files.tree import Mount
 from perdure.wasi.state import WasiState
 from support.engine import call, deadline, environment, library
-from support.guests import guest
-
-
-@pytest.fixture
-async def place(engine: Engine) -> BoundComponent:
-    return (await Component.load(engine, guest("place").read_bytes())).bind(guest_interfaces())
 
 
 @pytest.fixture

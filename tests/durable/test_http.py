@@ -25,12 +25,11 @@ from perdure.errors import AsyncCallFailed, GuestTrapped, InvocationTimeout
 from perdure.host.app import guest_interfaces
 from perdure.host.outgoing import OutgoingHttp
 from perdure.manifests.worker import Http
-from perdure.providers.memory import MemoryStore, MemoryWorld
 from perdure.wasi.http.exchanges import Exchanges
 from perdure.wasi.http.messages import HttpRequest
 from perdure.wasi.recorder import Plain
 from support.crashing import Crash, Fuse, all_crashing
-from support.engine import WORKER, call, deadline, environment, invocation, library
+from support.engine import call, deadline, environment, fresh_stores, invocation, library
 from support.guests import guest
 from support.web import KEY, Shop, shop_server
 
@@ -102,10 +101,6 @@ def text_of(outcome: Json) -> str:
     return base64.b64decode(outcome["answer"]["body"]).decode()
 
 
-def fresh() -> dict[str, Store]:
-    return {name: MemoryStore(MemoryWorld(), WORKER) for name in ("home", "away")}
-
-
 async def opened(
     bound: BoundComponent, stores: Mapping[str, Store], client: object, **settings: object
 ) -> DurableInstance:
@@ -134,7 +129,7 @@ async def test_an_answer_is_recorded_and_replay_sends_nothing(
 
 
 async def test_what_is_sent(web: BoundComponent, shop: Shop, client: OutgoingHttp) -> None:
-    instance = await opened(web, fresh(), client)
+    instance = await opened(web, fresh_stores(), client)
     sent = request(f"{shop.url}/echo?a=%2F&b", b"data", "PUT", x_mine="1", accept="text/plain")
     text = text_of(await run(instance, web, {"fetch": sent}, key="k"))
     lines = text.split("\n")
@@ -152,7 +147,7 @@ async def test_what_is_sent(web: BoundComponent, shop: Shop, client: OutgoingHtt
 
 
 async def test_requests_at_once_have_one_gate(web: BoundComponent, shop: Shop, client: OutgoingHttp) -> None:
-    instance = await opened(web, fresh(), client)
+    instance = await opened(web, fresh_stores(), client)
     shop.met = asyncio.Barrier(4)
     steps = {"fetch-all": [request(f"{shop.url}/together", b"%d" % number) for number in range(4)]}
     answers = (await run(instance, web, steps))["answers"]
@@ -193,7 +188,7 @@ async def sweep(
         shop.charges.clear()
         shop.bodies.clear()
         fuse = Fuse(operations, applied=applied)
-        plain = fresh()
+        plain = fresh_stores()
         stores, http = all_crashing(plain, fuse), Dying(client, fuse)
         crashes = 0
         answers: list[Json] = []
@@ -235,7 +230,7 @@ async def test_without_a_key_of_its_own_a_request_is_doubled(
 
 
 async def test_keys_tell_calls_apart(web: BoundComponent, client: OutgoingHttp, shop: Shop) -> None:
-    instance = await opened(web, fresh(), client)
+    instance = await opened(web, fresh_stores(), client)
     for key in ("a", "b", None, None):
         await run(instance, web, {"fetch": request(f"{shop.url}/charge", b"x")}, key=key)
     # A call that trapped and is tried again asks for the same.
@@ -249,7 +244,7 @@ async def test_a_trapped_call_that_is_repeated_is_recognised(
     web: BoundComponent, client: OutgoingHttp, shop: Shop
 ) -> None:
     """An asynchronous one is tried again, and sends the same under the same key."""
-    stores, code = fresh(), library(web)
+    stores, code = fresh_stores(), library(web)
     settings = environment(stores, http=client, retry=RetryPolicy(max_attempts=3, initial_ms=1, max_ms=1))
     steps = [{"fetch": request(f"{shop.url}/charge", b"x")}, "trap"]
     made = invocation(web, "run", steps)
@@ -285,7 +280,7 @@ async def test_what_goes_wrong_is_the_interfaces_own_error(
         "no-such-name.invalid",
     )
     wide = OutgoingHttp(Http.model_validate({"allow": allow, "max_body_bytes": 1000, "timeout": "500ms"}))
-    instance = await opened(web, fresh(), wide)
+    instance = await opened(web, fresh_stores(), wide)
 
     async def failed(url: str, **more: Any) -> str:
         return str((await run(instance, web, {"fetch": request(url, **more)}))["failed"])
@@ -323,7 +318,7 @@ async def test_a_name_at_an_address_of_this_machine(web: BoundComponent, shop: S
     tricked = OutgoingHttp(Http(allow=(f"rebound.test:{shop.port}", f"localhost:{shop.port}")))
     session = tricked._get_session()
     session.connector._resolver._inner = Rebound()  # type: ignore[union-attr]
-    instance = await opened(web, fresh(), tricked)
+    instance = await opened(web, fresh_stores(), tricked)
     found = await run(instance, web, {"fetch": request(f"http://rebound.test:{shop.port}/echo")})
     assert "DestinationIpProhibited" in found["failed"]
     assert shop.requests == []
@@ -337,7 +332,7 @@ async def test_a_name_at_an_address_of_this_machine(web: BoundComponent, shop: S
 async def test_a_changed_manifest_does_not_change_the_past(
     web: BoundComponent, client: OutgoingHttp, shop: Shop
 ) -> None:
-    stores = fresh()
+    stores = fresh_stores()
     instance = await opened(web, stores, client)
     await run(instance, web, {"fetch": request(f"{shop.url}/charge", bytes(900))}, {"remember": 3})
     assert "HttpRequestDenied" in (await run(instance, web, {"fetch": request("http://127.0.0.1:1/")}))["failed"]
@@ -353,7 +348,7 @@ async def test_a_changed_manifest_does_not_change_the_past(
 
 
 async def test_a_request_nobody_waits_for_is_not_sent(web: BoundComponent, client: OutgoingHttp, shop: Shop) -> None:
-    instance = await opened(web, fresh(), client)
+    instance = await opened(web, fresh_stores(), client)
     found = await run(instance, web, {"forget": request(f"{shop.url}/charge")}, {"remember": 1})
     assert found[1] == {"number": 1}
     await asyncio.sleep(0.1)
@@ -364,7 +359,7 @@ async def test_a_request_nobody_waits_for_is_not_sent(web: BoundComponent, clien
 async def test_a_slow_answer_ends_with_its_call(web: BoundComponent, client: OutgoingHttp, shop: Shop) -> None:
     from perdure.durable.instance import Invocation
 
-    stores = fresh()
+    stores = fresh_stores()
     instance = await opened(web, stores, client)
     function = next(func for func in web.component.exports if func.name == "run")
     steps = json.dumps([[{"fetch": request(f"{shop.url}/slow?s=20", method="GET")}]]).encode()
@@ -382,7 +377,7 @@ async def test_an_answer_that_is_kept_refuses_the_snapshot_by_name(
 ) -> None:
     from perdure.errors import SnapshotRefused
 
-    stores = fresh()
+    stores = fresh_stores()
     instance = await opened(web, stores, client)
     await run(instance, web, {"fetch": request(f"{shop.url}/charge", b"x")})
     taken = await instance.capture()
@@ -406,7 +401,7 @@ HEADERS = [
 
 
 async def test_fields(web: BoundComponent, client: OutgoingHttp) -> None:
-    instance = await opened(web, fresh(), client)
+    instance = await opened(web, fresh_stores(), client)
     for name, value, expected in HEADERS:
         found = json.loads((await call(instance, web, "header", name, list(value))).body)
         assert found == expected, (name, value)

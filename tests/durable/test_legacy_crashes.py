@@ -15,28 +15,20 @@ from typing import Any
 import pytest
 
 from faults.model import encoded
-from perdure.component.component import BoundComponent, Component
-from perdure.component.engine import Engine
+from perdure.component.component import BoundComponent
 from perdure.durable import recovery
 from perdure.durable.effects import BucketAddress, Scope
 from perdure.durable.instance import DurableInstance
 from perdure.durable.policy import BucketCatalog, BucketPolicy, CachePolicy
 from perdure.durable.store import Store
 from perdure.durable.vacancies import InstanceCache
-from perdure.host.app import guest_interfaces
 from perdure.keyvalue.bucket import Claim
 from perdure.providers.memory import MemoryStore, MemoryWorld
 from support.crashing import Crash, Fuse, all_crashing
 from support.engine import WORKER, call, deadline, environment, library
-from support.guests import guest
 
 FAR = BucketPolicy("far", "away")
 Step = dict[str, Any]
-
-
-@pytest.fixture(params=["kv-g1", "kv-g2"])
-async def legacy(request: pytest.FixtureRequest, engine: Engine) -> BoundComponent:
-    return (await Component.load(engine, guest(request.param).read_bytes())).bind(guest_interfaces())
 
 
 def counters(chance: random.Random) -> list[Step]:

@@ -7,8 +7,7 @@ from typing import Any
 
 import pytest
 
-from perdure.component.component import BoundComponent, Component
-from perdure.component.engine import Engine
+from perdure.component.component import BoundComponent
 from perdure.component.types import FuncType, PrimType
 from perdure.durable.environment import GuestLine
 from perdure.durable.instance import DurableInstance
@@ -16,12 +15,6 @@ from perdure.durable.store import Store
 from perdure.host.app import guest_interfaces
 from perdure.wasi import settings as functions
 from support.engine import call, deadline, environment, library
-from support.guests import guest
-
-
-@pytest.fixture
-async def place(engine: Engine) -> BoundComponent:
-    return (await Component.load(engine, guest("place").read_bytes())).bind(guest_interfaces())
 
 
 async def opened(bound: BoundComponent, home: Store, **settings: object) -> DurableInstance:

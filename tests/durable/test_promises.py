@@ -9,8 +9,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from perdure.component.component import BoundComponent, Component
-from perdure.component.engine import Engine
+from perdure.component.component import BoundComponent
 from perdure.durable import promises
 from perdure.durable.calls import CallPayload, encode
 from perdure.durable.components import ComponentLibrary
@@ -25,22 +24,15 @@ from perdure.durable.promises import COMPLETED, FAILED, PENDING, Completion, com
 from perdure.durable.settings import CommitMode
 from perdure.durable.store import Store
 from perdure.errors import InvocationTimeout, Suspended
-from perdure.host.app import guest_interfaces
 from perdure.host.instances import InstanceTable
 from perdure.keyvalue.bucket import NoSuchBucket
 from perdure.providers.memory import MemoryStore, MemoryWorld
 from support.crashing import Crash, Fuse, all_crashing
 from support.engine import WORKER, call, deadline, environment, invocation, library
-from support.guests import guest
 
 NEAR = BucketAddress(Scope.WORKER, "near")
 HOUR = 3_600_000
 ANSWER = {"ok": base64.b64encode(b"yes").decode()}
-
-
-@pytest.fixture
-async def errand(engine: Engine) -> BoundComponent:
-    return (await Component.load(engine, guest("errand").read_bytes())).bind(guest_interfaces())
 
 
 @pytest.fixture

@@ -24,9 +24,9 @@ from perdure.durable.records import ForeignApply
 from perdure.durable.settings import CommitMode, MemoryMode
 from perdure.durable.store import Store
 from perdure.errors import GuestTrapped
-from perdure.providers.memory import MemoryStore, MemoryWorld
+from perdure.providers.memory import MemoryStore
 from support.crashing import Crash, Fuse, all_crashing
-from support.engine import WORKER, call, deadline, environment, library
+from support.engine import call, deadline, environment, fresh_stores, library
 
 FULL = {"refused": "the bucket has as many keys as it may (maxKeys)"}
 BOUND = 2
@@ -40,10 +40,6 @@ POLICIES = {
 
 def put(bucket: str, key: str, value: bytes = b"v") -> Step:
     return {"put": [bucket, key, encoded(value)]}
-
-
-def stores() -> dict[str, Store]:
-    return {name: MemoryStore(MemoryWorld(), WORKER) for name in ("home", "away")}
 
 
 class Guest:
@@ -76,7 +72,7 @@ class Guest:
 
 @pytest.fixture
 async def guest(ledger: BoundComponent) -> Any:
-    made = await Guest(ledger, stores()).again()
+    made = await Guest(ledger, fresh_stores()).again()
     yield made
     assert made.open is not None
     made.open.close()
@@ -141,7 +137,7 @@ async def test_what_was_refused_stays_refused_under_another_manifest(
 
 
 async def test_instances_that_share_a_bucket_share_its_room(ledger: BoundComponent) -> None:
-    where = stores()
+    where = fresh_stores()
     policy = dataclasses.replace(POLICIES["near"], max_keys=5)
     guests = [
         await Guest(ledger, where, f"i{number}").again(policy, commit=CommitMode.INVOCATION) for number in range(6)
@@ -217,7 +213,7 @@ async def _sweep(ledger: BoundComponent, mode: CommitMode, *, applied: bool, sce
         operations = 0
         while True:
             operations += 1
-            where, model = stores(), BoundedModel(effect=mode is CommitMode.EFFECT)
+            where, model = fresh_stores(), BoundedModel(effect=mode is CommitMode.EFFECT)
             scenario = Scenario(ledger, where, mode, MemoryMode.INSTANCE, seed, tuple(POLICIES.values()), program)
             fuse = Fuse(operations, applied=applied)
             answers, crashes = await scenario.play(fuse)
@@ -244,7 +240,7 @@ async def test_a_crash_at_every_operation(ledger: BoundComponent, mode: CommitMo
 async def test_a_call_that_goes_on_after_a_crash_sets_nothing_again(
     ledger: BoundComponent, bucket: str, bounded_then: bool
 ) -> None:
-    where, policy = stores(), POLICIES[bucket]
+    where, policy = fresh_stores(), POLICIES[bucket]
     steps: list[Step] = [put(bucket, "a"), {"remember": 1}]
     # The claim, a look for what a former life left, the gate's commit, what it needs elsewhere; then the call's last commit.
     fuse = Fuse(4 if bucket == "near" else 6, applied=False)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import pytest
 
 from perdure.durable.records import WorkerId
 from perdure.durable.store import ForeignStore, Store
+from providers.owners import some_worker
 from providers.worlds import FOREIGN, WORLDS, ForeignWorld, World, foreign_world_of, world_of
 
 
@@ -46,7 +46,7 @@ def away_wait(foreign_world: ForeignWorld[ForeignStore]) -> Callable[[float], Aw
 
 @pytest.fixture
 def worker() -> WorkerId:
-    return WorkerId("ns-" + uuid.uuid4().hex[:8], "carts")
+    return some_worker()
 
 
 @pytest.fixture

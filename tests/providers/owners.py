@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import uuid
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,12 +17,18 @@ from perdure.durable.records import (
     OwnerToken,
     SnapshotWrite,
     StoredResult,
+    WorkerId,
 )
 from perdure.durable.store import Store
 
 SHOP = BucketAddress(Scope.WORKER, "shop")
 ODD = ["", "a:b", "{x}", "a/b}{", "ключ", "🔑", "nul\0inside", "%2F", "*?[", "line\nbreak", "x" * 500]
 PRINT, OTHER_PRINT = b"f" * 32, b"g" * 32
+
+
+def some_worker() -> WorkerId:
+    """One that no other test has."""
+    return WorkerId("ns-" + uuid.uuid4().hex[:8], "carts")
 
 
 @dataclass

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import subprocess
 import urllib.request
 from base64 import b64encode
 from collections.abc import AsyncIterator, Iterator
@@ -32,6 +31,7 @@ from providers.failing import (
     patiently,
 )
 from providers.owners import SHOP
+from support import certificates
 from support.store_servers import EtcdServer, etcd_server
 
 
@@ -146,7 +146,7 @@ async def test_users_and_a_rotated_password(server: EtcdServer) -> None:
 
 
 async def test_certificates(tmp_path: Path) -> None:
-    make_certificates(tmp_path)
+    certificates.make(tmp_path, "tls", addresses="IP:127.0.0.1")
     options = ("--cert-file", f"{tmp_path}/tls.crt", "--key-file", f"{tmp_path}/tls.key", "--client-cert-auth",
                "--trusted-ca-file", f"{tmp_path}/ca.crt")  # fmt: skip
     with etcd_server(*options, scheme="https") as secure:
@@ -162,20 +162,6 @@ async def test_certificates(tmp_path: Path) -> None:
         async with opened(wrong_name, timeout=1, ca=tmp_path / "ca.crt", certificate=tmp_path) as store:
             with pytest.raises(ProviderUnavailable, match="TLS failed"):
                 await store.ping()
-
-
-def make_certificates(folder: Path) -> None:
-    """An authority, and a certificate of 127.0.0.1 that serves both sides."""
-
-    def openssl(*arguments: str) -> None:
-        subprocess.run(["openssl", *arguments], check=True, capture_output=True, cwd=folder)
-
-    (folder / "extensions").write_text("subjectAltName=IP:127.0.0.1\nextendedKeyUsage=serverAuth,clientAuth\n")
-    openssl("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=tests", "-days", "2", "-keyout", "ca.key",
-            "-out", "ca.crt")  # fmt: skip
-    openssl("req", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=server", "-keyout", "tls.key", "-out", "tls.csr")
-    openssl("x509", "-req", "-in", "tls.csr", "-CA", "ca.crt", "-CAkey", "ca.key", "-CAcreateserial", "-days", "2",
-            "-extfile", "extensions", "-out", "tls.crt")  # fmt: skip
 
 
 class Forgetful(EtcdStore):

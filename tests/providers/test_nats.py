@@ -20,7 +20,7 @@ from perdure.providers.nats.subjects import Subjects, decode, encode, key_of
 from providers import test_foreign, test_foreign_buckets
 from providers.failing import WORKER, add, check_cut_anywhere, check_restarted, check_silent, eventually_applied
 from providers.owners import ODD, SHOP
-from providers.test_etcd import make_certificates
+from support import certificates
 from support.store_servers import NatsServer, nats_server
 
 
@@ -146,7 +146,7 @@ async def test_users_tokens_and_a_rotated_password(tmp_path: Path) -> None:
 
 
 async def test_certificates(tmp_path: Path) -> None:
-    make_certificates(tmp_path)
+    certificates.make(tmp_path, "tls", addresses="IP:127.0.0.1")
     config = (
         f'tls {{ cert_file: "{tmp_path}/tls.crt", key_file: "{tmp_path}/tls.key", ca_file: "{tmp_path}/ca.crt", '
         "verify: true }"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
-import uuid
 from collections.abc import Iterator
 from functools import partial
 from typing import Any
@@ -19,7 +18,7 @@ from perdure.providers.redis import Sentinels
 from perdure.providers.redis.cluster import slot_of
 from perdure.providers.redis.keys import Keys
 from providers.failing import patiently
-from providers.owners import SHOP, look, own
+from providers.owners import SHOP, look, own, some_worker
 from providers.test_redis_servers import opened
 from support.servers import (
     RedisServer,
@@ -32,10 +31,6 @@ from support.servers import (
 )
 
 SHARED = BucketAddress(Scope.NAMESPACE, "shared")
-
-
-def _worker() -> WorkerId:
-    return WorkerId("ns-" + uuid.uuid4().hex[:8], "carts")
 
 
 def _sentinel_config(sentinels: list[RedisServer], **more: Any) -> dict[str, Any]:
@@ -105,7 +100,7 @@ def watched(*options: str) -> Iterator[tuple[RedisServer, RedisServer, list[Redi
 
 
 async def test_a_failover_loses_nothing_that_a_replica_confirmed() -> None:
-    worker = _worker()
+    worker = some_worker()
     with watched() as (primary, replica, sentinels):
         async with opened(primary, worker, **_sentinel_config(sentinels, wait_replicas=1, timeout=3.0)) as store:
             assert (await store.ping()).durability == "D3"
@@ -232,7 +227,7 @@ def _end_move(slot: int, target: RedisServer, nodes: list[RedisServer]) -> None:
 
 @pytest.fixture
 def slot_and_worker() -> tuple[int, WorkerId]:
-    worker = _worker()
+    worker = some_worker()
     return slot_of(Keys(worker).prefix), worker
 
 
@@ -253,13 +248,20 @@ async def test_commits_go_on_while_their_slot_moves(
                 owners[number].sequence += 1
 
         tasks = [asyncio.create_task(work(number)) for number in range(4)]
+
+        async def each_has_gone_on() -> None:
+            before = [owner.sequence for owner in owners]
+            async with asyncio.timeout(60):
+                while any(owner.sequence == at for owner, at in zip(owners, before, strict=True)):
+                    await asyncio.sleep(0.01)
+
         for origin, destination in ((source, target), (target, source)):
-            await asyncio.sleep(0.1)
+            await each_has_gone_on()
             await asyncio.to_thread(_begin_move, slot, origin, destination)
             while await asyncio.to_thread(_move_keys, slot, origin, destination, 3):
                 await asyncio.sleep(0.02)
             await asyncio.to_thread(_end_move, slot, destination, redis_nodes)
-        await asyncio.sleep(0.1)
+        await each_has_gone_on()
         ending.set()
         await asyncio.gather(*tasks)
         total = sum(owner.sequence for owner in owners)
@@ -300,7 +302,7 @@ async def test_a_half_moved_slot_is_waited_out_and_never_written_to(
 
 
 async def test_any_member_will_do_to_find_the_slot(redis_nodes: list[RedisServer]) -> None:
-    worker = _worker()
+    worker = some_worker()
     for number, node in enumerate(redis_nodes, start=1):
         async with opened(node, worker, cluster=True) as store:
             owner = await own(store, nonce=str(node.port))
@@ -353,7 +355,7 @@ async def test_a_cluster_must_be_named_as_one(redis: RedisServer, redis_nodes: l
 
 async def test_a_cluster_that_is_down() -> None:
     with redis_cluster() as nodes:
-        worker = _worker()
+        worker = some_worker()
         owner_node = _owner_of(nodes, slot_of(Keys(worker).prefix))
         other = next(node for node in nodes if node is not owner_node)
         async with opened(owner_node, worker, cluster=True, timeout=0.5) as store:

@@ -6,7 +6,6 @@ import asyncio
 import shutil
 import signal
 import subprocess
-import uuid
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -22,19 +21,15 @@ from perdure.host.checking import check_instances
 from perdure.providers.redis import RedisConfig, RedisStore, client
 from perdure.providers.redis import server as redis_check
 from providers.failing import patiently
-from providers.owners import SHOP, Owner, call, look, own, result
+from providers.owners import SHOP, Owner, call, look, own, result, some_worker
 from support.servers import RedisServer, eventually, free_port, redis_server
-
-
-def _worker() -> WorkerId:
-    return WorkerId("ns-" + uuid.uuid4().hex[:8], "carts")
 
 
 @asynccontextmanager
 async def opened(
     server: RedisServer, worker: WorkerId | None = None, *, url: str = "", timeout: float = 1.0, **config: Any
 ) -> AsyncIterator[RedisStore]:
-    store = await RedisStore.open(RedisConfig(url or server.url, timeout=timeout, **config), worker or _worker())
+    store = await RedisStore.open(RedisConfig(url or server.url, timeout=timeout, **config), worker or some_worker())
     try:
         yield store
     finally:
@@ -272,7 +267,7 @@ async def test_a_server_that_comes_up_is_not_rushed_at() -> None:
 
     async with await asyncio.start_server(refuse, "127.0.0.1", 0) as listener:
         port = listener.sockets[0].getsockname()[1]
-        store = await RedisStore.open(RedisConfig(f"redis://127.0.0.1:{port}/0", timeout=1.0), _worker())
+        store = await RedisStore.open(RedisConfig(f"redis://127.0.0.1:{port}/0", timeout=1.0), some_worker())
         failures = 0
 
         async def insist() -> None:
@@ -297,7 +292,7 @@ async def test_a_server_that_comes_up_is_not_rushed_at() -> None:
 async def _claim_elsewhere() -> Owner:
     from perdure.providers.memory import MemoryStore, MemoryWorld
 
-    return await own(MemoryStore(MemoryWorld(), _worker()))
+    return await own(MemoryStore(MemoryWorld(), some_worker()))
 
 
 async def test_what_waits_is_bounded(redis: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -367,7 +362,7 @@ async def test_an_older_copy_of_the_data_is_told_by_the_next_commit() -> None:
 
 
 async def test_a_bucket_that_is_no_bucket_changes_nothing(redis: RedisServer) -> None:
-    worker = _worker()
+    worker = some_worker()
     async with opened(redis, worker) as store:
         redis.do("SET", f"pd:{{{worker.namespace}/carts}}:b:broken", "x")
         owner = await own(store)
@@ -378,7 +373,7 @@ async def test_a_bucket_that_is_no_bucket_changes_nothing(redis: RedisServer) ->
 
 
 async def test_deleting_and_purging_leave_no_key(redis: RedisServer) -> None:
-    worker = _worker()
+    worker = some_worker()
     pattern = f"pd:{{{worker.namespace}/*"
     async with opened(redis, worker) as store:
         owner = await own(store)
@@ -405,7 +400,7 @@ async def test_deleting_and_purging_leave_no_key(redis: RedisServer) -> None:
 
 
 async def test_an_idle_instance_is_kept_in_its_compact_form(redis: RedisServer) -> None:
-    worker, digest = _worker(), "sha256:" + "5e" * 32
+    worker, digest = some_worker(), "sha256:" + "5e" * 32
     name = f"pd:{{{worker.namespace}/carts}}:i:alice"
     async with opened(redis, worker) as store:
         await (await own(store)).commit(component=digest)
@@ -421,7 +416,7 @@ async def test_an_idle_instance_is_kept_in_its_compact_form(redis: RedisServer) 
 
 async def test_data_of_the_former_version_loads(redis: RedisServer) -> None:
     """As it was laid out before snapshots, inboxes and outcomes."""
-    worker = _worker()
+    worker = some_worker()
     prefix = f"pd:{{{worker.namespace}/carts}}:"
     redis.do("HSET", prefix + "i:alice", "e", "3", "n", "old", "h", "host-1", "s", "2", "l", "life-1")
     redis.do("RPUSH", prefix + "j:alice", b"PJ\1first", b"PJ\1second")
@@ -522,7 +517,7 @@ async def test_what_a_server_says_of_a_login_is_not_passed_on() -> None:
     server = await asyncio.start_server(echo, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
     store = await RedisStore.open(
-        RedisConfig(f"redis://127.0.0.1:{port}/0", credentials=lambda: ("wk", "hunter2")), _worker()
+        RedisConfig(f"redis://127.0.0.1:{port}/0", credentials=lambda: ("wk", "hunter2")), some_worker()
     )
     with pytest.raises(ProviderUnavailable, match="refused the credentials") as refused:
         await store.ping()
@@ -561,7 +556,7 @@ async def test_tls(certificate: Path) -> None:
 
 
 async def test_another_database(redis: RedisServer) -> None:
-    worker = _worker()
+    worker = some_worker()
     async with opened(redis, worker, url=redis.url[:-1] + "5") as store, opened(redis, worker) as zero:
         await (await own(store)).commit()
         assert await zero.peek("alice") is None
@@ -588,7 +583,7 @@ async def test_valkey_is_told_by_its_own_version() -> None:
     ended = asyncio.Event()
     async with await asyncio.start_server(answer, "127.0.0.1", 0) as listener:
         port = listener.sockets[0].getsockname()[1]
-        store = await RedisStore.open(RedisConfig(f"redis://127.0.0.1:{port}/0"), _worker())
+        store = await RedisStore.open(RedisConfig(f"redis://127.0.0.1:{port}/0"), some_worker())
         found = await store.ping()
         assert (found.version, found.durability) == ("Valkey 8.0.1", "D2")
         await store.close()
@@ -605,14 +600,14 @@ async def test_what_is_no_redis_server(junk: bytes) -> None:
 
     async with await asyncio.start_server(answer, "127.0.0.1", 0) as listener:
         port = listener.sockets[0].getsockname()[1]
-        store = await RedisStore.open(RedisConfig(f"redis://127.0.0.1:{port}/0", timeout=1.0), _worker())
+        store = await RedisStore.open(RedisConfig(f"redis://127.0.0.1:{port}/0", timeout=1.0), some_worker())
         with pytest.raises(PerdureError):
             await store.verify("alice", (await _claim_elsewhere()).token)
         await store.close()
 
 
 async def test_one_instance_that_cannot_be_read_does_not_hide_the_others(redis: RedisServer) -> None:
-    worker = _worker()
+    worker = some_worker()
     async with opened(redis, worker) as store:
         for name in ("alice", "bob", "carol"):
             await (await own(store, name)).commit(Put(SHOP, "a", b"1"))

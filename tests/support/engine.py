@@ -12,11 +12,17 @@ from perdure.durable.environment import EngineEnvironment
 from perdure.durable.instance import DurableInstance, Invocation, InvocationResult
 from perdure.durable.policy import BucketCatalog, BucketPolicy
 from perdure.durable.records import WorkerId
-from perdure.durable.store import ForeignStore
+from perdure.durable.store import ForeignStore, Store
 from perdure.host.instances import InstanceTable
+from perdure.providers.memory import MemoryStore, MemoryWorld
 
 WORKER = WorkerId("ns", "carts")
 SECONDS = 30.0
+
+
+def fresh_stores() -> dict[str, Store]:
+    """An empty home, and another provider."""
+    return {name: MemoryStore(MemoryWorld(), WORKER) for name in ("home", "away")}
 
 
 def library(present: BoundComponent, *former: BoundComponent) -> ComponentLibrary:
