@@ -12,6 +12,15 @@ from e2e.conftest import REDIS_IMAGE, SYSTEM, Release
 from e2e.workers import Object, provider, restricted_pod, service_of, worker
 from support.cluster.kubectl import Kubectl, eventually
 
+# What a production cluster may ask of the pods that look.
+ASKED: Object = {
+    "annotations": {"sidecar.istio.io/inject": "false"},
+    "nodeSelector": {"kubernetes.io/os": "linux"},
+    "tolerations": [{"key": "infra", "operator": "Exists"}],
+    "priorityClassName": "system-node-critical",
+    "resources": {"requests": {"memory": "96Mi"}},
+}
+
 
 @dataclass
 class Watched:
@@ -80,7 +89,7 @@ def test_a_store_that_refuses_goes_and_comes_back(kubectl: Kubectl, cluster: Kub
             "timeout": "500ms",
         },
         "minDurability": "D2",
-        "probe": {"interval": "10s", "namespace": kubectl.namespace},
+        "probe": {"interval": "10s", "namespace": kubectl.namespace, "pod": ASKED},
     }
     cluster.apply(provider(name, **spec))
     # No host of it says anything: the probe's word is all there is.
@@ -126,7 +135,13 @@ def check_job(kubectl: Kubectl) -> None:
         assert spec["automountServiceAccountToken"] is False
         assert not any("projected" in volume for volume in spec["volumes"])
         assert container["securityContext"]["readOnlyRootFilesystem"] is True
-        assert set(container["resources"]) == {"requests", "limits"}
+        assert container["resources"] == {
+            "requests": {"cpu": "10m", "memory": "96Mi"},
+            "limits": {"cpu": "1", "memory": "256Mi"},
+        }
+        assert spec["nodeSelector"] == ASKED["nodeSelector"] and spec["priorityClassName"] == "system-node-critical"
+        assert {"key": "infra", "operator": "Exists"} in spec["tolerations"]
+        assert pod["metadata"]["annotations"]["sidecar.istio.io/inject"] == "false"
         assert pod["status"]["phase"] != "Failed", "a probe that found something wrong has done its work"
     assert len(pods) == 1, json.dumps(pods)
 

@@ -124,8 +124,7 @@ class _Operator:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._leadership.hold())
             for provider in self._bootstrap:
-                await self._cluster.apply(provider_document(provider))
-                log.info("applied", extra={"fields": {"keyValueProvider": provider.name}})
+                await self._apply(provider)
             tasks.create_task(self._queue.run())
             tasks.create_task(self._resync())
             await kopf.operator(
@@ -138,6 +137,17 @@ class _Operator:
                 identity=self._identity,
             )
             raise WatchEnded("kopf's watches ended")
+
+    async def _apply(self, provider: KeyValueProvider) -> None:
+        """One that the API server refuses must not keep the operator from everybody else's Workers."""
+        fields = {"keyValueProvider": provider.name}
+        try:
+            await self._cluster.apply(provider_document(provider))
+            log.info("applied", extra={"fields": fields})
+        except ApiError as error:
+            if error.status not in (400, 403, 422):
+                raise
+            log.error("refused: %s", error, extra={"fields": fields})
 
     async def _resync(self) -> None:
         """What the queue has, comes back by itself. What it has not, though it is there, no watch has told of."""

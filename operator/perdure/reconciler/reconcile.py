@@ -16,7 +16,7 @@ from perdure.reconciler.inputs import Inputs, gather
 from perdure.reconciler.objects.common import Plan, selector
 from perdure.reconciler.objects.pods import CHECKSUM, checksum
 from perdure.reconciler.observation import Pods, observe, why_no_pods
-from perdure.reconciler.ownership import NotOurs, apply_children
+from perdure.reconciler.ownership import Applied, NotOurs, apply_children
 from perdure.reconciler.probing import ask_host, ask_hosts, why_not_ready
 from perdure.reconciler.references import References
 from perdure.reconciler.status import timestamp, worker_status, write_status
@@ -51,6 +51,7 @@ class Reconciler:
         self._cluster = cluster
         self._settings = settings
         self._references = references
+        self._applied = Applied()
 
     async def worker(self, key: Key) -> float | None:
         """Seconds until the next look, or None when the Worker is gone. Raises `ApiError`: try again later."""
@@ -58,6 +59,7 @@ class Reconciler:
         document = await self._cluster.get(WORKER, namespace, name)
         if document is None:
             self._references.forget(key)
+            self._applied.forget(key)
             return None
         inputs = await gather(self._cluster, document, self._settings.insecure_registries)
         plan = self._plan(inputs)
@@ -100,7 +102,7 @@ class Reconciler:
         if plan is None or not inputs.complete:
             return facts
         try:
-            workload = await apply_children(self._cluster, plan)
+            workload = await apply_children(self._cluster, plan, self._applied)
         except NotOurs as error:
             return replace(facts, spec_error=str(error))
         except ApiError as error:

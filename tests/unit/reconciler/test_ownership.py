@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any, cast
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from perdure.reconciler.api import Cluster
 from perdure.reconciler.objects.children import children
 from perdure.reconciler.objects.common import Plan
-from perdure.reconciler.ownership import NotOurs, apply_children
+from perdure.reconciler.ownership import Applied, NotOurs, apply_children
 from support.memory_cluster import MemoryCluster
 from support.plans import SQLITE, UID, plan
 
@@ -21,8 +22,8 @@ def obj(kind: str, name: str = "carts", owners: list[dict[str, str]] | None = No
     return {"kind": kind, "metadata": metadata, **rest}
 
 
-async def applied(cluster: MemoryCluster, made: Plan) -> dict[str, Any]:
-    return await apply_children(cast("Cluster", cluster), made)
+async def applied(cluster: MemoryCluster, made: Plan, known: Applied | None = None) -> dict[str, Any]:
+    return await apply_children(cast("Cluster", cluster), made, known or Applied())
 
 
 async def test_the_workload_is_what_comes_back() -> None:
@@ -77,3 +78,53 @@ async def test_the_claim_of_an_existing_statefulset_is_kept() -> None:
         {**first, "spec": {**first["spec"], "volumeClaimTemplates": [{"metadata": {"name": "data"}}]}}
     )
     assert (await applied(cluster, made))["spec"]["volumeClaimTemplates"] == [{"metadata": {"name": "data"}}]
+
+
+class Versioned(MemoryCluster):
+    """Counts versions as the API server does: an apply that changes nothing makes none."""
+
+    version = 0
+
+    def put(self, obj: dict[str, Any]) -> None:
+        former = self.find(obj["kind"], obj["metadata"]["name"])
+        found = copy.deepcopy(obj)
+        if former is not None:
+            found["metadata"]["resourceVersion"] = former["metadata"]["resourceVersion"]
+        if found != former:
+            self.version += 1
+            found["metadata"]["resourceVersion"] = str(self.version)
+        super().put(found)
+
+    async def apply(self, obj: dict[str, Any]) -> dict[str, Any]:
+        await super().apply(obj)
+        return copy.deepcopy(self.find(obj["kind"], obj["metadata"]["name"]) or {})
+
+
+async def test_what_nobody_has_changed_is_left_alone() -> None:
+    cluster, known, made = Versioned(), Applied(), plan()
+    first = await applied(cluster, made, known)
+    everything = set(cluster.calls)
+    cluster.calls.clear()
+    assert await applied(cluster, made, known) == first
+    assert cluster.calls == []
+    # The controls: an operator that starts anew, drift, a deleted child, another manifest, a Worker of the same name.
+    await applied(cluster, made, Applied())
+    assert set(cluster.calls) == everything
+    for change in ("drift", "delete"):
+        cluster.calls.clear()
+        service = copy.deepcopy(cluster.objects["Service", "carts"])
+        if change == "drift":
+            service["spec"]["type"] = "NodePort"
+            cluster.put(service)
+        else:
+            del cluster.objects["Service", "carts"]
+        await applied(cluster, made, known)
+        assert cluster.calls == ["apply Service/carts"], change
+        assert cluster.objects["Service", "carts"]["spec"]["type"] == "ClusterIP"
+    cluster.calls.clear()
+    other = await applied(cluster, plan(replicas=2), known)
+    assert (cluster.calls, other["spec"]["replicas"]) == (["apply Deployment/carts"], 2)
+    known.forget(("shop", "carts"))
+    cluster.calls.clear()
+    await applied(cluster, plan(replicas=2), known)
+    assert set(cluster.calls) == everything
