@@ -209,3 +209,15 @@ async def test_one_of_which_nothing_is_durable_may_be_begun_again(ledger: BoundC
             await run(table, ledger, ADD)
         assert (await run(table, ledger, ADD)).body == b'[{"number":1}]'
     assert await counted(home) == 1
+
+
+async def test_a_timeout_of_something_else_is_not_taken_for_a_takeover(ledger: BoundComponent, home: Store) -> None:
+    def clock() -> int:
+        raise TimeoutError("the clock's own")
+
+    code = library(ledger)
+    table = InstanceTable(code, environment({"home": home}, wall_ns=clock), max_in_memory=10, max_queued=10)
+    with pytest.raises(TimeoutError, match="the clock's own"):
+        await run(table, ledger, "tick")
+    table.close()
+    code.close()

@@ -244,10 +244,13 @@ class Runner:
         first = self._writer.sequence - running.part + 1
         self.context.http.begin_invocation(f"{self._writer.origin}/{running.key or ''}/{'' if running.key else first}")
         self._begun = time.perf_counter()
+        self._cut = cut = asyncio.timeout(None)
         try:
-            async with asyncio.timeout(None) as self._cut:
+            async with cut:
                 body = result(await self._guest.call(func, values, deadline=running.deadline))
         except TimeoutError as error:
+            if not cut.expired():
+                raise
             raise Fenced("the instance was taken from this host while the call ran") from error
         except GuestTrapped as error:
             # A command's memory is of no use after it; elsewhere calls to come need it whole.
