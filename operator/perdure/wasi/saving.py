@@ -52,6 +52,15 @@ class WasiResources:
                 return None if saved is None else b"http " + saved
 
     def decode(self, context: object, resource: ResourceType, data: bytes) -> object:
+        try:
+            made = self._decoded(context, data)
+        except (msgspec.DecodeError, TypeError, ValueError) as error:
+            raise SnapshotError(f"a saved {resource.name} cannot be read: {error}", reason="host-resource") from error
+        if made is None:
+            raise SnapshotError(f"a saved {resource.name} that is not known here", reason="host-resource")
+        return made
+
+    def _decoded(self, context: object, data: bytes) -> object | None:
         kind, _, rest = data.partition(b" ")
         if kind == b"output" and rest in (b"stdout", b"stderr"):
             return OutputStream(Standard(rest.decode()))
@@ -65,4 +74,4 @@ class WasiResources:
             return Descriptor(*msgspec.msgpack.decode(rest, type=tuple[str, str, str]))
         if kind == b"error":
             return IoError(rest.decode())
-        raise SnapshotError(f"a saved {resource.name} that is not known here", reason="host-resource")
+        return None

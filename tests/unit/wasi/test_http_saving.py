@@ -132,3 +132,17 @@ def test_what_is_under_way(ctx: Context) -> None:
 def test_another_kind(ctx: Context) -> None:
     with pytest.raises(SnapshotError, match="not known here"):
         WasiResources().decode(ctx, RESOURCE, b"http \x92\xa5other\x01")
+
+
+@pytest.mark.parametrize(
+    "saved",
+    [
+        b"", b"pollable", b"pollable -1", b"pollable x", b"output else", b"error \xff", b"file", b"file \xc1",
+        b"file \x93\x01\x02\x03", b"http", b"http \xc1", b"http \x01", b"http \x91\xa6fields",
+        b"http \x93\xa6fields\x05\xc3", b"http \x93\xa6fields\x91\x05\xc3", b"http \x91\xa4else",
+    ],
+)  # fmt: skip
+def test_what_was_never_saved_is_a_snapshot_error(ctx: Context, saved: bytes) -> None:
+    with pytest.raises(SnapshotError, match="a saved ") as refused:
+        WasiResources().decode(ctx, RESOURCE, saved)
+    assert refused.value.reason == "host-resource"
