@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 from wasmtime import wat2wasm
 
+from perdure.component import pool as pool_module
 from perdure.component.component import BoundComponent, Component
 from perdure.component.engine import Engine
 from perdure.component.host import HostFunction, HostResource
@@ -111,3 +112,31 @@ async def test_a_component_that_calls_its_host_at_the_start_is_started_for_its_c
         instance = await pool.instantiate(Context(7))
         assert await instance.call(count, []) == 7
         assert pool.statistics().missed == 1
+
+
+@pytest.mark.parametrize("wrong", ["subscript", "error", "time"])
+async def test_a_start_that_fails_for_nobody_ends_the_pool_and_nothing_else(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch, wrong: str
+) -> None:
+    """What is wrong with it, its callers get to see; whoever runs the pool beside other tasks goes on."""
+
+    async def ask(ctx: object) -> int:
+        match ctx, wrong:
+            case dict(), _:
+                return int(ctx["step"])
+            case _, "time":
+                await asyncio.sleep(60)
+            case _, "error":
+                raise LookupError("nobody")
+        return len(ctx)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Resolver, "function", lambda self, interface, name, type: ask)  # noqa: A006
+    monkeypatch.setattr(pool_module, "_START_SECONDS", 0.02)
+    bound = await bind(engine, "(func $start (drop (call $ask))) (start $start)")
+    pool = InstancePool(bound, InstanceLimits(), size=2)
+    async with asyncio.timeout(20):
+        await pool.run()
+    assert pool.statistics().ready == 0
+    instance = await pool.instantiate({"step": 3})
+    assert await instance.call(bound.component.exports[0], []) == 3
+    instance.close()

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, NoReturn
 
 from perdure.component.instance import Instance, InstanceLimits
 from perdure.component.traps import HostTrap
-from perdure.errors import GuestTrapped
 
 if TYPE_CHECKING:
     from perdure.component.component import BoundComponent
@@ -72,8 +71,8 @@ class InstancePool:
             while len(self._ready) < self._size:
                 try:
                     made = await self.bound.instantiate(_Nobody(), limits=self.limits, deadline=deadline)
-                except GuestTrapped as error:
-                    log.debug("no instances are kept ready: %s", error.detail)
+                except Exception as error:  # noqa: BLE001 - host functions were called for nobody; callers see what is wrong
+                    log.debug("no instances are kept ready: %s: %s", type(error).__name__, error)
                     return
                 self._ready.append(made)
                 # Whoever waits for the event loop goes first.
