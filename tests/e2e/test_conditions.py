@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 
 import pytest
 
 from e2e.workers import provider, worker
-from support.cluster.kubectl import Kubectl, call, eventually
+from support.cluster.kubectl import CommandFailed, Kubectl, call, eventually
 from support.guests import guest
 
 GOOD = {"configMap": {"name": "counter"}}
@@ -159,3 +160,21 @@ def test_a_name_that_somebody_else_uses(kubectl: Kubectl) -> None:
     eventually(told, "a foreign Service is left alone")
     kubectl.run("delete", "service", "counter")
     kubectl.wait_ready("counter")
+
+
+def test_what_the_api_server_refuses_at_once(kubectl: Kubectl) -> None:
+    """What no reconcile could bring about never becomes a Worker."""
+    watched = {"name": "b", "scope": "Instance", "watch": {"instance": "w"}}
+    refused: list[tuple[dict[str, object], str]] = [
+        (worker("1st"), "metadata.name"),
+        (worker("a.b"), "metadata.name"),
+        (worker("a" * 53), "metadata.name"),
+        (worker(component={}), "give exactly one of"),
+        (worker(replicas=-1), "spec.replicas"),
+        (worker(keyValue={"buckets": [watched]}), "cannot be watched"),
+    ]
+    for document, words in refused:
+        with pytest.raises(CommandFailed, match=words):
+            kubectl.run("create", "--dry-run=server", "-f", "-", stdin=json.dumps(document))
+    kubectl.run("create", "--dry-run=server", "-f", "-", stdin=json.dumps(worker()))
+    assert kubectl.list("worker") == []

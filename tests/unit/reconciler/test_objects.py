@@ -11,6 +11,7 @@ from perdure.manifests.effective import resolve
 from perdure.reconciler.objects.children import children
 from perdure.reconciler.objects.common import LABEL
 from perdure.reconciler.objects.config import config_map
+from perdure.reconciler.objects.network import disruption_budget
 from perdure.reconciler.objects.purge import FOR_UID, Clearing, purge_config, purge_job
 from perdure.reconciler.objects.workload import claim_name, with_existing_claim, workload
 from support.plans import POSTGRES, REDIS, SECURE, SQLITE, UID, plan
@@ -205,3 +206,8 @@ def test_the_job_that_ends_watches_is_the_same_but_deletes_nothing() -> None:
     (purge, one), (unwatch, other) = pod(Clearing.DATA), pod(Clearing.WATCHES)
     assert unwatch == [*purge, "--watches-only"]
     assert one == other
+
+
+def test_a_node_can_be_drained_while_no_host_answers() -> None:
+    spec = disruption_budget(plan())["spec"]
+    assert (spec["maxUnavailable"], spec["unhealthyPodEvictionPolicy"]) == (1, "AlwaysAllow")

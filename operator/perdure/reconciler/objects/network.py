@@ -31,6 +31,11 @@ def headless_service(plan: Plan) -> Object:
 
 
 def disruption_budget(plan: Plan) -> Object:
-    """At most one host at a time is taken away on purpose."""
-    spec = {"maxUnavailable": 1, "selector": {"matchLabels": selector(plan.name)}}
+    """At most one host at a time is taken away on purpose. One that does not answer may always go: while a store is
+    away none answers, and no node could be drained."""
+    spec = {
+        "maxUnavailable": 1,
+        "unhealthyPodEvictionPolicy": "AlwaysAllow",
+        "selector": {"matchLabels": selector(plan.name)},
+    }
     return {**base(plan, "policy/v1", "PodDisruptionBudget", plan.name), "spec": spec}
