@@ -290,6 +290,19 @@ class ProviderUnavailable(PerdureError):
         self.retry_after = retry_after
         self.cause = cause
 
+    def within(self, *, key: bool) -> ProviderUnavailable:
+        """The same of a call of which something is durable: whoever opens its instance carries it to its end. One
+        without a key must not be sent again."""
+        again = "ask again with the same Idempotency-Key" if key else "without a key it would be another if sent again"
+        found = type(self)(
+            f"{self.detail}. What this call did so far is durable, and it goes on when the provider answers: {again}",
+            retry_after=self.retry_after,
+            cause=self.cause,
+        )
+        if not key:
+            found.retryable = False  # type: ignore[misc]  # Of this one, not of its kind.
+        return found
+
 
 class LostWrites(ProviderUnavailable):
     """The store holds less than it acknowledged: a failover to a replica that lagged behind, or an old backup."""

@@ -14,7 +14,8 @@ from perdure.component.component import BoundComponent
 from perdure.durable.control import Verb
 from perdure.durable.effects import BucketAddress, Scope
 from perdure.durable.instance import DurableInstance, Invocation, InvocationResult
-from perdure.durable.records import Commit, Committed
+from perdure.durable.policy import BucketPolicy
+from perdure.durable.records import Commit, Committed, ForeignApply
 from perdure.durable.store import Store
 from perdure.errors import (
     AsyncCallFailed,
@@ -219,5 +220,40 @@ async def test_a_timeout_of_something_else_is_not_taken_for_a_takeover(ledger: B
     table = InstanceTable(code, environment({"home": home}, wall_ns=clock), max_in_memory=10, max_queued=10)
     with pytest.raises(TimeoutError, match="the clock's own"):
         await run(table, ledger, "tick")
+    table.close()
+    code.close()
+
+
+class Away(MemoryStore):
+    """A store of buckets that may not answer."""
+
+    down = True
+
+    @override
+    async def apply_foreign(self, apply: ForeignApply) -> Committed:
+        if self.down:
+            raise ProviderUnavailable("nobody answers")
+        return await super().apply_foreign(apply)
+
+
+@pytest.mark.parametrize("key", ["k", None], ids=["key", "no key"])
+@pytest.mark.parametrize("step", ["put", "add"])
+async def test_a_call_that_waits_for_another_store_says_whether_it_can_be_sent_again(
+    ledger: BoundComponent, home: Store, key: str | None, step: str
+) -> None:
+    away, code = Away(MemoryWorld(), WORKER), library(ledger)
+    settings = environment({"home": home, "away": away}, BucketPolicy("far", "away"))
+    table = InstanceTable(code, settings, max_in_memory=10, max_queued=10)
+    steps = [ADD, {"put": ["far", "k", "QUJD"]} if step == "put" else {"add": ["far", "k", 1]}]
+    with pytest.raises(ProviderUnavailable, match="What this call did so far is durable") as waits:
+        await call((table, "alice"), ledger, "run", steps, key=key)
+    assert waits.value.retryable == (key is not None)
+    assert ("the same Idempotency-Key" if key else "without a key") in waits.value.detail
+    away.down = False
+    # Whoever asks next, it is carried out, and once.
+    assert json.loads((await call((table, "alice"), ledger, "memory")).body)[1] == 1
+    if key is not None:
+        assert (await call((table, "alice"), ledger, "run", steps, key=key)).stored
+    assert await counted(home) == 1
     table.close()
     code.close()

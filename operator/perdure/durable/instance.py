@@ -41,6 +41,7 @@ from perdure.errors import (
     NoSuchFunction,
     Overtaken,
     PerdureError,
+    ProviderUnavailable,
     Quarantined,
     SnapshotRefused,
     TypeMismatch,
@@ -209,6 +210,10 @@ class DurableInstance:
                     "its new owner carries it to its end, and what it gave is not known here: calls with an "
                     "Idempotency-Key can be asked again"
                 ) from error
+            raise
+        except ProviderUnavailable as error:
+            if running.durable:
+                raise error.within(key=running.key is not None) from error
             raise
         except PerdureError as error:
             outcome = "refused" if error.http_status < 500 else "error"

@@ -30,7 +30,7 @@ class KeyUsed(IdempotencyConflict):
 @dataclass(slots=True)
 class Running:
     """An invocation under way. `pending`: it was taken from the inbox. `part`: entries of it so far. `callers`: digests
-    of the instances that wait for it."""
+    of the instances that wait for it. `durable`: something of it is, as far as is known."""
 
     function: str
     arguments: bytes
@@ -40,6 +40,7 @@ class Running:
     part: int = 0
     guest_us: int = 0
     callers: tuple[str, ...] = ()
+    durable: bool = False
 
 
 @dataclass(slots=True)
@@ -217,6 +218,7 @@ class InstanceWriter:
         if committed.status is CommitStatus.CANCELLED:
             raise InvocationCancelled(f"the call {running.key!r} was cancelled")
         self.sequence = entry.sequence
+        running.durable = True
         self.start, self.anew = None, False
         if fresh:
             self.growth = Growth()

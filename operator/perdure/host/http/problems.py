@@ -42,7 +42,7 @@ def problem(error: PerdureError) -> web.Response:
     if isinstance(error, AsyncCallFailed):
         document["cause"] = error.cause
         headers["Idempotency-Replayed"] = "true"
-    if isinstance(error, (Overloaded, ProviderUnavailable)):
+    if isinstance(error, (Overloaded, ProviderUnavailable)) and error.retryable:
         headers["Retry-After"] = str(max(1, math.ceil(error.retry_after)))
     elif error.retryable and error.http_status == 503:
         headers["Retry-After"] = "1"
