@@ -66,6 +66,25 @@ async def test_others_go_on_while_one_spins(client: Client) -> None:
     spinning.cancel()
 
 
+@pytest.mark.parametrize("milliseconds", [(1 << 64) // 1_000_000, (1 << 64) // 1_000_000 - 60_000])
+async def test_a_sleep_that_never_ends(tmp_path: Path, milliseconds: int) -> None:
+    """Longer than a clock of 64 bits goes on from now, and to its end."""
+    async with local_host(write_manifest(tmp_path, "500ms"), tmp_path / "data") as (_, client):
+        assert (await problem(client, "sleep", milliseconds))["code"] == "timeout"
+        target = f"{client.url}/v1/instances/a"
+        async with client.session.post(
+            f"{target}/functions/sleep", json=[milliseconds], headers={"Prefer": "respond-async"}
+        ) as reply:
+            location = reply.headers["Location"]
+        async with asyncio.timeout(60):
+            while (await problem(client, "counted")).get("code") != "waiting":
+                await asyncio.sleep(0.02)
+        async with client.session.post(f"{target}/skip") as reply:
+            assert reply.status == 200
+        status, call = await client.get(location)
+        assert status == 200 and isinstance(call, dict) and call["failure"]["code"] == "skipped"
+
+
 async def test_memory_is_bounded(client: Client) -> None:
     assert await client.call("a", "allocate", 4) == (200, 4 << 20)
     found = await problem(client, "allocate", 64)

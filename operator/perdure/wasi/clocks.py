@@ -35,7 +35,8 @@ def subscribe_instant(ctx: WasiContext, when: int) -> Pollable:
 
 
 def subscribe_duration(ctx: WasiContext, duration: int) -> Pollable:
-    return Pollable(read_monotonic(ctx.wasi) + duration)
+    # To wait for ever is to wait for the last instant that there is.
+    return Pollable(min(read_monotonic(ctx.wasi) + duration, _MASK))
 
 
 def wall_now(ctx: WasiContext) -> dict[str, object]:
