@@ -7,6 +7,7 @@ follows. Failures come back with a growing, bounded delay; a fresh trigger runs 
 from __future__ import annotations
 
 import asyncio
+import heapq
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
@@ -32,6 +33,9 @@ class WorkQueue:
     on_error: Callable[[Key, Exception], None]
     workers: int = 16
     _items: dict[Key, _Item] = field(default_factory=dict)
+    _order: list[tuple[float, Key]] = field(default_factory=list)
+    """A heap of when which item is due. An item that is due sooner than it was is in it twice."""
+    _running: int = 0
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
 
     def __len__(self) -> int:
@@ -45,12 +49,12 @@ class WorkQueue:
         due = asyncio.get_running_loop().time() + delay
         item = self._items.get(key)
         if item is None:
-            self._items[key] = _Item(due)
+            item = self._items[key] = _Item(due)
+            self._put(key, item, due)
         elif item.running:
             item.again = due if item.again is None else min(item.again, due)
-        else:
-            item.due = min(item.due, due)
-        self._changed.set()
+        elif due < item.due:
+            self._put(key, item, due)
 
     def latest(self) -> float:
         """By how many seconds the item that waits longest is late; 0: nothing is due."""
@@ -59,28 +63,41 @@ class WorkQueue:
 
     async def run(self) -> None:
         """Serve for ever."""
-        async with asyncio.TaskGroup() as tasks:
-            for _ in range(self.workers):
-                tasks.create_task(self._serve())
-
-    async def _serve(self) -> None:
         loop = asyncio.get_running_loop()
-        while True:
-            self._changed.clear()
-            waiting = [(item.due, key) for key, item in self._items.items() if not item.running]
-            due, key = min(waiting, default=(loop.time() + 60, ("", "")))
-            if due > loop.time() or key == ("", ""):
+        async with asyncio.TaskGroup() as tasks:
+            while True:
+                self._changed.clear()
+                due = self._earliest() if self._running < self.workers else None
+                if due is not None and due <= loop.time():
+                    key = heapq.heappop(self._order)[1]
+                    self._items[key].running = True
+                    self._running += 1
+                    tasks.create_task(self._one(key, self._items[key]))
+                    continue
                 try:
                     async with asyncio.timeout_at(due):
                         await self._changed.wait()
                 except TimeoutError:
-                    self._changed.set()
-                continue
-            await self._one(key, self._items[key])
+                    continue
+
+    def _earliest(self) -> float | None:
+        """When the first item is due; it is the first of the order then. What is out of date there goes."""
+        while self._order:
+            due, key = self._order[0]
+            item = self._items.get(key)
+            if item is not None and not item.running and item.due == due:
+                return due
+            heapq.heappop(self._order)
+        return None
+
+    def _put(self, key: Key, item: _Item, due: float) -> None:
+        item.due = due
+        heapq.heappush(self._order, (due, key))
+        self._changed.set()
 
     async def _one(self, key: Key, item: _Item) -> None:
         loop = asyncio.get_running_loop()
-        item.running, item.again = True, None
+        item.again = None
         try:
             following = await self.handler(key)
             item.failures = 0
@@ -90,11 +107,12 @@ class WorkQueue:
             item.failures = min(item.failures + 1, 16)
         finally:
             item.running = False
+            self._running -= 1
         wanted = [
             due for due in (item.again, None if following is None else loop.time() + following) if due is not None
         ]
         if wanted:
-            item.due = min(wanted)
+            self._put(key, item, min(wanted))
         else:
             del self._items[key]
-        self._changed.set()
+            self._changed.set()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import random
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 
@@ -119,3 +120,45 @@ async def test_how_late_it_is_is_known() -> None:
     made.trigger(CARTS)
     await asyncio.sleep(0.05)
     assert made.latest() >= 0.04
+
+
+async def test_those_that_wait_longest_come_first_and_so_many_at_once() -> None:
+    found = Reconciles()
+    async with queue(found) as made:
+        keys = [("shop", f"w{number}") for number in range(100)]
+        for number, key in enumerate(keys):
+            # Each is first asked for later, and then sooner: the last one that was asked for is due first.
+            made.trigger(key, 60.0)
+            made.trigger(key, -float(number))
+        await until(lambda: found.at_once == 16)
+        assert (found.runs, made.latest() > 80) == (keys[:-17:-1], True)
+        found.gate.set()
+        await until(lambda: not len(made))
+        assert found.runs == keys[::-1], "each once, though it was asked for twice"
+        assert found.most == 16
+
+
+async def test_none_is_forgotten_whatever_comes_in_between() -> None:
+    choice = random.Random(7)
+    keys = [("shop", f"w{number}") for number in range(40)]
+    asked: dict[Key, int] = dict.fromkeys(keys, 0)
+    seen: dict[Key, int] = dict.fromkeys(keys, 0)
+
+    async def handler(key: Key) -> float | None:
+        before = asked[key]
+        await asyncio.sleep(choice.random() / 200)
+        seen[key] = before
+        if choice.random() < 0.1:
+            raise ValueError("no")
+        return choice.choice([None, 0.001, 30.0])
+
+    made = WorkQueue(handler, lambda key, error: None)
+    running = asyncio.create_task(made.run())
+    for _ in range(2000):
+        key = choice.choice(keys)
+        asked[key] += 1
+        made.trigger(key, choice.choice([0.0, 0.0, 0.002, 0.02]))
+        if choice.random() < 0.2:
+            await asyncio.sleep(0.001)
+    await until(lambda: seen == asked)
+    running.cancel()
