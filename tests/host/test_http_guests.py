@@ -112,7 +112,9 @@ async def test_answers_of_every_kind(client: Client) -> None:
     reply, text = await ask(client, "/http/alice/count", "HEAD")
     assert (reply.status, text, reply.headers["Content-Length"]) == (200, "", "3")
     reply, text = await ask(client, "/http/alice/error")
-    assert reply.status == 500 and json.loads(text)["code"] == "guest-http-error" and "told to" in text
+    found = json.loads(text)
+    assert (reply.status, found["code"], found["retryable"]) == (500, "guest-http-error", False) and "told to" in text
+    assert set(found) == {"type", "title", "status", "code", "detail", "retryable"}
 
 
 @pytest.mark.parametrize(

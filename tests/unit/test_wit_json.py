@@ -47,13 +47,27 @@ def test_every_value_survives_the_round_trip(pair: tuple[ValueType, object]) -> 
         (ListType(STRING), ["a", 3], "v[1]"), (TupleType((U8, U8)), [1], "v"),
         (RecordType((("a", U8),)), {"a": 1, "b": 2}, "v.b"), (RecordType((("a", U8),)), {}, "v.a"),
         (OptionType(OptionType(U8)), 1, "v"), (ResultType(None, U8), {"ok": 1}, "v.ok"),
-        (VariantType((("x", U8),)), "x", "v"), (EnumType(NAMES), "z", "v"), (FlagsType(NAMES), ["z"], "v"),
+        (VariantType((("x", U8),)), "x", "v"), (EnumType(NAMES), "z", "v"), (FlagsType(NAMES), ["z"], "v[0]"),
     ],
 )  # fmt: skip
 def test_misfits_name_their_path(t: ValueType, value: object, path: str) -> None:
     with pytest.raises(TypeMismatch) as caught:
         from_json(t, value, "v")
     assert caught.value.parameter == path
+
+
+@pytest.mark.parametrize("value", ["secret", "another secret", "an array of secret", "a lone secret"])
+def test_values_are_not_told(value: str) -> None:
+    for t in (U8, F64, PrimType("char"), ListType(U8), TupleType((U8,)), EnumType(NAMES), FlagsType(NAMES)):
+        for sent in (value, [value, value]):
+            with pytest.raises(TypeMismatch) as caught:
+                from_json(t, sent, "v")
+            assert "secret" not in caught.value.detail
+
+
+def test_how_long_a_tuple_is() -> None:
+    with pytest.raises(TypeMismatch, match=r"v must be an array of 2 \(tuple<u8, u8>\), not one of 1"):
+        from_json(TupleType((U8, U8)), [1], "v")
 
 
 def test_arguments() -> None:

@@ -40,7 +40,7 @@ class _JsonNotation:
             try:
                 return base64.b64decode(value, validate=True)
             except (binascii.Error, ValueError):
-                raise mismatch(path, _BYTES, "another string", wanted) from None
+                raise mismatch(path, _BYTES, value, wanted, "another string") from None
         if isinstance(value, list):
             return bytes_of_numbers(value, path)
         raise mismatch(path, _BYTES, value, wanted)

@@ -106,7 +106,7 @@ def read(t: ValueType, value: object, path: str, notation: Notation) -> object: 
         case TupleType(kinds):
             items = _array(value, path, t)
             if len(items) != len(kinds):
-                raise mismatch(path, t, f"an array of {len(items)}")
+                raise mismatch(path, t, value, f"an array of {len(kinds)}", f"one of {len(items)}")
             pairs = enumerate(zip(kinds, items, strict=True))
             return tuple(read(kind, item, f"{path}[{index}]", notation) for index, (kind, item) in pairs)
         case RecordType(fields):
@@ -134,9 +134,9 @@ def read(t: ValueType, value: object, path: str, notation: Notation) -> object: 
             return value
         case FlagsType(names):
             chosen = _array(value, path, t)
-            for flag in chosen:
+            for index, flag in enumerate(chosen):
                 if not isinstance(flag, str) or flag not in names:
-                    raise mismatch(path, t, flag, f"names among {_listed(names)}")
+                    raise mismatch(f"{path}[{index}]", t, flag, f"one of {_listed(names)}")
             return frozenset(chosen)
         case OwnType() | BorrowType():
             raise TypeMismatch(f"{path} is a handle ({format_type(t)}): it cannot be sent from outside", parameter=path)
@@ -204,11 +204,9 @@ def bytes_of_numbers(value: list[object], path: str) -> bytes:
     return bytes(value)  # type: ignore[arg-type]  # each is a number by now
 
 
-def mismatch(path: str, t: ValueType, value: object, wanted: str = "") -> TypeMismatch:
-    """`value`: what was found, or words for it that begin with "an array", "a lone" or "another"."""
-    found = value if isinstance(value, str) and value.startswith(("an array", "a lone", "another")) else _kind(value)
-    wish = wanted or format_type(t)
-    return TypeMismatch(f"{path} must be {wish} ({format_type(t)}), not {found}", parameter=path)
+def mismatch(path: str, t: ValueType, value: object, wanted: str, found: str = "") -> TypeMismatch:
+    """`found`: words for the value, which is not told itself; without them its kind is."""
+    return TypeMismatch(f"{path} must be {wanted} ({format_type(t)}), not {found or _kind(value)}", parameter=path)
 
 
 def _primitive(name: str, value: object, path: str) -> object:
@@ -221,7 +219,7 @@ def _primitive(name: str, value: object, path: str) -> object:
         if not isinstance(value, str) or (name == "char" and len(value) != 1):
             raise mismatch(path, t, value, "a string of one character" if name == "char" else "a string")
         if any(0xD800 <= ord(char) <= 0xDFFF for char in value):
-            raise mismatch(path, t, "a lone surrogate", "valid Unicode")
+            raise mismatch(path, t, value, "valid Unicode", "a lone surrogate")
         return value
     if isinstance(value, bool) or not isinstance(value, int):
         raise mismatch(path, t, value, "an integer")

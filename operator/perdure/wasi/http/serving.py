@@ -133,7 +133,14 @@ def _decode(arguments: bytes) -> ServedRequest:
 
 def _error(code: Variant) -> bytes:
     detail = code.case if code.value is None else f"{code.case}: {code.value}"
-    problem = {"title": "The guest answered with an error", "status": 500, "code": "guest-http-error", "detail": detail}
+    problem = {
+        "type": "https://perdure.dev/errors/guest-http-error",
+        "title": "The guest answered with an error",
+        "status": 500,
+        "code": "guest-http-error",
+        "detail": detail,
+        "retryable": False,
+    }
     return _encoded(500, [("Content-Type", b"application/problem+json")], json.dumps(problem).encode())
 
 
