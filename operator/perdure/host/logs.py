@@ -34,13 +34,19 @@ class JsonFormatter(logging.Formatter):
 
 
 class TextFormatter(logging.Formatter):
-    """`12:30:01 info    message  key=value …`"""
+    """`12:30:01 info    message  key=value …`, on one line, whatever guests and clients say."""
 
     def format(self, record: logging.LogRecord) -> str:
         clock = datetime.datetime.fromtimestamp(record.created, datetime.UTC).astimezone().strftime("%H:%M:%S")
         fields = "".join(f"  {name}={value}" for name, value in getattr(record, "fields", {}).items())
-        line = f"{clock} {record.levelname.lower():<7} {record.getMessage()}{fields}"
+        line = _visible(f"{clock} {record.levelname.lower():<7} {record.getMessage()}{fields}")
         return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
+
+
+def _visible(text: str) -> str:
+    if text.isprintable():
+        return text
+    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
 
 
 def about_client(record: logging.LogRecord) -> bool:
