@@ -137,7 +137,8 @@ class Player(Asker):
             case Delete(instance):
                 # It makes keys be forgotten: a call that waits at a paused host would be another one afterwards.
                 await self._resume()
-                await self.ask(action, self._deleting(instance, ""), (204, 404))
+                # 202: what it has elsewhere is deleted before its name is used again.
+                await self.ask(action, self._deleting(instance, ""), (202, 204, 404))
                 await self._resume(looks=False)
                 self.model.delete(instance)
 
