@@ -59,6 +59,19 @@ async def test_an_instance_is_not_closed_while_it_runs_a_call(engine: Engine, wa
         await running.call(name)
 
 
+def python(program: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """In a process of its own, which may die."""
+    path = os.pathsep.join((str(TESTS), str(ROOT / "operator")))
+    return subprocess.run(
+        [sys.executable, "-c", program],
+        env=os.environ | {"PYTHONPATH": path} | environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
 @pytest.mark.parametrize("pure", ["0", "1"], ids=["native", "pure"])
 def test_the_collector_may_take_a_call_that_nobody_ended(pure: str) -> None:
     """Calls that wait or spin, alone and within each other, with their instances and their event loop: whichever part
@@ -90,14 +103,54 @@ with Engine() as engine:
     gc.collect()
 print("over")
 """
-    environment = os.environ | {
-        "PERDURE_PURE": pure,
-        "PYTHONPATH": os.pathsep.join((str(TESTS), str(ROOT / "operator"))),
-    }
-    done = subprocess.run(
-        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=60, check=False
-    )
+    done = python(program, PERDURE_PURE=pure)
     assert (done.returncode, done.stdout, done.stderr) == (0, "over\n", "")
+
+
+def test_address_space_that_is_used_up_is_a_trap_of_its_kind() -> None:
+    """Of memories, and of the stacks of fibers; what was freed can be used again."""
+    program = f"""
+import asyncio, contextlib, resource
+from component.test_endings import ALONE, for_ever
+from perdure.component.engine import Engine, EngineConfig
+from perdure.errors import GuestTrapped
+from support.components import Running, run
+
+async def main():
+    memory = "(component (core module $M (memory 1)) (core instance (instantiate $M)))"
+    with Engine() as large, Engine(EngineConfig(memory_reservation=1 << 20)) as small:
+        first, waiting = await run(large, memory), await run(small, {ALONE!r}, wait=for_ever)
+        size = int(open("/proc/self/statm").read().split()[0]) * 4096 + (64 << 20)
+        resource.setrlimit(resource.RLIMIT_AS, (size, resource.RLIM_INFINITY))
+        try:
+            await first.instance.bound.instantiate(None)
+        except GuestTrapped as error:
+            print(error.trap)
+        others, tasks = [], []
+        try:
+            while not tasks or not tasks[-1].done():
+                made = Running(await waiting.instance.bound.instantiate(None), waiting.exports)
+                others.append(made.instance)
+                tasks.append(asyncio.ensure_future(made.call("wait")))
+                await asyncio.sleep(0)
+            tasks[-1].result()
+        except GuestTrapped as error:
+            print(error.trap)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for instance in others:
+            instance.close()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(waiting.call("wait"), 0.01)
+            print("?")
+        resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+        await first.instance.bound.instantiate(None)
+
+asyncio.run(main())
+"""
+    done = python(program)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "out-of-memory\nout-of-memory\n", "")
 
 
 async def test_no_guest_runs_on_an_engine_that_is_closed() -> None:

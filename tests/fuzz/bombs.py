@@ -168,6 +168,8 @@ def _exports_of_exports(s: Source) -> bytes:
     depth = pick(s, (5, 17, 20, 60, 500))
     fill = "x" * pick(s, (0, 0, 4000, 90_000))
     held = pick(s, (("a",), ("a", "b")))
+    # No more than is kept: the fuzzer's own memory counts as the case's.
+    depth = min(depth, 1 + _MOST // (len(held) * (1 + len(fill))))
     inner = (vec(extern(one + fill) + b"\x05" + leb(index) for one in held) for index in range(depth))
     function = types(b"\x40\0\x01\0") + section(10, vec([extern("f") + b"\x01\0"]))
     items = [b"\x01" + vec([extern("f") + b"\x01\0"]), *(b"\x01" + one for one in inner)]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import re
 
 from wasmtime import Trap, WasmtimeError
@@ -16,6 +18,7 @@ _OTHER_KINDS = {
     "count too high": "limit-exceeded",
     "exceeds memory limits": "limit-exceeded",
     "exceeds table limits": "limit-exceeded",
+    os.strerror(errno.ENOMEM): "out-of-memory",
 }
 
 
