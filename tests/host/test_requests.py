@@ -101,6 +101,32 @@ async def test_a_body_that_does_not_come_whole(
     assert (await sent(client, long, b"half", b" done"))[:12] == b"HTTP/1.1 204"
 
 
+async def test_bodies_that_are_held_back_are_bounded(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(requests, "MAX_COMING", 3 << 20)
+    half = PUT.encode() + b"Content-Length: 1000000\r\n\r\n" + bytes(500_000)
+    host = URL(client.url)
+    pairs = [await asyncio.open_connection(host.host, host.port) for _ in range(7)]
+    try:
+        for _, writer in pairs:
+            writer.write(half)
+            await writer.drain()
+        refused = [asyncio.create_task(reader.read(4096)) for reader, _ in pairs]
+        done, waiting = await asyncio.wait(refused, timeout=20, return_when=asyncio.FIRST_COMPLETED)
+        (answer,) = [task.result() for task in done]
+        assert answer.startswith(b"HTTP/1.1 429") and b"Retry-After: 1" in answer and b"overloaded" in answer
+        assert len(waiting) == 6
+    finally:
+        for _, writer in pairs:
+            writer.close()
+        await asyncio.gather(*refused, return_exceptions=True)
+    # Those that are gone hold nothing.
+    async with asyncio.timeout(20):
+        while (await sent(client, half + bytes(500_000)))[:12] != b"HTTP/1.1 204":
+            await asyncio.sleep(0.02)
+    async with client.session.get(client.url + "/v1/buckets/shop/keys/k") as reply:
+        assert len(await reply.read()) == 1_000_000
+
+
 @pytest.mark.parametrize(
     "begun",
     [

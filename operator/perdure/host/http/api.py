@@ -15,7 +15,7 @@ from aiohttp import web
 from perdure.errors import InternalError, PerdureError
 from perdure.host.http.guests import PREFIX
 from perdure.host.http.problems import plain_problem, problem
-from perdure.host.http.requests import check_encoding
+from perdure.host.http.requests import COMING, Coming, check_encoding
 
 log = logging.getLogger(__name__)
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -49,6 +49,7 @@ class Api:
 
     def application(self) -> web.Application:
         app = web.Application(middlewares=[self._errors], client_max_size=self._max_body)
+        app[COMING] = Coming()
         for subject in self._subjects:
             app.router.add_routes(subject.routes())
         return app

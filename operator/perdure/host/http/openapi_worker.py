@@ -168,7 +168,13 @@ def _promise() -> Json:
 
 def _completion(name: str) -> Json:
     """With what, is the body as it comes: bytes, or the text of a failure."""
-    more = (errors.NoSuchPromise, errors.PromiseCompleted, errors.TooLarge, errors.UnsupportedMediaType)
+    more = (
+        errors.NoSuchPromise,
+        errors.PromiseCompleted,
+        errors.TooLarge,
+        errors.UnsupportedMediaType,
+        errors.Overloaded,
+    )
     fails = name == "failPromise"
     summary = "let a promise fail; the body says why" if fails else "complete a promise with the body's bytes"
     plain: dict[str, Json] = {"text/plain": {"schema": {"type": "string"}}} if fails else {}
@@ -213,6 +219,7 @@ def _set_value() -> Json:
         errors.PreconditionFailed,
         errors.TooLarge,
         errors.UnsupportedMediaType,
+        errors.Overloaded,
     )
     return {
         "operationId": "setValue",

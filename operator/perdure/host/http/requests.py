@@ -14,7 +14,7 @@ from perdure.component.wit_cbor import args_from_cbor
 from perdure.component.wit_json import args_from_json, to_json
 from perdure.durable.calling import MAX_CHAIN
 from perdure.durable.watching import PREFIX
-from perdure.errors import BadRequest, TooLarge, TypeMismatch, UnsupportedMediaType
+from perdure.errors import BadRequest, Overloaded, TooLarge, TypeMismatch, UnsupportedMediaType
 from perdure.host.http.cbor import decode
 from perdure.host.http.media import Media
 from perdure.host.peers import CALLERS
@@ -24,6 +24,8 @@ MAX_NAME = 256
 MAX_KEY = 256
 PATIENCE = 30.0
 """Seconds that a client may be silent within a body."""
+MAX_COMING = 256 << 20
+"""Bytes of bodies that have come in part: those of slow clients. Two of the largest always fit."""
 INSTANCE, KEY = "{instance:[^/]+}", "{key:[^/]+}"
 """Parts of routes. Without the pattern, names with braces would not be found."""
 _NO_CODE = re.compile(r"%(?![0-9A-Fa-f]{2})")
@@ -86,11 +88,27 @@ def _checked_key(key: str, what: str) -> str:
     return key
 
 
+class Coming:
+    """Of the bodies of one host that have not come whole: `held` bytes."""
+
+    def __init__(self) -> None:
+        self.held = 0
+
+    def hold(self, size: int, limit: int) -> None:
+        """Raises `Overloaded`."""
+        if self.held + size > max(MAX_COMING, 2 * limit):
+            raise Overloaded("too many requests are under way whose bodies have not come whole")
+        self.held += size
+
+
+COMING: web.AppKey[Coming] = web.AppKey("coming", Coming)
+
+
 async def read_body(request: web.Request, limit: int, *, coded: bool = False) -> bytes:
     """The body as it was sent, of at most `limit` bytes. `coded`: it may be compressed, which is its reader's business.
 
-    Raises `UnsupportedMediaType`, `TooLarge` without reading more than that, and `BadRequest` where it does not come
-    whole.
+    Raises `UnsupportedMediaType`, `TooLarge` without reading more than that, `Overloaded`, and `BadRequest` where it
+    does not come whole.
     """
     coding = ",".join(request.headers.getall("Content-Encoding", ())).strip().lower()
     if not coded and coding not in ("", "identity"):
@@ -98,16 +116,19 @@ async def read_body(request: web.Request, limit: int, *, coded: bool = False) ->
     refusal = f"the request body is over {limit:,} bytes (limits.maxBodyBytes)"
     if request.content_length is not None and request.content_length > limit:
         raise TooLarge(refusal)
-    body = bytearray()
+    body, coming = bytearray(), request.app[COMING]
     try:
         while chunk := await _some(request):
-            body += chunk
-            if len(body) > limit:
+            if len(body) + len(chunk) > limit:
                 raise TooLarge(refusal)
+            coming.hold(len(chunk), limit)
+            body += chunk
     except (web.RequestPayloadError, ConnectionError):
         raise BadRequest("the request's body did not come whole") from None
     except TimeoutError:
         raise BadRequest(f"the request's body did not come whole: nothing of it for {PATIENCE:g} s") from None
+    finally:
+        coming.held -= len(body)
     return bytes(body)
 
 
