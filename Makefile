@@ -39,7 +39,7 @@ test: $(VENV)/.installed  ## every test that needs no cluster; brings the server
 	@$(MAKE) --no-print-directory pure
 
 # What depends on how guest and host meet; the rest of the tests knows nothing of it.
-PURE := composition interleaving native python_guest resources runtime safety trampolines values waiting
+PURE := composition endings interleaving native python_guest resources runtime safety trampolines values waiting
 pure: $(VENV)/.installed  ## the component runtime's tests without the extension
 	@PERDURE_PURE=1 $(BIN)/python -m pytest -q $(JOBS) $(PURE:%=tests/component/test_%.py)
 
