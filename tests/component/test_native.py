@@ -335,8 +335,9 @@ json.dump([boundary.NATIVE, found], sys.stdout)
         native, found = json.loads(done.stdout)
         assert native is (flag == "0")
         outcomes.append(found)
-    # Some calls are cancelled after a while, wherever they are then.
-    compared = [(one, other) for one, other in zip(*outcomes, strict=True) if "cancelled" not in (*one, *other)]
+    # Some calls are cancelled after a while or run into their time, wherever they are then.
+    timed = {"cancelled", "timeout", "at its start: timeout"}
+    compared = [(one, other) for one, other in zip(*outcomes, strict=True) if not timed & {*one, *other}]
     assert len(compared) > 100
     assert all(one == other for one, other in compared)
     assert {name for case in outcomes[0] for name in case} >= {"value", "trapped: canonical-abi"}
