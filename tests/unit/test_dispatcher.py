@@ -254,6 +254,22 @@ async def test_one_bad_instance_never_stops_the_others(error: Exception, quiet: 
         await at.until(lambda: ("bad", "k") in at.table.ran)
 
 
+async def test_the_trace_of_a_defect_that_quarantined_is_logged(quiet: pytest.LogCaptureFixture) -> None:
+    at = Setting(interval=0.02)
+    found, other = Quarantined("bad"), Quarantined("bad")
+    found.__cause__ = InternalError("a defect")
+    found.__cause__.__cause__ = ValueError("what it was")
+    at.table.errors |= {"a": found, "b": other}
+    await at.enqueue("a")
+    await at.enqueue("b")
+    async with at.running():
+        await at.until(lambda: {"a", "b"} <= set(at.table.tried))
+        await at.until(lambda: at.dispatcher.running == 0)
+    traced = [record for record in quiet.records if record.exc_info]
+    assert {record.fields["instance"] for record in traced} == {"a"}  # type: ignore[attr-defined]
+    assert "what it was" in (quiet.handler.formatter or logging.Formatter()).format(traced[0])
+
+
 async def test_who_sleeps_is_let_alone_until_it_is_resumed_deleted_or_was_elsewhere() -> None:
     at = Setting(interval=0.05)
     name = next(name for name in map(str, range(100)) if preferred_host(name, (ME, OTHER)) == OTHER)

@@ -1,7 +1,8 @@
 """Running an instance's inbox: each call taken durably, run to its commit, or put back for another attempt.
 
-An attempt is counted before it runs, so that a call that kills its host is out of attempts some day. A call out of
-attempts quarantines its instance; the call stays in the inbox until somebody resumes or skips it.
+An attempt is counted before it runs, so that a call that kills its host is out of attempts some day, and so is one that
+meets a defect of it. A call out of attempts quarantines its instance; the call stays in the inbox until somebody
+resumes or skips it.
 """
 
 from __future__ import annotations
@@ -9,18 +10,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from perdure.durable.abandoning import ENDS_THE_CALL
-from perdure.durable.attempts import allowed
+from perdure.durable.attempts import allowed, defect_of
 from perdure.durable.calls import FailedAttempt, Halt, HaltState, decode_call, decode_failure, encode
+from perdure.durable.claiming import claim_instance
 from perdure.durable.environment import EngineEnvironment
 from perdure.durable.faultpoint import Point, reach
 from perdure.durable.inbox import PendingCall
 from perdure.durable.instance import DurableInstance
+from perdure.durable.records import OwnerToken
 from perdure.durable.settings import Failure
 from perdure.durable.writer import KeyUsed, Running
 from perdure.errors import (
     FeedFull,
     Fenced,
     GuestTrapped,
+    InternalError,
     InvocationCancelled,
     InvocationTimeout,
     PerdureError,
@@ -48,15 +52,17 @@ async def run_next(instance: DurableInstance, environment: EngineEnvironment, de
         instance.close()
         raise
     reach(Point.TAKEN)
+    at = _At(instance.name, instance.token)
     call = taken.call
     if call is None:
         return Ran(ran=False, next_ms=taken.next_ms)
     over = call.attempts > environment.retry.max_attempts and not _waited(call)
     if over and not await allowed(instance.name, call.key, environment):
         # Its last attempt took its host with it.
-        await _quarantine(instance, environment, call, "the host ended during its last attempt")
-    payload = decode_call(call.payload)
+        instance.close()
+        await _quarantine(at, environment, call, "the host ended during its last attempt")
     try:
+        payload = decode_call(call.payload)
         await instance.run(Running(payload.function, payload.arguments, call.key, deadline, pending=True))
     except InvocationCancelled:
         environment.hooks.attempt("cancelled")
@@ -66,21 +72,56 @@ async def run_next(instance: DurableInstance, environment: EngineEnvironment, de
     except FeedFull as error:
         # That is no fault of the call's: it waits until a bucket takes changes again.
         instance.close()
-        await _postpone(instance, environment, call, error)
+        await _postpone(at, environment, call, error)
     except ENDS_THE_CALL as error:
         instance.close()
-        await _failed(instance, environment, call, error)
+        await _failed(at, environment, call, error)
+    except Exception as error:
+        if (found := defect_of(error)) is not None:
+            instance.close()
+            await _failed(at, environment, call, found)
+        raise
     else:
         environment.hooks.attempt("succeeded")
     return Ran(ran=True, next_ms=None)
 
 
-async def _failed(
-    instance: DurableInstance, environment: EngineEnvironment, call: PendingCall, error: PerdureError
-) -> None:
-    if not environment.retry.again(call.attempts, _kind(error)):
-        await _quarantine(instance, environment, call, f"{error.code}: {error.detail}")
-    await _postpone(instance, environment, call, error)
+async def opening_failed(name: str, environment: EngineEnvironment, error: Exception) -> None:
+    """The instance could not be opened to run its inbox. If that is by a defect of the host, it is an attempt of the
+    call that is due, so that somebody learns of it some day. Where a call goes on, `attempts` has counted.
+
+    Raises as `run_next`.
+    """
+    found = defect_of(error)
+    if found is None:
+        return
+    claim = await claim_instance(name, environment)
+    if claim.data.open or claim.data.halt is not None:
+        return
+    taken = await environment.home.take(name, claim.token)
+    if taken.call is not None:
+        await _failed(_At(name, claim.token), environment, taken.call, found)
+
+
+@dataclass(frozen=True, slots=True)
+class _At:
+    """An instance by its name, and what proves that it is this host's."""
+
+    name: str
+    token: OwnerToken
+
+
+async def _failed(at: _At, environment: EngineEnvironment, call: PendingCall, error: PerdureError) -> None:
+    if not _again(environment, call, error):
+        await _quarantine(at, environment, call, f"{error.code}: {error.detail}", error)
+    await _postpone(at, environment, call, error)
+
+
+def _again(environment: EngineEnvironment, call: PendingCall, error: PerdureError) -> bool:
+    retry = environment.retry
+    if isinstance(error, InternalError):
+        return call.attempts < retry.max_attempts
+    return retry.again(call.attempts, _kind(error))
 
 
 def _waited(call: PendingCall) -> bool:
@@ -89,28 +130,27 @@ def _waited(call: PendingCall) -> bool:
     return failure is not None and failure.code == FeedFull.code
 
 
-async def _postpone(
-    instance: DurableInstance, environment: EngineEnvironment, call: PendingCall, error: PerdureError
-) -> None:
+async def _postpone(at: _At, environment: EngineEnvironment, call: PendingCall, error: PerdureError) -> None:
     failure = encode(FailedAttempt(error.code, error.detail, environment.wall_ms))
     delay = environment.retry.delay_ms(call.attempts)
-    await environment.home.postpone(instance.name, instance.token, call.key, delay, failure)
+    await environment.home.postpone(at.name, at.token, call.key, delay, failure)
     reach(Point.POSTPONED)
     environment.hooks.attempt("retried")
 
 
-async def _quarantine(instance: DurableInstance, environment: EngineEnvironment, call: PendingCall, why: str) -> None:
+async def _quarantine(
+    at: _At, environment: EngineEnvironment, call: PendingCall, why: str, error: PerdureError | None = None
+) -> None:
     """Raises `Quarantined`."""
     reason = (
         f"the asynchronous call {call.key!r} failed in {call.attempts} attempts, last so: {why}. "
         "Resume the instance to try again, or skip the call"
     )
     halt = Halt(HaltState.QUARANTINED, reason, environment.wall_ms, call.key)
-    instance.close()
-    await environment.home.halt(instance.name, instance.token, encode(halt))
+    await environment.home.halt(at.name, at.token, encode(halt))
     reach(Point.HALTED)
     environment.hooks.attempt("quarantined")
-    raise Quarantined(f"instance {instance.name!r} is quarantined: {reason}")
+    raise Quarantined(f"instance {at.name!r} is quarantined: {reason}") from error
 
 
 def _kind(error: PerdureError) -> Failure:

@@ -275,6 +275,8 @@ class Dispatcher:
         least = error.retry_after if isinstance(error, (Overloaded, ProviderUnavailable)) else 0.5
         # What passes by itself, such as a store that is away, must not be noticed late when it has passed.
         first = self._failures.add(name, self._now(), least, _PASSING if error.retryable else _LONGEST)
+        if isinstance(error.__cause__, InternalError):
+            log.error("a defect of the host", exc_info=error, extra={"fields": {"instance": name, "code": error.code}})
         level = logging.DEBUG if not first else logging.INFO if isinstance(error, Fenced) else logging.WARNING
         log.log(level, "an inbox waits: %s", error, extra={"fields": {"instance": name, "code": error.code}})
 

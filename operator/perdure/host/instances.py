@@ -18,7 +18,7 @@ from perdure.durable.components import ComponentLibrary
 from perdure.durable.control import Verb, control
 from perdure.durable.environment import EngineEnvironment
 from perdure.durable.instance import DurableInstance, Invocation, InvocationResult
-from perdure.durable.pending import run_next
+from perdure.durable.pending import opening_failed, run_next
 from perdure.errors import Fenced, InvocationTimeout, Overloaded, PerdureError, SnapshotRefused
 
 log = logging.getLogger(__name__)
@@ -100,7 +100,11 @@ class InstanceTable:
         for _ in range(_TURN_CALLS):
             deadline = self._now() + self._timeout
             async with self._turn(name, deadline) as slot:
-                instance = await self._opened(slot, name, deadline)
+                try:
+                    instance = await self._opened(slot, name, deadline)
+                except Exception as error:
+                    await opening_failed(name, self._environment, error)
+                    raise
                 ran = await run_next(instance, self._environment, deadline)
             if not ran.ran:
                 return ran.next_ms
