@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import json
 import logging
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -145,7 +146,11 @@ async def test_what_is_not_http(client: Client, caplog: pytest.LogCaptureFixture
             answer = await sent(client, f"{begun}\r\n\r\n".encode())
     finally:
         library.removeFilter(about_client)
-    assert answer[9:12] == b"400"
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert head[9:12] == b"400" and b"Content-Type: application/problem+json" in head
+    told = json.loads(body)
+    assert (told["status"], told["code"], told["retryable"]) == (400, "bad-request", False)
+    assert b"secret" not in body
     (line,) = [line for line in caplog.records if line.name == "aiohttp.server"]
     assert line.levelno == logging.INFO and line.exc_info is None and "secret" not in line.getMessage()
     assert "a request could not be read" in line.getMessage()

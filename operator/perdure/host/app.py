@@ -13,6 +13,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 
 from aiohttp import web
 
@@ -40,6 +41,7 @@ from perdure.host.functions import FunctionIndex
 from perdure.host.http.api import Api
 from perdure.host.http.buckets import BucketRoutes
 from perdure.host.http.calls import CallRoutes
+from perdure.host.http.connections import MAX_PROBES, Connections, max_connections
 from perdure.host.http.guests import GuestRoutes
 from perdure.host.http.health import health_application
 from perdure.host.http.instances import InstanceRoutes
@@ -67,8 +69,8 @@ from perdure.wasi.http.serving import is_handler
 from perdure.wasi.resolver import WasiResolver
 
 log = logging.getLogger(__name__)
-_MAX_LINE = 16 << 10
-"""Bytes of a request's first line: a key of 4,096 bytes takes three times as many."""
+_BACKLOG = 128
+"""Connections that wait until the event loop takes them."""
 _KEPT_READY = 4
 """Fresh instances that wait for whoever comes next."""
 
@@ -155,7 +157,8 @@ async def running_host(config: HostConfig, progress: Callable[[str], None]) -> A
             return describe_status(config, found, problems, ownership)
 
         health = health_application(metrics, not_ready, refresh, status)
-        metrics_url = await _listen(stack, health, config.metrics_listen, 0.1)
+        probes = partial(Connections, metrics=metrics, port="metrics", limit=MAX_PROBES)
+        metrics_url = await _listen(stack, health, config.metrics_listen, 0.1, probes)
         data = await fetch_component(config, progress)
         bound, about = await _load(stack, config, data, metrics, progress)
         check_memory(about, config.worker.spec.limits.memory)
@@ -217,7 +220,8 @@ async def running_host(config: HostConfig, progress: Callable[[str], None]) -> A
             deletions,
         )
         stack.push_async_callback(api.abandon)
-        url = await _listen(stack, api.application(), config.listen, config.grace)
+        callers = partial(Connections, metrics=metrics, port="api", limit=max_connections())
+        url = await _listen(stack, api.application(), config.listen, config.grace, callers)
         members.me = HostRecord(config.host, config.advertise or url)
         await _announce_once(members)
         await watching.begin()
@@ -343,12 +347,20 @@ def _wall_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
-async def _listen(stack: AsyncExitStack, app: web.Application, address: tuple[str, int], grace: float) -> str:
-    # Bodies are taken as they are sent: what is compressed is refused, or the guest's to read.
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=grace, auto_decompress=False, max_line_size=_MAX_LINE)
+async def _listen(
+    stack: AsyncExitStack,
+    app: web.Application,
+    address: tuple[str, int],
+    grace: float,
+    connections: Callable[[web.Server], Connections],
+) -> str:
+    runner = web.AppRunner(app, shutdown_timeout=grace)
     await runner.setup()
     stack.push_async_callback(runner.cleanup)
-    site = web.TCPSite(runner, address[0], address[1])
-    await site.start()
-    host, port = runner.addresses[0][:2]
+    assert runner.server is not None
+    listener = await asyncio.get_running_loop().create_server(
+        connections(runner.server), address[0], address[1], backlog=_BACKLOG
+    )
+    stack.callback(listener.close)
+    host, port = listener.sockets[0].getsockname()[:2]
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

@@ -6,6 +6,7 @@ configured name, the others fixed words. Instances, keys and buckets are never l
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -97,6 +98,16 @@ class HostMetrics(Hooks):
             "Changes of watched buckets that the watching instance has been told of, or that it made itself.",
             registry=self.registry,
         )
+        self._connections = Gauge(
+            "perdure_connections", "Open connections, by port: api, metrics.", ("port",), registry=self.registry
+        )
+        self._connections_closed = Counter(
+            "perdure_connections_closed_total",
+            "Connections ended for want of room, by port: refused (all had a request under way), evicted (it waited "
+            "longest for one).",
+            ("port", "reason"),
+            registry=self.registry,
+        )
         self._dispatch_errors = Counter(
             "perdure_dispatch_errors_total",
             "Errors while looking for due work or running it, by error code.",
@@ -182,6 +193,12 @@ class HostMetrics(Hooks):
 
     def changes_told(self, number: int) -> None:
         self._changes_told.inc(number)
+
+    def show_connections(self, port: str, number: Callable[[], float]) -> None:
+        self._connections.labels(port).set_function(number)
+
+    def connection_closed(self, port: str, reason: str) -> None:
+        self._connections_closed.labels(port, reason).inc()
 
     def dispatch_error(self, code: str) -> None:
         self._dispatch_errors.labels(code).inc()

@@ -13,6 +13,7 @@ from typing import Protocol
 from aiohttp import web
 
 from perdure.errors import InternalError, PerdureError
+from perdure.host.http.connections import occupied
 from perdure.host.http.guests import PREFIX
 from perdure.host.http.problems import plain_problem, problem
 from perdure.host.http.requests import COMING, Coming, check_encoding
@@ -48,7 +49,7 @@ class Api:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     def application(self) -> web.Application:
-        app = web.Application(middlewares=[self._errors], client_max_size=self._max_body)
+        app = web.Application(middlewares=[occupied, self._errors], client_max_size=self._max_body)
         app[COMING] = Coming()
         for subject in self._subjects:
             app.router.add_routes(subject.routes())

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from aiohttp import web
 
+from perdure.host.http.connections import occupied
 from perdure.host.metrics import HostMetrics
 
 
@@ -33,7 +34,7 @@ def health_application(
     async def told(request: web.Request) -> web.Response:
         return web.json_response(status())
 
-    app = web.Application()
+    app = web.Application(middlewares=[occupied])
     app.router.add_get("/healthz", healthz)
     app.router.add_get("/readyz", readyz)
     app.router.add_get("/metrics", scrape)
