@@ -9,11 +9,11 @@ from typing import Any, Literal, get_args, get_origin
 
 import pytest
 import yaml
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 from perdure.manifests.load import _model_in
 from perdure.manifests.provider import Etcd, KeyValueProviderSpec, Nats, Postgres, Probe, Redis
-from perdure.manifests.worker import Durability, Limits, Retry, WorkerSpec
+from perdure.manifests.worker import Durability, EnvVar, Limits, Retry, WorkerSpec
 
 CRDS = Path(__file__).resolve().parents[2] / "crds"
 FILES: dict[str, type[BaseModel]] = {"workers.yaml": WorkerSpec, "keyvalueproviders.yaml": KeyValueProviderSpec}
@@ -123,3 +123,17 @@ def test_the_examples_in_patterns_hold(name: str) -> None:
     for path, node in nodes(schema(name), ""):
         if "pattern" in node and isinstance(node.get("default"), str):
             assert re.search(node["pattern"], node["default"]), path
+
+
+def test_variables_are_refused_as_the_models_refuse_them() -> None:
+    env = schema("workers.yaml")["properties"]["spec"]["properties"]["env"]
+    assert (env["x-kubernetes-list-type"], env["x-kubernetes-list-map-keys"]) == ("map", ["name"])
+    fields = env["items"]["properties"]
+    for name, value in (("A", "a\0b"), ("A\0", "a"), ("A=", "a"), ("A", "a = \nb"), ("a.b", "")):
+        by_schema = all(re.search(fields[field]["pattern"], text) for field, text in (("name", name), ("value", value)))
+        try:
+            EnvVar(name=name, value=value)
+        except ValidationError:
+            assert not by_schema, (name, value)
+        else:
+            assert by_schema, (name, value)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
 
 from perdure.manifests.base import Bytes, Factor, Metadata, Milliseconds, Model, Whole
 from perdure.manifests.pod_template import PodTemplate
@@ -223,9 +223,16 @@ class EnvSource(Model):
 class EnvVar(Model):
     """An environment variable of the guest: `value`, or `valueFrom`."""
 
-    name: str = Field(min_length=1, pattern=r"^[^=\x00]+$")
+    name: str = Field(min_length=1)
     value: str | None = None
     value_from: EnvSource | None = None
+
+    @field_validator("name", "value")
+    @classmethod
+    def _of_a_process(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if value is not None and ("\0" in value or (info.field_name == "name" and "=" in value)):
+            raise ValueError("must not contain the character U+0000" + (" or =" if info.field_name == "name" else ""))
+        return value
 
     @model_validator(mode="after")
     def _one(self) -> EnvVar:
@@ -326,6 +333,15 @@ class WorkerSpec(Model):
     service: ServiceSpec = ServiceSpec()
     pod_template: PodTemplate = PodTemplate()
     deletion_policy: Literal["Retain", "Delete"] = "Retain"
+
+    @field_validator("env")
+    @classmethod
+    def _distinct_names(cls, value: tuple[EnvVar, ...]) -> tuple[EnvVar, ...]:
+        names = [variable.name for variable in value]
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice is not None:
+            raise ValueError(f"variable {twice!r} is given twice")
+        return value
 
     @field_validator("files")
     @classmethod
