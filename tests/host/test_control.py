@@ -105,6 +105,21 @@ async def test_interrupt_cuts_off_what_runs_and_what_was_accepted_waits(client: 
     assert (await client.call("a", "memory"))[1][0] == 6
 
 
+async def test_interrupt_reaches_the_first_call_of_an_instance(client: Client) -> None:
+    spinning = asyncio.ensure_future(run(client, "a", "spin"))
+    await client.under_way(1)
+    assert (await client.get("/v1/instances/a"))[0] == 404, "negative control: the store knows nothing of it"
+    status, after = await control(client, "a", "interrupt")
+    assert (status, after["state"], after["sequence"]) == (200, "Interrupted", 0)
+    status, problem = await spinning
+    assert (status, problem["code"]) == (409, "interrupted"), "not when its time is over"
+    assert (await get(client, "/v1/instances/a"))["state"] == "Interrupted"
+    status, after = await control(client, "a", "resume")
+    assert (status, after["state"], after["pending"]) == (200, "Active", 0)
+    assert (await client.get("/v1/instances/a"))[0] == 404
+    assert (await run(client, "a", add(1)))[0] == 200
+
+
 async def test_a_call_that_was_cut_off_behind_a_gate_is_done_once(client: Client) -> None:
     def steps(name: str) -> list[object]:
         return [{"add": ["counts", name, 1]}, {"sleep": 1500}, {"add": ["counts", name, 1]}]

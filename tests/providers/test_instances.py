@@ -96,6 +96,20 @@ async def test_what_is_told_of_an_instance_that_only_has_calls(store: Store) -> 
     assert await store.instance("alice") is None
 
 
+async def test_one_that_is_halted_is_known_though_it_has_committed_nothing(store: Store) -> None:
+    owner = await own(store)
+    assert await store.instance("alice") is None
+    await store.halt("alice", owner.token, b"why")
+    told = await store.instance("alice")
+    assert told is not None and (told.sequence, told.pending, told.halt, told.token) == (0, 0, b"why", owner.token)
+    assert (await store.instances(None, 10)).names == []
+    await store.halt("alice", owner.token, None)
+    assert await store.instance("alice") is None
+    await store.halt("alice", owner.token, b"why")
+    assert await store.delete_instance("alice") is True
+    assert await store.instance("alice") is None
+
+
 async def test_the_journal_is_paged(store: Store) -> None:
     owner = await own(store)
     await owner.commits(5)

@@ -33,12 +33,15 @@ class Verb(enum.StrEnum):
     SNAPSHOT = "snapshot"
 
 
-async def control(name: str, verb: Verb, library: ComponentLibrary, environment: EngineEnvironment) -> None:
-    """Carry out any verb but SNAPSHOT, which needs the instance's memory.
+async def control(
+    name: str, verb: Verb, library: ComponentLibrary, environment: EngineEnvironment, *, runs: bool = False
+) -> None:
+    """Carry out any verb but SNAPSHOT, which needs the instance's memory. `runs`: a call does, so that there is an
+    instance though the store may know of none yet.
 
     Raises `NoSuchInstance`, `BadRequest` (there is nothing to skip), `ProviderUnavailable`, `Fenced`.
     """
-    if await environment.home.instance(name) is None:
+    if not runs and await environment.home.instance(name) is None:
         raise NoSuchInstance(f"there is no instance {name!r}: its first invocation creates it")
     claim = await claim_instance(name, environment)
     match verb:

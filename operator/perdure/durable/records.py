@@ -214,6 +214,11 @@ class InstanceInfo:
     pending: int
     halt: bytes | None
 
+    @classmethod
+    def of_nothing(cls, name: str) -> InstanceInfo:
+        """Of an instance that no store knows anything of."""
+        return cls(name, 0, OwnerToken(0, ""), "", "", 0, 0, 0, 0, 0, 0, None)
+
 
 @dataclass(frozen=True, slots=True)
 class InstancePage:

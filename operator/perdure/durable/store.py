@@ -96,7 +96,8 @@ class InstanceStore(Protocol):
         """Names of the instances that have committed something, in byte order."""
 
     async def instance(self, instance: str) -> InstanceInfo | None:
-        """What is stored of one instance, or None where nothing was committed and nothing is pending."""
+        """What is stored of one instance, or None where nothing was committed, nothing is pending, and it is not
+        halted."""
 
     async def peek(self, instance: str) -> InstanceData | None:
         """What a claim would give, without claiming; None where there was none."""

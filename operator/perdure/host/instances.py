@@ -116,7 +116,7 @@ class InstanceTable:
         INTERRUPT does not wait for what runs: it takes the instance from it.
         """
         if verb is Verb.INTERRUPT:
-            await control(name, verb, self._library, self._environment)
+            await control(name, verb, self._library, self._environment, runs=self.busy(name))
             self._cut_off(name)
             return
         deadline = self._now() + self._timeout

@@ -69,7 +69,12 @@ class InstanceRoutes:
         reply = await self._invoker.control(Target(name, sent, FORWARDED in request.headers), verb)
         if isinstance(reply, ForwardedReply):
             return relayed(reply)
-        info = await require_instance(self._store, name)
+        info = await self._store.instance(name)
+        if info is None and verb is Verb.RESUME:
+            # Its first call was interrupted: resumed, it is what it was before that.
+            info = InstanceInfo.of_nothing(name)
+        if info is None:
+            raise _no_such(name)
         return json_reply(self._document(info), headers={"Perdure-Host": self._host})
 
     def _document(self, info: InstanceInfo) -> dict[str, object]:
@@ -80,5 +85,9 @@ async def require_instance(store: InstanceStore, name: str) -> InstanceInfo:
     """Raises `NoSuchInstance`."""
     info = await store.instance(name)
     if info is None:
-        raise NoSuchInstance(f"there is no instance {name!r}: its first invocation creates it")
+        raise _no_such(name)
     return info
+
+
+def _no_such(name: str) -> NoSuchInstance:
+    return NoSuchInstance(f"there is no instance {name!r}: its first invocation creates it")

@@ -50,7 +50,7 @@ class MemoryStore(Commits, Inboxes):
 
     async def instance(self, instance: str) -> InstanceInfo | None:
         held = self._data.instances.get(instance)
-        if held is None or not (held.sequence or held.inbox):
+        if held is None or not _known(held):
             return None
         parts = held.snapshot.parts if held.snapshot else []
         return InstanceInfo(
@@ -95,7 +95,7 @@ class MemoryStore(Commits, Inboxes):
             self._apply_all(parting.effects, None)
         held = self._data.instances.pop(instance, None)
         self._drop_buckets(instance)
-        return held is not None and bool(held.sequence or held.inbox)
+        return held is not None and _known(held)
 
     async def announce(self, record: HostRecord, ttl_ms: int) -> list[HostRecord]:
         now, hosts = self._world.now(), self._data.hosts
@@ -129,3 +129,8 @@ class MemoryStore(Commits, Inboxes):
         """An instance exists from its first commit on."""
         held = self._data.instances.get(instance)
         return held if held is not None and held.sequence else None
+
+
+def _known(held: Instance) -> bool:
+    """A claim alone makes no instance."""
+    return bool(held.sequence or held.inbox or held.halt is not None)

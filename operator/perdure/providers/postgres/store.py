@@ -140,7 +140,8 @@ class PostgresStore(Feeds):
 
     async def instance(self, instance: str) -> InstanceInfo | None:
         row = await self._client.row(_INFO, *self._place(instance))
-        return info_of(instance, row) if row and (row["sequence"] or row["pending"]) else None
+        known = row is not None and (row["sequence"] or row["pending"] or row["halt"] is not None)
+        return info_of(instance, row) if row is not None and known else None
 
     async def peek(self, instance: str) -> InstanceData | None:
         row = await self._client.row(_PEEK, *self._place(instance))

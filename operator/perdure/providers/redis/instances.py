@@ -121,7 +121,7 @@ class Instances(Buckets):
         fields = cast("list[bytes | None]", reply)
         epoch, nonce, host, sequence, component, halt, snapshot, snapshot_bytes = fields[:8]
         records, size, parts, pending = cast("list[int]", fields[8:])
-        if sequence is None and not pending:
+        if sequence is None and not pending and halt is None:
             return None
         return InstanceInfo(
             name=instance,

@@ -58,7 +58,7 @@ def info(db: sqlite3.Connection, owner: Owner, instance: str) -> InstanceInfo | 
     (pending,) = db.execute(f"SELECT count(*) FROM inbox {_OF}", place).fetchone()
     # An instance that nobody has claimed yet may have calls waiting.
     sequence, epoch, nonce, host, component, halt = row or (0, 0, "", "", "", None)
-    if not (sequence or pending):
+    if not (sequence or pending or halt is not None):
         return None
     entries, size = db.execute(f"SELECT count(*), coalesce(sum(length(entry)), 0) FROM journal {_OF}", place).fetchone()
     parts, reached, held = db.execute(

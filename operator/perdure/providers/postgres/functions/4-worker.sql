@@ -21,7 +21,7 @@ BEGIN
       SCHEMA.now_ms_VERSION(), p_known, p_owners, p_privates, p_names,
       p_kinds, p_places, p_buckets, p_keys, p_values, p_ttls, p_deltas, p_expected, p_bound, '');
   END IF;
-  v_there := v_held.sequence > 0 OR EXISTS (SELECT FROM SCHEMA.inbox b WHERE b.instance = v_id);
+  v_there := v_held.sequence > 0 OR v_held.halt IS NOT NULL OR EXISTS (SELECT FROM SCHEMA.inbox b WHERE b.instance = v_id);
   DELETE FROM SCHEMA.journal j WHERE j.instance = v_id;
   DELETE FROM SCHEMA.snapshots s WHERE s.instance = v_id;
   DELETE FROM SCHEMA.blobs b WHERE b.instance = v_id;

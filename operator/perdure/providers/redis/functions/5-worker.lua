@@ -62,8 +62,8 @@ local function delete(keys, args)
     if wrong then return 'WRONG ' .. wrong end
     apply_effects(keys, last, args, 4, {})
   end
-  local held = redis.call('HMGET', keys[INSTANCE], 's', 'c')
-  local there = held[1] or redis.call('EXISTS', keys[ORDER]) == 1
+  local held = redis.call('HMGET', keys[INSTANCE], 's', 'c', 'x')
+  local there = held[1] or held[3] or redis.call('EXISTS', keys[ORDER]) == 1
   if held[2] then change_component(keys, held[2], nil) end
   redis.call('ZREM', keys[NAMES], args[1])
   redis.call('ZREM', keys[DUE], args[1])
