@@ -84,12 +84,15 @@ async def test_what_is_told_of_an_instance(store: Store) -> None:
         snapshot_bytes=5,
         pending=2,
         halt=b"why",
+        listed=False,
     )
 
 
 async def test_what_is_told_of_an_instance_that_only_has_calls(store: Store) -> None:
     await store.enqueue("alice", call("a"), 10)
-    assert await store.instance("alice") == InstanceInfo("alice", 0, OwnerToken(0, ""), "", "", 0, 0, 0, 0, 0, 1, None)
+    assert await store.instance("alice") == InstanceInfo(
+        "alice", 0, OwnerToken(0, ""), "", "", 0, 0, 0, 0, 0, 1, None, listed=True
+    )
     assert (await store.instances(None, 10)).names == []
     assert await store.peek("alice") is None
     await store.cancel("alice", "a")

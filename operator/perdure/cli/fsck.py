@@ -10,8 +10,10 @@ from perdure.cli.client import Client, add_output, add_url, client, quote
 
 _EPILOG = """\
 Checked are checksums of entries, payloads and snapshots, gaps in the sequence, the order of calls and their parts,
-effects that are still to be applied to other stores, and calls that wait. Nothing is changed. A finding on an
-instance that works while it is looked at may be of the moment: look again.
+effects that are still to be applied to other stores, calls that wait, and whether hosts would find them: an instance
+that the index of what is due has lost is put right by `perdure resume NAME`. Nothing is changed. A finding on an
+instance that works while it is looked at may be of the moment: look again. One that has committed nothing yet is
+checked by its name only.
 
 A damaged instance is quarantined when it is next recovered; `perdure reset NAME` gives it fresh memory and keeps its
 buckets, results and waiting calls.

@@ -56,7 +56,11 @@ async def delete_instance(name: str, environment: EngineEnvironment) -> bool:
         return False
     for _ in range(_ATTEMPTS):
         claim = await claim_instance(name, environment)
-        note = _note(name, claim, environment) if claim.data.sequence else None
+        note = (
+            _note(name, claim, environment)
+            if claim.data.sequence or claim.data.journal or claim.data.snapshot
+            else None
+        )
         try:
             await home.delete_instance(name, Parting(claim.token, note))
         except Fenced:
@@ -113,6 +117,8 @@ def _note(name: str, claim: Claim, environment: EngineEnvironment) -> Put | None
     for sequence in sorted(claim.data.unapplied):
         at = sequence - claim.data.first
         try:
+            if not 0 <= at < len(claim.data.journal):
+                raise Quarantined(f"entry {sequence} is missing")
             entry = decode_entry(claim.data.journal[at].entry, sequence, claim.data.blobs)
         except Quarantined as error:
             environment.log(name, "perdure", f"deleted with effects of a damaged journal: {error.detail}".encode())

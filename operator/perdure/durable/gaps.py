@@ -16,6 +16,8 @@ def lost_beginning(data: InstanceData, first: Entry | None) -> str | None:
     if begin < 1:
         return f"there are {len(data.journal)} entries, but {data.sequence} commits are counted"
     if snapshot is not None:
+        if snapshot.sequence < 1:
+            return "there is a snapshot, but not which commit it follows"
         if snapshot.sequence == begin - 1:
             return None
         return f"the snapshot is of sequence {snapshot.sequence}, but the journal begins at {begin}"

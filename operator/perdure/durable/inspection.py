@@ -42,7 +42,8 @@ class Finding:
     """One thing that is wrong. `sequence`: of the journal entry it concerns, None: of none in particular.
 
     `code`: a stable kind: `entry`, `outcomes`, `order`, `component`, `blob`, `gap`, `open`, `unapplied`, `snapshot`,
-    `halt`, `inbox` (a waiting call), `record` (nothing of the instance can be read).
+    `halt`, `inbox` (a waiting call), `due` (the index of who has something to do), `record` (nothing of the instance
+    can be read).
     """
 
     sequence: int | None

@@ -199,7 +199,8 @@ class KeyPage:
 @dataclass(frozen=True, slots=True)
 class InstanceInfo:
     """What the store knows of an instance. `host`: who claimed it last. `journal_entries`, `journal_bytes`: after the
-    snapshot. `snapshot_bytes`: of `snapshot_parts`. `pending`: calls in its inbox."""
+    snapshot. `snapshot_bytes`: of `snapshot_parts`. `pending`: calls in its inbox.
+    `listed`: it is in the index of those with something to do."""
 
     name: str
     sequence: int
@@ -213,11 +214,12 @@ class InstanceInfo:
     snapshot_bytes: int
     pending: int
     halt: bytes | None
+    listed: bool
 
     @classmethod
     def of_nothing(cls, name: str) -> InstanceInfo:
         """Of an instance that no store knows anything of."""
-        return cls(name, 0, OwnerToken(0, ""), "", "", 0, 0, 0, 0, 0, 0, None)
+        return cls(name, 0, OwnerToken(0, ""), "", "", 0, 0, 0, 0, 0, 0, None, listed=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from perdure.component.snapshot.format import open_envelope
 from perdure.durable.calls import decode_call, decode_failure, failure_of
 from perdure.durable.inspection import Finding, Readable, check, describe_record, text_or_digest
 from perdure.durable.journal import Kind, referred
-from perdure.durable.records import JournalRecord
+from perdure.durable.records import InstanceData, InstanceInfo, JournalRecord
 from perdure.durable.snapshots import decode_part
 from perdure.durable.store import InboxStore, InstanceStore
 from perdure.errors import InternalError, Quarantined, SnapshotError
@@ -91,11 +91,28 @@ async def check_instance(store: CheckedStore, instance: str) -> Checked | None:
         data = await store.peek(instance)
     except (InternalError, ValueError) as error:
         return Checked(instance, 0, [Finding(None, "record", f"what is stored of it cannot be read: {error}")])
-    if data is None:
+    info = await store.instance(instance)
+    if data is None and info is None:
         return None
     # A journal of megabytes takes a while to decode: not on the loop that answers calls.
-    found = await asyncio.to_thread(check, data, snapshot_problem)
-    return Checked(instance, data.sequence, [*found, *await _check_inbox(store, instance)])
+    found = [] if data is None else await asyncio.to_thread(check, data, snapshot_problem)
+    found += await _check_inbox(store, instance)
+    if info is not None:
+        found += _check_index(info, data)
+    return Checked(instance, 0 if data is None else data.sequence, found)
+
+
+def _check_index(info: InstanceInfo, data: InstanceData | None) -> list[Finding]:
+    """What waits runs only if the index of who has something to do names its instance."""
+    if info.listed or info.halt is not None:
+        return []
+    what = f"{info.pending} accepted calls wait" if info.pending else ""
+    if not what and data is not None and data.sequence == info.sequence:
+        what = "a call goes on" if data.open else "effects are not confirmed" if data.unapplied else ""
+    if not what:
+        return []
+    words = f"{what}, but the index of what is due does not name the instance, so that no host looks"
+    return [Finding(None, "due", f"{words}; `perdure resume {info.name}` puts that right")]
 
 
 async def _check_inbox(store: CheckedStore, instance: str) -> list[Finding]:

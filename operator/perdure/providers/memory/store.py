@@ -17,7 +17,7 @@ from perdure.durable.records import (
     StoredResult,
 )
 from perdure.providers.memory.commits import Commits, data_of
-from perdure.providers.memory.inbox import Inboxes
+from perdure.providers.memory.inbox import Inboxes, due_of
 from perdure.providers.memory.world import Instance
 
 
@@ -66,6 +66,7 @@ class MemoryStore(Commits, Inboxes):
             snapshot_bytes=sum(map(len, parts)),
             pending=len(held.inbox),
             halt=held.halt,
+            listed=due_of(held) is not None,
         )
 
     async def peek(self, instance: str) -> InstanceData | None:

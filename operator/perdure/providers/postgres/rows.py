@@ -49,4 +49,5 @@ def info_of(name: str, row: Row) -> InstanceInfo:
         snapshot_bytes=row["held"],
         pending=row["pending"],
         halt=row["halt"],
+        listed=row["listed"],
     )

@@ -44,6 +44,7 @@ _INSTANCES = (
 )
 _INFO = f"""
 SELECT i.*,
+  EXISTS (SELECT FROM SCHEMA.due d WHERE d.instance = i.id) AS listed,
   (SELECT count(*) FROM SCHEMA.inbox b WHERE b.instance = i.id) AS pending,
   (SELECT count(*) FROM SCHEMA.journal j WHERE j.instance = i.id) AS entries,
   (SELECT coalesce(sum(length(j.entry)), 0)::bigint FROM SCHEMA.journal j WHERE j.instance = i.id) AS bytes,

@@ -117,11 +117,12 @@ class Instances(Buckets):
         return InstancePage(names[:limit], names[limit - 1] if len(names) > limit else None)
 
     async def instance(self, instance: str) -> InstanceInfo | None:
-        reply = await self._client.call("info", self._keys.instance(instance))
+        reply = await self._client.call("info", self._keys.instance(instance), instance)
         fields = cast("list[bytes | None]", reply)
         epoch, nonce, host, sequence, component, halt, snapshot, snapshot_bytes = fields[:8]
-        records, size, parts, pending = cast("list[int]", fields[8:])
-        if sequence is None and not pending and halt is None:
+        records, size, parts, pending = cast("list[int]", fields[8:12])
+        # One that has records without the count of them has lost it: it can still be reset, or deleted.
+        if sequence is None and halt is None and not (pending or records or parts):
             return None
         return InstanceInfo(
             name=instance,
@@ -136,6 +137,7 @@ class Instances(Buckets):
             snapshot_bytes=int(snapshot_bytes or 0),
             pending=pending,
             halt=halt,
+            listed=fields[12] is not None,
         )
 
     async def peek(self, instance: str) -> InstanceData | None:
@@ -185,10 +187,12 @@ def _flags(commit: Commit) -> str:
 
 def _data(contents: _Contents) -> InstanceData:
     life, sequence, is_open, halt, snapshot, journal, unapplied, parts, blobs = contents
+    # Parts that nothing tells the sequence of are no snapshot that is usable, but not nothing either.
+    reached = 0 if snapshot is None else int(snapshot)
     return InstanceData(
         life=life.decode(),
         sequence=int(sequence),
-        snapshot=None if snapshot is None else SnapshotChain(int(snapshot), parts),
+        snapshot=SnapshotChain(reached, parts) if parts or snapshot is not None else None,
         journal=[_record(one) for one in journal],
         blobs=dict(zip(blobs[::2], blobs[1::2], strict=True)),
         unapplied=sorted(int(number) for number in unapplied),

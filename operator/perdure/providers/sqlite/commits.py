@@ -49,8 +49,8 @@ def commit(db: sqlite3.Connection, owner: Owner, commit: Commit, now_ms: int) ->
     place = (owner.worker, name)
     unsettled = commit.open or held.open or commit.foreign
     if commit.fresh:
-        db.execute(f"DELETE FROM snapshots {_OF}", place)
-        _trim(db, owner, name, commit.sequence - 1)
+        for table in ("snapshots", "journal", "blobs"):
+            db.execute(f"DELETE FROM {table} {_OF}", place)
         unsettled |= db.execute(f"DELETE FROM unapplied {_OF}", place).rowcount > 0
     outcomes = apply_effects(db, owner, commit.effects, now_ms, commit.instance)
     db.execute(

@@ -58,12 +58,14 @@ def info(db: sqlite3.Connection, owner: Owner, instance: str) -> InstanceInfo | 
     (pending,) = db.execute(f"SELECT count(*) FROM inbox {_OF}", place).fetchone()
     # An instance that nobody has claimed yet may have calls waiting.
     sequence, epoch, nonce, host, component, halt = row or (0, 0, "", "", "", None)
-    if not (sequence or pending or halt is not None):
-        return None
     entries, size = db.execute(f"SELECT count(*), coalesce(sum(length(entry)), 0) FROM journal {_OF}", place).fetchone()
     parts, reached, held = db.execute(
         f"SELECT count(*), coalesce(max(sequence), 0), coalesce(sum(length(data)), 0) FROM snapshots {_OF}", place
     ).fetchone()
+    # One that has records without the count of them has lost it: it can still be reset, or deleted.
+    if not (sequence or pending or halt is not None or entries or parts):
+        return None
+    listed = db.execute(f"SELECT 1 FROM due {_OF}", place).fetchone() is not None
     return InstanceInfo(
         name=instance,
         sequence=sequence,
@@ -77,6 +79,7 @@ def info(db: sqlite3.Connection, owner: Owner, instance: str) -> InstanceInfo | 
         snapshot_bytes=held,
         pending=pending,
         halt=halt,
+        listed=listed,
     )
 
 

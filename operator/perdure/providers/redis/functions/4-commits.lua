@@ -45,7 +45,9 @@ end
 
 -- → contents, or nil where nothing was committed
 local function peek(keys)
-  if not redis.call('HGET', keys[INSTANCE], 's') then return nil end
+  if not redis.call('HGET', keys[INSTANCE], 's') and redis.call('EXISTS', keys[JOURNAL], keys[SNAPSHOT]) == 0 then
+    return nil
+  end
   return contents(keys)
 end
 
@@ -130,8 +132,7 @@ local function commit(keys, args)
 
   -- From here on everything is written.
   if has(flags, 'n') then
-    trim(keys, stored, stored)
-    redis.call('DEL', keys[SNAPSHOT], keys[UNAPPLIED])
+    redis.call('UNLINK', keys[SNAPSHOT], keys[UNAPPLIED], keys[JOURNAL], keys[BLOBS], keys[BLOB_ENDS])
     redis.call('HDEL', keys[INSTANCE], 'ss', 'sb')
   end
   if args[15] ~= '' then note_private(keys, args[15]) end

@@ -11,8 +11,9 @@ local function names(keys, args)
   return redis.call('ZRANGE', keys[1], args[1], '+', 'BYLEX', 'LIMIT', 0, args[2])
 end
 
--- → epoch, nonce, host, sequence, component, halt, snapshot's sequence and bytes, records, their bytes, parts, pending
-local function info(keys)
+-- → epoch, nonce, host, sequence, component, halt, snapshot's sequence and bytes, records, their bytes, parts, pending,
+-- its time in the index of what is due; args: name
+local function info(keys, args)
   local held = redis.call('HMGET', keys[INSTANCE], 'e', 'n', 'h', 's', 'c', 'x', 'ss', 'sb')
   local records, bytes = redis.call('LLEN', keys[JOURNAL]), 0
   for start = 0, records - 1, BATCH do
@@ -23,6 +24,7 @@ local function info(keys)
   end
   held[9], held[10] = records, bytes
   held[11], held[12] = redis.call('LLEN', keys[SNAPSHOT]), redis.call('ZCARD', keys[ORDER])
+  held[13] = redis.call('ZSCORE', keys[DUE], args[1])
   return held
 end
 
@@ -63,7 +65,7 @@ local function delete(keys, args)
     apply_effects(keys, last, args, 4, {})
   end
   local held = redis.call('HMGET', keys[INSTANCE], 's', 'c', 'x')
-  local there = held[1] or held[3] or redis.call('EXISTS', keys[ORDER]) == 1
+  local there = held[1] or held[3] or redis.call('EXISTS', keys[ORDER], keys[JOURNAL], keys[SNAPSHOT]) > 0
   if held[2] then change_component(keys, held[2], nil) end
   redis.call('ZREM', keys[NAMES], args[1])
   redis.call('ZREM', keys[DUE], args[1])
