@@ -63,6 +63,10 @@ class PerdureError(Exception):
         super().__init__(detail)
         self.detail = detail
 
+    def not_again(self) -> None:
+        """The same request might do once more what is done already, or may be."""
+        self.retryable = False  # type: ignore[misc]  # Of this one, not of its kind.
+
 
 class InternalError(PerdureError):
     """A defect of Perdure itself."""
@@ -279,16 +283,20 @@ class NoSuchInvocation(PerdureError):
 
 
 class ProviderUnavailable(PerdureError):
-    """The store did not answer, or refuses writes. `retry_after` in seconds."""
+    """The store did not answer, or refuses writes. `retry_after` in seconds. `doubtful`: whether the call was carried
+    out is not known."""
 
     code = "provider-unavailable"
     http_status = 503
     retryable = True
 
-    def __init__(self, detail: str, *, retry_after: float = 1.0, cause: Cause = "refused") -> None:
+    def __init__(
+        self, detail: str, *, retry_after: float = 1.0, cause: Cause = "refused", doubtful: bool = False
+    ) -> None:
         super().__init__(detail)
         self.retry_after = retry_after
         self.cause = cause
+        self.doubtful = doubtful
 
     def within(self, *, key: bool) -> ProviderUnavailable:
         """The same of a call of which something is durable: whoever opens its instance carries it to its end. One
@@ -300,7 +308,7 @@ class ProviderUnavailable(PerdureError):
             cause=self.cause,
         )
         if not key:
-            found.retryable = False  # type: ignore[misc]  # Of this one, not of its kind.
+            found.not_again()
         return found
 
 
@@ -358,7 +366,7 @@ class InvocationTimeout(PerdureError):
     def leaves(self, parts: int) -> None:
         """Earlier gates made so many parts durable: the same request again would do them again."""
         self.parts = parts
-        self.retryable = False  # type: ignore[misc]  # Of this one, not of its kind.
+        self.not_again()
 
 
 class ManifestError(PerdureError):

@@ -11,6 +11,7 @@ import pytest
 from typing_extensions import override
 
 from perdure.component.component import BoundComponent
+from perdure.durable import commits
 from perdure.durable.control import Verb
 from perdure.durable.effects import BucketAddress, Scope
 from perdure.durable.instance import DurableInstance, Invocation, InvocationResult
@@ -24,7 +25,9 @@ from perdure.errors import (
     IdempotencyConflict,
     Interrupted,
     InvocationTimeout,
+    Overloaded,
     Overtaken,
+    PerdureError,
     ProviderUnavailable,
 )
 from perdure.host.instances import InstanceTable
@@ -222,6 +225,52 @@ async def test_a_timeout_of_something_else_is_not_taken_for_a_takeover(ledger: B
         await run(table, ledger, "tick")
     table.close()
     code.close()
+
+
+class Silent(MemoryStore):
+    """Takes the commit `at`, and is not heard of any more. `says`: what it answers to whoever sends it again."""
+
+    at = 1
+    says: PerdureError = ProviderUnavailable("nobody answers")
+
+    @override
+    async def commit(self, commit: Commit) -> Committed:
+        if commit.sequence != self.at:
+            return await super().commit(commit)
+        info = await self.instance(commit.instance)
+        if info is not None and info.sequence >= self.at:
+            raise self.says
+        await super().commit(commit)
+        raise ProviderUnavailable("the connection was lost")
+
+
+@pytest.mark.parametrize("key", ["k", None], ids=["key", "no key"])
+@pytest.mark.parametrize("says", [ProviderUnavailable("nobody answers"), Overloaded("too much")], ids=["gone", "busy"])
+async def test_a_call_of_which_nobody_knows_must_not_be_sent_again_without_a_key(
+    ledger: BoundComponent, key: str | None, says: PerdureError, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(commits, "_ATTEMPTS", 2)
+    home = Silent(MemoryWorld(), WORKER)
+    home.says = says
+    async with table_of(ledger, home) as table:
+        with pytest.raises(ProviderUnavailable, match="is unknown") as unknown:
+            await run(table, ledger, {"put": ["near", "a", "YWJj"]}, key=key)
+        assert unknown.value.retryable == (key is not None)
+    # The control: where the store has refused it from the first, nothing is done.
+    refusing = Refusing(MemoryWorld(), WORKER)
+    async with table_of(ledger, refusing) as table:
+        with pytest.raises(Overloaded) as refused:
+            await run(table, ledger, ADD, key=key)
+        assert refused.value.retryable
+    assert await counted(refusing) == 0
+
+
+class Refusing(MemoryStore):
+    """Is out of room."""
+
+    @override
+    async def commit(self, commit: Commit) -> Committed:
+        raise Overloaded("too much")
 
 
 class Away(MemoryStore):

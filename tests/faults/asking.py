@@ -20,6 +20,7 @@ from faults.model import Answer
 PATIENCE = 30.0
 """Seconds within which an action must be answered, whatever was injected."""
 _RETRIED = ("overloaded", "provider-unavailable", "fenced", "host-leaving", "lost-writes", "timeout")
+_UNKNOWN = ("overtaken", "provider-unavailable", "timeout")
 Reply = tuple[int, object]
 Send = Callable[[Host], Awaitable[Reply]]
 
@@ -36,6 +37,19 @@ class Held:
     task: asyncio.Task[Reply]
     action: object
     expected: Answer
+
+
+def again(reply: Reply) -> bool:
+    """Whether it says that the same request may be sent again, though it has no key: that nothing of it was done."""
+    status, body = reply
+    retried = status in (429, 503, 504) and isinstance(body, dict) and body.get("code") in _RETRIED
+    return retried and isinstance(body, dict) and body["retryable"] is True
+
+
+def of_unknown_outcome(reply: Reply) -> bool:
+    """Whether it says of a call without a key that it may have been carried out, and must not be sent again."""
+    status, body = reply
+    return status in (503, 504) and isinstance(body, dict) and body.get("code") in _UNKNOWN and not body["retryable"]
 
 
 @dataclass
@@ -80,6 +94,30 @@ class Asker:
                 continue
             raise Wrong(f"{action} was refused: {status} {body}; host {host.name} says: {host.words()[-1500:]}")
         raise Wrong(f"{action} was not answered in {PATIENCE} s, last: {reply}")
+
+    async def once(self, action: object, send: Send) -> Reply | None:
+        """Send, and not again once a host may have taken it: again only where none could be reached, or one said that
+        it may be. None: it was not answered, or is `held` by a host that stands still."""
+        limit = time.monotonic() + PATIENCE
+        reply: Reply | None = None
+        while time.monotonic() < limit:
+            host = self.hosts[self.current]
+            try:
+                await host.start()
+                reply = await self._raced(host, action, send, None)
+            except (aiohttp.ClientConnectorError, HostDied):
+                await self._unanswered(host, action)
+                continue
+            except (aiohttp.ClientError, OSError):
+                await self._unanswered(host, action)
+                return None
+            if reply is None:
+                await self._pause(host)
+                return None
+            if not again(reply):
+                return reply
+            await asyncio.sleep(0.02)
+        raise Wrong(f"{action} was not carried out in {PATIENCE} s, last: {reply}")
 
     async def until_answered(self, action: object, send: Send, host: Host) -> Reply:
         """Ask one host, whatever it says meanwhile. (0, None): it is gone."""

@@ -53,12 +53,22 @@ class Model:
         """The answer of a call that only reads, were it carried out now."""
         return [self._step(Memory(), step) for step in steps]
 
+    def fail(self, steps: Sequence[Step]) -> None:
+        """A call that fails behind a gate is carried out once up to there, and no memory knows of it."""
+        for step in steps:
+            self._step(Memory(), step)
+
     def trap(self, steps: Sequence[Step]) -> None:
         """A call that traps at its end, once or several times: its writes are the same each time."""
         if self.effect:
             for step in steps:
                 if "trap" not in step:
                     self._step(Memory(), step)
+
+    def counted(self, counter: tuple[str, str]) -> bytes:
+        """What a counter is; b"": nothing has been added to it."""
+        bucket, key = counter
+        return self.buckets[bucket].get(key, b"")
 
     def look(self, instance: str, answer: Answer) -> str | None:
         """Checks the answer of `memory`; what is wrong with it."""

@@ -13,13 +13,15 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from faults.clerk.mutants import BETWEEN, CLERK_MUTANTS
-from perdure.durable import faultpoint, recovery
+from perdure.durable import abandoning, faultpoint, recovery
 from perdure.durable.calls import failure_of
+from perdure.durable.instance import DurableInstance, Invocation, InvocationResult
 from perdure.durable.journal import Entry
 from perdure.durable.records import Commit, CommitStatus, Committed, ForeignApply, SnapshotWrite
 from perdure.durable.replay import ReplayPlan, plan_replay
 from perdure.durable.runner import Runner
 from perdure.durable.writer import InstanceWriter
+from perdure.errors import Fenced, Overtaken
 from perdure.providers.redis import client as redis_client
 from perdure.providers.redis.buckets import Buckets
 from perdure.providers.redis.instances import Instances
@@ -138,6 +140,28 @@ def _unfinished_forgotten() -> None:
     put(recovery, plan_replay=plan)
 
 
+def _begun_again() -> None:
+    """A call without a key is begun again by its host when its instance was taken over in the middle."""
+    whole = DurableInstance.invoke
+
+    async def invoke(self: DurableInstance, invocation: Invocation) -> InvocationResult:
+        try:
+            return await whole(self, invocation)
+        except Overtaken as error:
+            raise Fenced(error.detail) from error
+
+    DurableInstance.invoke = invoke  # type: ignore[method-assign]
+
+
+def _failure_forgotten() -> None:
+    """A call that failed behind a gate leaves its key free."""
+
+    async def none(*args: object) -> None:
+        return None
+
+    put(abandoning, _result=none)
+
+
 MUTANTS: dict[str, Callable[[], None]] = {
     "no-token-check": _lua(_FENCED, "", 2),
     "later-epochs-pass": _lua(_FENCED, "  if tonumber(args[1]) < tonumber(held[1]) then return 'FENCED' end\n", 2),
@@ -156,5 +180,7 @@ MUTANTS: dict[str, Callable[[], None]] = {
     "journal-kept": _journal_kept,
     "parts-lost": _parts_lost,
     "unfinished-forgotten": _unfinished_forgotten,
+    "begun-again-without-a-key": _begun_again,
+    "failure-forgotten": _failure_forgotten,
     "missing-pcall": _lua("redis.pcall('HINCRBY'", "redis.call('HINCRBY'"),
 }

@@ -6,13 +6,28 @@ import asyncio
 import json
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import aiohttp
 
-from faults.asking import PATIENCE, Asker, Held, Send, Wrong
+from faults.asking import PATIENCE, Asker, Held, Reply, Send, Wrong, again, of_unknown_outcome
+from faults.hosts import Host
 from faults.model import Answer, Model, Step
-from faults.scenario import READER, Action, Call, Cancel, Control, Delete, Later, Look, Poison, Scenario
+from faults.scenario import (
+    READER,
+    Action,
+    Call,
+    Cancel,
+    Control,
+    Delete,
+    Fails,
+    Later,
+    Look,
+    Once,
+    Poison,
+    Scenario,
+)
 
 _AFTER_FAULTS = 3
 """Actions that follow when the last fault has come about and was overcome."""
@@ -66,23 +81,33 @@ class Player(Asker):
 
     async def _resume(self, *, looks: bool = True) -> None:
         """Let paused hosts go on, whose instances others have by now, and check what they answer."""
-        for host in self.paused:
+        paused = await self._go_on()
+        if looks:
+            await self._look_at(paused)
+
+    async def _go_on(self) -> list[Host]:
+        """The hosts that stood still until now."""
+        paused, held = self.paused, self.held
+        self.held, self.paused = [], []
+        for host in paused:
             host.resume()
-        for held in self.held:
+        for one in held:
             try:
-                status, answer = await asyncio.wait_for(held.task, PATIENCE)
+                status, answer = await asyncio.wait_for(one.task, PATIENCE)
             except (aiohttp.ClientError, OSError):
                 continue
             if status == 200:
-                self.check_late(held, answer)
-        # What a former owner has in memory must be of no use to it.
-        for host in self.paused if looks else ():
+                self.check_late(one, answer)
+        return paused
+
+    async def _look_at(self, paused: Sequence[Host]) -> None:
+        """What a former owner has in memory must be of no use to it."""
+        for host in paused:
             for name in self.at_rest():
                 if not host.ended.is_set():
                     status, answer = await self.until_answered(Look(name), self._sender(Look(name)), host)
                     if status == 200 and (wrong := self.model.look(name, answer)):
                         raise Wrong(f"asked of the host that was paused: {wrong}")
-        self.held, self.paused = [], []
 
     def at_rest(self) -> list[str]:
         """Instances that nothing runs on now."""
@@ -91,6 +116,8 @@ class Player(Asker):
     def check_late(self, held: Held, answer: Answer) -> None:
         """What a host said after it had been paused."""
         call = held.action
+        if isinstance(call, Fails):
+            raise Wrong(f"the paused host's late reply to {call}, which fails, is {json.dumps(answer)}")
         if not isinstance(call, Call):
             return
         if call.key is not None:
@@ -107,6 +134,10 @@ class Player(Asker):
         match action:
             case Call():
                 self.check(action, action.instance, action.steps, await self.call(action))
+            case Once():
+                await self._once(action)
+            case Fails():
+                await self._fails(action)
             case Look(instance):
                 if wrong := self.model.look(instance, await self.ask(action, self._sender(action))):
                     raise Wrong(wrong)
@@ -149,6 +180,55 @@ class Player(Asker):
         if call.key is not None:
             self._answers[call.key] = answer
         return answer
+
+    async def _once(self, call: Once) -> None:
+        """Where it was answered it was carried out once, else once or not at all."""
+        send = self._posting(call.instance, "functions/run", self.headers(call.instance), self.program(call.steps))
+        looks, paused = Look(call.instance), list[Host]()
+        while True:
+            reply = await self.once(call, send)
+            if (held := next((one for one in self.held if one.action is call), None)) is not None:
+                # Another host has the instance, and has carried to its end what had begun, before this one goes on.
+                await self.ask(looks, self._sender(looks))
+                paused += await self._go_on()
+                reply = await _late(held)
+            if reply is None or not again(reply):
+                break
+        if reply is not None and reply[0] == 200:
+            self.check(call, call.instance, call.steps, reply[1])
+        else:
+            if reply is not None and not of_unknown_outcome(reply):
+                raise Wrong(f"{call} was refused: {reply}")
+            # Whoever has its instance now has carried to its end what had begun.
+            await self.ask(looks, self._sender(looks))
+            if await self._counted(call) != self.model.counted(call.counter):
+                self.model.run(call.instance, call.steps)
+        found, expected = await self._counted(call), self.model.counted(call.counter)
+        if found != expected:
+            raise Wrong(f"after {call}, which was answered {reply}, its counter is {found!r}, not {expected!r}")
+        await self._look_at(paused)
+
+    async def _counted(self, call: Once) -> bytes:
+        """What the store has of its counter; b"": nothing yet."""
+        bucket, key = call.counter
+        path = f"/v1/buckets/{bucket}/keys/{key}"
+        found = await self.ask(
+            f"the counter of {call}", lambda host: self.http("GET", host.url + path, _FORWARDED), (200, 404)
+        )
+        return found if isinstance(found, bytes) else b""
+
+    async def _fails(self, call: Fails) -> None:
+        """Whoever asks again is told of the failure that there was, and nothing is done again."""
+        sends = self._sender(Call(call.instance, call.steps, call.key))
+        first = await self.ask(call, sends, (500,))
+        stored = await self.ask(call, sends, (500,))
+        if not isinstance(first, dict) or not isinstance(stored, dict):
+            raise Wrong(f"{call} was answered {first}, and {stored}")
+        if (stored["code"], stored.get("cause")) != ("call-failed", "guest-trapped"):
+            raise Wrong(f"{call} has failed, and was carried out again: {stored}")
+        if first != stored and (first["code"], first.get("parts", 0) > 0) != ("guest-trapped", True):
+            raise Wrong(f"{call} failed in another way at first: {first}")
+        self.model.fail(call.writes)
 
     def check(self, action: object, instance: str, steps: Sequence[Step], answer: Answer) -> None:
         """The call was carried out now, and answered so."""
@@ -211,6 +291,13 @@ class Player(Asker):
 
     def _deleting(self, instance: str, rest: str) -> Send:
         return lambda host: self.http("DELETE", f"{host.url}/v1/instances/{self.names[instance]}{rest}", _FORWARDED)
+
+
+async def _late(held: Held) -> Reply | None:
+    """What a host said that had stood still; None: it has died, or could not say it."""
+    with suppress(aiohttp.ClientError, OSError):
+        return await held.task
+    return None
 
 
 def _finished(found: dict[str, object]) -> bool:

@@ -20,6 +20,34 @@ class Call:
 
 
 @dataclass(frozen=True)
+class Once:
+    """A synchronous call without a key that writes, behind gates. Its first step adds to `counter`, which nothing else
+    does, so that it tells whether the call was carried out where no answer does."""
+
+    instance: str
+    counter: tuple[str, str]
+    delta: int
+    then: Sequence[Step]
+
+    @property
+    def steps(self) -> list[Step]:
+        return [{"add": [*self.counter, self.delta]}, *self.then]
+
+
+@dataclass(frozen=True)
+class Fails:
+    """A synchronous call that traps behind a gate, by which all its writes are durable, and is sent again."""
+
+    instance: str
+    key: str
+    writes: Sequence[Step]
+
+    @property
+    def steps(self) -> list[Step]:
+        return [*self.writes, "trap"]
+
+
+@dataclass(frozen=True)
 class Later:
     """Asynchronous calls of one instance, accepted one after another, whose results are awaited at the end."""
 
@@ -65,8 +93,10 @@ class Delete:
     instance: str
 
 
+ONCE = ("near", "once")
+"""The counter of calls without a key."""
 READER = "erin"
-"""The instance of calls without a key. A caller repeats them, so how many ended is not determined."""
+"""The instance of calls without a key that only read. A caller repeats them, so how many ended is not determined."""
 
 
 class Action(Protocol):
@@ -135,6 +165,8 @@ def scripted(seed: int) -> Scenario:
             Cancel("bob", v.key(), [add("near"), add("far")]),
             Control("bob", ("interrupt", "resume")),
             Call("bob", [get("near", "a"), get("far", "n"), {"remove": ["far", "a"]}, add("near")], v.key()),
+            Once("fred", ONCE, v.number(), [put("near", "f"), {"add": [*ONCE, v.number()]}, remember(), tick]),
+            Fails("gina", v.key(), [put("near", "g"), add("near")]),
             Call("dave", [add("far"), remember()], v.key()),
             Delete("dave"),
             Call("dave", [add("far"), remember()], v.key()),
@@ -169,7 +201,7 @@ def random_mix(seed: int, length: int = 12) -> Scenario:
 
     def action() -> Action:
         name = chance.choice(["alice", "bob", "carol"])
-        match chance.randrange(8):
+        match chance.randrange(10):
             case 0 | 1 | 2:
                 return Call(name, steps(), v.key())
             case 3 | 4:
@@ -178,6 +210,10 @@ def random_mix(seed: int, length: int = 12) -> Scenario:
                 return Call(READER, steps(reads=True))
             case 6:
                 return Look(name)
+            case 7:
+                return Once(name, ONCE, v.number(), [*steps(), {"add": [*ONCE, v.number()]}, *steps()])
+            case 8:
+                return Fails(name, v.key(), [*steps(), {"add": ["near", "n", v.number()]}])
             case _:
                 return Control(name, ("snapshot",))
 

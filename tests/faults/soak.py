@@ -2,7 +2,7 @@
 
 Rounds of a fresh Worker each. Two hosts serve it; one of them is killed again and again at a moment of chance and is
 started anew. Some callers work through an instance of their own and know what it must answer; others share keys, and
-what they saw is checked for linearizability. A round is determined by its seed (but for the moments), so
+what they saw is checked for linearizability; others call without a key, and send nothing again that may be done. A round is determined by its seed (but for the moments), so
 `--seed S --rounds 1` runs that round again, and a soak that was interrupted goes on with the next seed.
 
     python tests/faults/soak.py --effects 1000000 --kills 1000 --seed 1
@@ -27,6 +27,8 @@ sys.path[:0] = [str(Path(__file__).resolve().parents[1])]
 
 import aiohttp
 
+from faults.adders import Adder, Counted, NotReady
+from faults.asking import Wrong
 from faults.hosts import Host, HostDied, Nursery, nursery
 from faults.linear import UNKNOWN, Operation, linearizable
 from faults.model import Step, encoded
@@ -35,20 +37,16 @@ from faults.stores import Place, Servers, servers
 
 ROUND = 20_000
 """Effects of one round."""
-_OWNERS, _SHARERS = 6, 4
+_OWNERS, _SHARERS, _ADDERS = 6, 4, 2
 _KEYS = 40
 _PATIENCE = 90.0
 _say = functools.partial(print, flush=True)
 
 
-class Wrong(Exception):
-    """An answer or a total is not what it must be."""
-
-
 @dataclass
 class Round:
     """`wanted`: effects. `effects`, `calls`, `kills`: so far. `near`, `far`: what the shared counters must hold,
-    `values`: what the keys of the owners must."""
+    `values`: what the keys of the owners must. `once`: calls without a key."""
 
     seed: int
     wanted: int
@@ -62,6 +60,7 @@ class Round:
     kills: int = 0
     near: int = 0
     far: int = 0
+    once: Counted = field(default_factory=Counted)
     history: dict[str, list[Operation]] = field(default_factory=dict)
     values: dict[str, bytes] = field(default_factory=dict)
 
@@ -83,8 +82,13 @@ class Round:
                 tasks.create_task(owner.run())
             for number in range(_SHARERS):
                 tasks.create_task(_Sharer(self, number).run())
+            adders = [Adder(self, number) for number in range(_ADDERS)]
+            for adder in adders:
+                tasks.create_task(adder.run())
         for owner in owners:
             await owner.check_memory()
+        for adder in adders:
+            await adder.end()
         for key, operations in self.history.items():
             if not linearizable(operations):
                 raise Wrong(f"the history of {key} is not linearizable: {operations}")
@@ -116,7 +120,7 @@ class Round:
         if not host.ready.is_set() or host.ended.is_set():
             host = next((one for one in self.hosts if one.ready.is_set() and not one.ended.is_set()), host)
         if not host.url:
-            raise OSError("no host is ready")
+            raise NotReady("no host is ready")
         target = f"{host.url}/v1/instances/{instance}/{function}"
         async with (
             self.session.post(target, data=body, headers=headers)
@@ -337,6 +341,9 @@ class Totals:
     kills: int = 0
     operations: int = 0
     unknown: int = 0
+    once: int = 0
+    doubtful: int = 0
+    done: int = 0
     rounds: int = 0
 
 
@@ -363,13 +370,17 @@ async def soak(args: argparse.Namespace) -> Totals:
                 totals.effects += made.effects
                 totals.calls += made.calls
                 totals.kills += made.kills
+                totals.once += made.once.sent
+                totals.doubtful += made.once.doubtful
+                totals.done += made.once.done
                 history = [one for key in made.history.values() for one in key]
                 totals.operations += len(history)
                 totals.unknown += sum(one.result is UNKNOWN for one in history)
                 _say(
                     f"round {number + 1}/{rounds} (seed {seed}): {totals.effects} effects in {totals.calls} calls, "
                     f"{totals.kills} kills, {totals.operations} shared operations linearizable "
-                    f"({totals.unknown} of unknown outcome), {time.monotonic() - begun:.0f} s"
+                    f"({totals.unknown} of unknown outcome), {totals.once} calls without a key "
+                    f"({totals.doubtful} not answered, {totals.done} of them carried out), {time.monotonic() - begun:.0f} s"
                 )
     return totals
 

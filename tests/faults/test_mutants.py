@@ -14,7 +14,7 @@ from faults.network import network_sweep
 from faults.relay import Harm
 from faults.rewinding import two_owners_of_one_epoch
 from faults.running import run_schedule
-from faults.scenario import Action, Call, Look, Scenario
+from faults.scenario import ONCE, Action, Call, Fails, Look, Once, Scenario, scripted
 from faults.schedules import Fault, Schedule, Setting
 from faults.stores import Servers
 
@@ -28,6 +28,8 @@ FOUND_BY = {
     "dedup-records-expire": Fault("away.apply_foreign.after", 1),
 }
 """Mutants that the scripted scenario finds, and the fault."""
+ASKED_ONCE = Scenario([action for action in scripted(1).actions if not isinstance(action, Fails)])
+"""The scripted scenario without what is asked for again though it was answered: that shows some by itself."""
 LOST_REPLY = Harm("down", "cut", 0)
 OVERFLOW = Scenario(
     [
@@ -46,6 +48,8 @@ TWO_GATES = Scenario(
         Look("alice"),
     ]
 )
+WITHOUT_A_KEY = Scenario([Once("alice", ONCE, 3, [{"add": [*ONCE, 4]}, {"remember": 2}]), Look("alice")])
+BETWEEN_THE_GATES = Fault("home.commit.after", 1, "stop")
 AFTER_BOTH = Fault("home.commit.after", 3)
 SURE = {"ttl": 2.0}
 """A host that is slow is not taken for dead, so that nobody else is fast enough to overcome the fault."""
@@ -93,11 +97,11 @@ OUTSIDE: dict[str, tuple[Fault, list[Action]]] = {
 async def test_a_wrong_store_is_found(mutant: str, hosts: Nursery, fault_servers: Servers) -> None:
     setting, fault = Setting("redis", "Invocation", 1, mutant), FOUND_BY[mutant]
     # The controls: without the fault it is not noticed, and the fault alone is overcome.
-    assert (await run_schedule(Schedule(setting), hosts, fault_servers)).wrong is None
+    assert (await run_schedule(Schedule(setting), hosts, fault_servers, scenario=ASKED_ONCE)).wrong is None
     if fault.point != BETWEEN:
         right = Schedule(Setting("redis", "Invocation", 1), (fault,))
-        assert (await run_schedule(right, hosts, fault_servers)).wrong is None
-    found = await run_schedule(Schedule(setting, (fault,)), hosts, fault_servers)
+        assert (await run_schedule(right, hosts, fault_servers, scenario=ASKED_ONCE)).wrong is None
+    found = await run_schedule(Schedule(setting, (fault,)), hosts, fault_servers, scenario=ASKED_ONCE)
     assert found.came == 1
     assert found.wrong is not None
 
@@ -120,6 +124,27 @@ async def test_a_store_that_fails_in_the_middle(hosts: Nursery, fault_servers: S
     for mutant in ("", "missing-pcall"):
         schedule = Schedule(Setting("redis", "Invocation", 1, mutant))
         outcome = await run_schedule(schedule, hosts, fault_servers, scenario=OVERFLOW)
+        assert (outcome.wrong is not None) == bool(mutant), outcome.wrong
+
+
+async def test_a_call_without_a_key_that_is_begun_again(hosts: Nursery, fault_servers: Servers) -> None:
+    async def wrong(mutant: str, *faults: Fault) -> str | None:
+        schedule = Schedule(Setting("redis", "Invocation", 1, mutant), faults)
+        outcome = await run_schedule(schedule, hosts, fault_servers, scenario=WITHOUT_A_KEY)
+        assert outcome.came == len(faults)
+        return outcome.wrong
+
+    # The controls: without the fault it is not noticed, and the fault alone is overcome.
+    assert await wrong("begun-again-without-a-key") is None
+    assert await wrong("", BETWEEN_THE_GATES) is None
+    assert await wrong("begun-again-without-a-key", BETWEEN_THE_GATES) is not None
+
+
+async def test_a_failure_that_its_key_does_not_keep(hosts: Nursery, fault_servers: Servers) -> None:
+    fails = Scenario([Fails("alice", "key-1", [{"add": ["near", "n", 1]}])])
+    for mutant in ("", "failure-forgotten"):
+        schedule = Schedule(Setting("redis", "Invocation", 1, mutant))
+        outcome = await run_schedule(schedule, hosts, fault_servers, scenario=fails)
         assert (outcome.wrong is not None) == bool(mutant), outcome.wrong
 
 
@@ -180,5 +205,7 @@ async def test_every_mutant_has_its_test() -> None:
         "later-epochs-pass",
         "missing-pcall",
         "journal-kept",
+        "begun-again-without-a-key",
+        "failure-forgotten",
         *NEW_MEMORY,
     }

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from faults.asking import Wrong
 from faults.hosts import Nursery
-from faults.soak import Wrong, soak_round
+from faults.soak import soak_round
 from faults.stores import Servers
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -15,6 +16,7 @@ async def test_a_short_soak(hosts: Nursery, fault_servers: Servers, seed: int) -
     made = await soak_round(seed, 3000, 6, hosts, fault_servers)
     assert made.effects >= 3000
     assert made.kills >= 6
+    assert made.once.sent > made.once.doubtful
 
 
 async def test_the_soak_finds_a_wrong_store(hosts: Nursery, fault_servers: Servers, seed: int) -> None:

@@ -50,12 +50,15 @@ async def commit_surely(store: Store, commit: Commit, hooks: Hooks, provider: st
     except FeedFull:
         hooks.commit("failed")
         raise
-    except ProviderUnavailable as error:
+    except (ProviderUnavailable, Overloaded) as error:
         hooks.commit("failed")
+        if not doubtful:
+            raise
         raise ProviderUnavailable(
             f"whether the call was carried out is unknown, the provider {provider!r} did not answer "
             f"({error.detail}); repeat it with the same Idempotency-Key",
             retry_after=error.retry_after,
+            doubtful=True,
         ) from error
     except PerdureError:
         hooks.commit("failed")

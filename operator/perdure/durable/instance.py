@@ -214,6 +214,8 @@ class DurableInstance:
         except ProviderUnavailable as error:
             if running.durable:
                 raise error.within(key=running.key is not None) from error
+            if error.doubtful and running.key is None:
+                error.not_again()
             raise
         except PerdureError as error:
             outcome = "refused" if error.http_status < 500 else "error"

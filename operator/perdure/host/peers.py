@@ -110,14 +110,20 @@ class Peers:
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
             raise PeerUnreachable(str(peer.host)) from error
         except TimeoutError as error:
-            raise InvocationTimeout(f"host {peer.host} did not answer within the invocation's time") from error
+            late = InvocationTimeout(f"host {peer.host} did not answer within the invocation's time")
+            if not request.repeatable:
+                late.not_again()
+            raise late from error
         except aiohttp.ClientError as error:
             if request.repeatable:
                 raise PeerUnreachable(str(peer.host)) from error
-            raise ProviderUnavailable(
+            lost = ProviderUnavailable(
                 f"the connection to host {peer.host} was lost: whether the request was carried out is unknown. "
-                "A call with an Idempotency-Key can be repeated safely"
-            ) from error
+                "A call with an Idempotency-Key can be repeated safely",
+                doubtful=True,
+            )
+            lost.not_again()
+            raise lost from error
 
     async def _answers(self, peer: HostRecord) -> bool:
         """Whether it says anything at all."""
