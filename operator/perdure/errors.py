@@ -38,6 +38,7 @@ PerdureError
 ├── SnapshotRefused                409 snapshot-refused
 ├── SnapshotError                  500 snapshot-unusable
 └── InternalError                  500 internal
+    └── ResultMismatch             500 internal
 
 `code` is stable and is what clients match on; `detail` is for people and never holds a secret.
 This module imports nothing of Perdure.
@@ -70,6 +71,15 @@ class PerdureError(Exception):
 
 class InternalError(PerdureError):
     """A defect of Perdure itself."""
+
+
+class ResultMismatch(InternalError):
+    """A host function gave something else than its type says; why, is the cause. `function`: `interface.name`, as the
+    component imports it. What was given is not told: it may be anybody's."""
+
+    def __init__(self, function: str, kind: str) -> None:
+        super().__init__(f"what the host function {function} gave does not fit the type of its result ({kind})")
+        self.function = function
 
 
 class BadRequest(PerdureError):

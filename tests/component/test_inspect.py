@@ -14,6 +14,7 @@ import wasmtime
 from wasmtime import wat2wasm
 
 from perdure.cli.main import main
+from perdure.registry import files
 from support.custom import docs_section, with_section
 from support.guests import guest
 from support.hosts import EXAMPLE
@@ -207,6 +208,18 @@ def test_generated_code_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
 def test_code_of_what_is_not_there(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["inspect", str(EXAMPLE), "--codegen", "gett"]) == 1
     assert "did you mean 'get'" in capsys.readouterr().err
+
+
+def test_a_component_without_functions_has_no_code(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    path = component(tmp_path, "(component)")
+    assert inspected(capsys, path, "--codegen") == (0, "the component neither exports nor calls a function\n")
+    assert document(capsys, path, "--codegen") == (0, {"functions": []})
+
+
+def test_a_file_without_an_end(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "MAX_COMPONENT", 1 << 20)
+    assert main(["inspect", "/dev/zero"]) == 1
+    assert "/dev/zero is longer than a component may be (1,048,576 bytes)" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from fuzz.campaign import TESTS
 from perdure.component import boundary
 from perdure.component.engine import Engine, EngineConfig
 from perdure.component.host import HostTrap
-from perdure.errors import GuestTrapped, InvocationTimeout, TypeMismatch
+from perdure.errors import GuestTrapped, InvocationTimeout, ResultMismatch, TypeMismatch
 from support.components import LIBC, MEMORY, Running, run
 from support.guests import ROOT
 
@@ -198,10 +198,12 @@ async def test_errors_are_the_same_either_way(engine: Engine, first: bool) -> No
     with pytest.raises(GuestTrapped) as caught:
         await running.call("f", "trap")
     assert caught.value.trap == "unreachable" and caught.value.frames
-    for text, kind in (("host", GuestTrapped), ("error", LookupError), ("misfit", AttributeError)):
+    for text, kind in (("host", GuestTrapped), ("error", LookupError), ("misfit", ResultMismatch)):
         running = await started()
-        with pytest.raises(kind):
+        with pytest.raises(kind) as failed:
             await running.call("f", text)
+        if isinstance(failed.value, ResultMismatch):
+            assert failed.value.function == "host" and isinstance(failed.value.__cause__, AttributeError)
         assert not running.instance.usable and running.instance.failure is None
 
 

@@ -19,7 +19,7 @@ from perdure.component.link import link
 from perdure.component.plan import CanonRef, CoreExport, Lower
 from perdure.component.trampolines import Group, trampoline_groups
 from perdure.component.types import Err, ListType, OptionType, PrimType, ResultType, TupleType
-from perdure.errors import ComponentError, GuestTrapped, InvocationTimeout
+from perdure.errors import ComponentError, GuestTrapped, InvocationTimeout, NoSuchFunction, ResultMismatch
 from support.components import Running, run
 
 HOLD = """(func $hold
@@ -236,11 +236,121 @@ async def test_a_call_is_cut_short_while_the_allocator_runs(engine: Engine, late
     assert await (await guest(engine, "")).call("get") == WORDS
 
 
-async def test_a_result_that_does_not_fit_reaches_the_caller(engine: Engine) -> None:
-    running = await guest(engine, "", words=["one", 2])
-    with pytest.raises(AttributeError):
+@pytest.mark.parametrize("later", [False, True])
+@pytest.mark.parametrize("words", [["one", 2], None])
+async def test_a_result_that_does_not_fit_reaches_the_caller(
+    engine: Engine, words: Sequence[object], later: bool
+) -> None:
+    running = await guest(engine, "", words=words, later=later)
+    with pytest.raises(ResultMismatch, match="the host function words gave") as failed:
         await running.call("get")
+    assert isinstance(failed.value.__cause__, (AttributeError, TypeError))
     assert not running.instance.usable
+
+
+ANSWERS = """(component
+  (import "a:b/c" (instance $host
+    (export "bytes" (func (result (list u8)))) (export "shorts" (func (result (list u16))))
+    (export "number" (func (result u8))) (export "pair" (func (result (tuple u8 u8))))
+    (export "text" (func (result string))) (export "nothing" (func))))
+  LIBC
+  (core func $bytes (canon lower (func $host "bytes") MEMORY))
+  (core func $shorts (canon lower (func $host "shorts") MEMORY))
+  (core func $number (canon lower (func $host "number")))
+  (core func $pair (canon lower (func $host "pair") MEMORY))
+  (core func $text (canon lower (func $host "text") MEMORY))
+  (core func $nothing (canon lower (func $host "nothing")))
+  (core module $M
+    (import "" "bytes" (func $bytes (param i32)))
+    (import "" "shorts" (func $shorts (param i32)))
+    (import "" "number" (func $number (result i32)))
+    (import "" "pair" (func $pair (param i32)))
+    (import "" "text" (func $text (param i32)))
+    (import "" "nothing" (func $nothing))
+    (import "" "memory" (memory 1))
+    (func (export "bytes") (result i32) (call $bytes (i32.const 16)) (i32.load (i32.const 20)))
+    (func (export "shorts") (result i32) (call $shorts (i32.const 16)) (i32.load (i32.const 20)))
+    (func (export "number") (result i32) (call $number))
+    (func (export "pair") (result i32) (call $pair (i32.const 16)) (i32.load8_u (i32.const 16)))
+    (func (export "text") (result i32) (call $text (i32.const 16)) (i32.load (i32.const 20)))
+    (func (export "nothing") (result i32) (call $nothing) (i32.const 1)))
+  (core instance $m (instantiate $M (with "" (instance (export "bytes" (func $bytes))
+    (export "shorts" (func $shorts)) (export "number" (func $number)) (export "pair" (func $pair))
+    (export "text" (func $text)) (export "nothing" (func $nothing)) (export "memory" (memory $libc "memory"))))))
+  EXPORTS)"""
+ANSWERS = ANSWERS.replace(
+    "EXPORTS",
+    "".join(
+        f'(func (export "{name}") (result u32) (canon lift (core func $m "{name}")))'
+        for name in ("bytes", "shorts", "number", "pair", "text", "nothing")
+    ),
+)
+
+
+async def answering(engine: Engine, function: Callable[..., object]) -> Running:
+    """A guest over `function`, whatever it is called; of what has a length it gives that."""
+    return await run(
+        engine,
+        ANSWERS,
+        bytes=function,
+        shorts=function,
+        number=function,
+        pair=function,
+        text=function,
+        nothing=function,
+    )
+
+
+@pytest.mark.parametrize("later", [False, True])
+@pytest.mark.parametrize(
+    ("name", "value", "found"),
+    [
+        ("bytes", b"abc", 3), ("bytes", bytearray(b"abc"), 3), ("bytes", memoryview(b"abcd")[::2], 2),
+        ("bytes", "abc", None), ("bytes", [1, 2], None), ("bytes", None, None), ("bytes", 3, None),
+        ("shorts", [1, 2], 2), ("shorts", [1, 1 << 16], None),
+        ("shorts", ["a"], None), ("number", 7, 7), ("number", 256, None), ("number", "7", None), ("pair", (1, 2), 1),
+        ("pair", (1,), None), ("pair", None, None), ("text", "ab", 2), ("text", b"ab", None), ("nothing", 5, 1),
+    ],
+)  # fmt: skip
+async def test_whose_result_does_not_fit_is_told(
+    engine: Engine, name: str, value: object, found: int | None, later: bool
+) -> None:
+    async def answer() -> object:
+        await asyncio.sleep(0)
+        return value
+
+    running = await answering(engine, lambda cx: answer() if later else value)
+    for _ in range(2):
+        if found is not None:
+            assert await running.call(name) == found
+            continue
+        with pytest.raises(ResultMismatch, match=rf"the host function a:b/c\.{name} gave") as failed:
+            await running.call(name)
+        assert failed.value.__cause__ is not None and failed.value.function == f"a:b/c.{name}"
+        assert not running.instance.usable
+        return
+
+
+async def test_a_host_function_s_own_error_is_its_own(engine: Engine) -> None:
+    def refuse(cx: object) -> object:
+        raise TypeError("mine")
+
+    for name in ("bytes", "shorts", "number", "pair", "text", "nothing"):
+        running = await answering(engine, refuse)
+        with pytest.raises(TypeError, match="mine"):
+            await running.call(name)
+
+
+async def test_a_function_of_another_component(engine: Engine) -> None:
+    running, other = await guest(engine, ""), await answering(engine, lambda cx: 1)
+    with pytest.raises(NoSuchFunction, match="exports no number"):
+        await running.instance.call(other.exports["number"], [])
+    handed_on = await run(engine, '(component (import "g" (func $g)) (export "h" (func $g)))', g=lambda cx: None)
+    assert await handed_on.call("h") is None
+    with pytest.raises(NoSuchFunction, match="exports no h"):
+        await running.instance.call(handed_on.exports["h"], [])
+    assert await running.call("get") == WORDS
+    assert await other.call("number") == 1
 
 
 async def test_a_lowered_function_may_be_lifted_and_may_be_an_allocator(engine: Engine) -> None:
@@ -339,17 +449,23 @@ def test_what_is_stored_last_is_placed() -> None:
         assert not ends_in_bytes(other), other
 
 
-async def test_bytes_that_change_while_the_allocator_runs_are_refused(engine: Engine) -> None:
+@pytest.mark.parametrize("kind", ["(list u8)", "(tuple (list u8) u8)"])
+async def test_bytes_that_change_while_the_allocator_runs(engine: Engine, kind: str) -> None:
+    """They are as they were, or refused where they are not all that there is."""
     value = bytearray(b"bytes")
-    running = await returning(engine, "(list u8)", lambda cx: value, body="(call $hold)")
+    whole = kind == "(list u8)"
+    running = await returning(engine, kind, lambda cx: value if whole else (value, 1), body="(call $hold)")
     held = Held(running, 0)
     call = asyncio.ensure_future(running.call("f"))
     await held.reached()
     value += b"more" * 1000
     held.release()
-    with pytest.raises(ValueError, match="different structures"):
+    if whole:
+        assert await call == b"bytes"
+        return
+    with pytest.raises(ResultMismatch) as failed:
         await call
-    assert not running.instance.usable
+    assert "different structures" in str(failed.value.__cause__) and not running.instance.usable
 
 
 async def returning(engine: Engine, kind: str, function: Callable[..., object], *, body: str = "") -> Running:

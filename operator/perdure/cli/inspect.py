@@ -14,10 +14,10 @@ from perdure.component.engine import Engine
 from perdure.component.support import Support, support
 from perdure.component.wit_json import Json
 from perdure.component.wit_world import format_world
-from perdure.errors import ComponentError
 from perdure.host.app import guest_interfaces
 from perdure.keyvalue.generations import generations
 from perdure.manifests.worker import Limits
+from perdure.registry.files import read_component
 from perdure.wasi.exit import is_command
 
 _EPILOG = """\
@@ -58,10 +58,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 
 def run(args: argparse.Namespace) -> int:
-    try:
-        data = args.file.read_bytes()
-    except OSError as error:
-        raise ComponentError(f"{args.file} cannot be read: {error.strerror}") from error
+    data = read_component(args.file)
     about = about_component(data)
     with Engine() as engine:
         found = support(about, data, engine, guest_interfaces())
@@ -147,7 +144,7 @@ def _print_codegen(about: About, name: str | None, output: str) -> None:
     if output == "json":
         print(json.dumps({"functions": [{**dataclasses.asdict(one), "path": one.path} for one in found]}))
     else:
-        print("\n".join(map(str, found)))
+        print("\n".join(map(str, found)) or "the component neither exports nor calls a function")
 
 
 def _counted(count: int, noun: str) -> str:

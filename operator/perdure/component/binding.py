@@ -30,7 +30,8 @@ class Binding:
             elif isinstance(canon.func, Lift):
                 self.imports.append(self._component_call(index, canon, canon.func))
             elif (function := self._function(canon.func)) is not None:
-                self.imports.append(HostCall(host_code(canon.func.type, index, function).begin))
+                path = f"{canon.func.interface}.{canon.func.name}" if canon.func.interface else canon.func.name
+                self.imports.append(HostCall(host_code(canon.func.type, path, index, function).begin))
         self.exports: dict[str, Callee] = {}
         for func in plan.exports:
             if isinstance(func.target, Lift):

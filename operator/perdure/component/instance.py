@@ -7,21 +7,22 @@ instance is not `usable` any more and is thrown away.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass
 from types import CoroutineType
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, TypeVar, cast
 
 from perdure.component import fiber
 from perdure.component.allocator import Allocator
 from perdure.component.boundary import UNFINISHED, State
+from perdure.component.canonical.lower import MISFIT
 from perdure.component.context import CallContext
 from perdure.component.coreitems import CoreItems
 from perdure.component.crossing import Finish
 from perdure.component.entry import Arrays
 from perdure.component.handles import BorrowScope, GuestResource, HandleTable
 from perdure.component.imports import CoreImport
-from perdure.component.lifted import CLEANING, LOWERING, MISFIT, Callee, Lifted, misfit
+from perdure.component.lifted import CLEANING, LOWERING, Callee, Lifted, misfit
 from perdure.component.memory import Memory, NoMemory
 from perdure.component.plan import CanonOptions, CoreRef, ExportedFunc, HostImport, Lower
 from perdure.component.references import ReferenceWatch
@@ -29,12 +30,15 @@ from perdure.component.steps import Steps
 from perdure.component.store import GuestStore
 from perdure.component.traps import AbiTrap, HostTrap, guest_trap
 from perdure.component.types import ResourceType
-from perdure.errors import GuestTrapped, InvocationTimeout, TypeMismatch
+from perdure.errors import GuestTrapped, InvocationTimeout, NoSuchFunction, TypeMismatch
 
 if TYPE_CHECKING:
     from perdure.component.canonical.lower import Lowering
     from perdure.component.component import BoundComponent
+    from perdure.component.host import HostFunction
 
+K = TypeVar("K")
+V = TypeVar("V")
 MAX_CALL_DEPTH = 32
 """Calls between components within each other; each takes a fiber."""
 
@@ -89,8 +93,8 @@ class Instance(State):
     async def call(self, func: ExportedFunc, args: Sequence[object], deadline: float | None = None) -> object:
         """Call an export; `deadline` in the loop's time, seconds.
 
-        Raises `TypeMismatch` (arguments do not fit; nothing ran), `GuestTrapped`, `InvocationTimeout`, and what a
-        host function raised. One call at a time.
+        Raises `TypeMismatch` (arguments do not fit; nothing ran), `NoSuchFunction` (it is another component's),
+        `GuestTrapped`, `InvocationTimeout`, `ResultMismatch`, and what a host function raised. One call at a time.
         """
         try:
             value = self.call_at_once(func.path, args)
@@ -130,8 +134,8 @@ class Instance(State):
         """A call by steps: from the beginning, or from where `call_at_once` left it."""
         target = func.target
         if isinstance(target, HostImport):
-            return _call_import(self, target, args, deadline)
-        callee, left = self.bound.exports[func.path], self.left
+            return _call_import(self, _known(self.bound.reexported, target, func), args, deadline)
+        callee, left = _known(self.bound.exports, func.path, func), self.left
         if left is not None:
             self.left = None
             return fiber.drive(self, self._going_on(func, callee, *left), deadline)
@@ -354,11 +358,17 @@ class Instance(State):
         self.usable = True
 
 
+def _known(functions: Mapping[K, V], key: K, func: ExportedFunc) -> V:
+    if key not in functions:
+        raise NoSuchFunction(f"the component exports no {func.path}")
+    return functions[key]
+
+
 async def _call_import(
-    instance: Instance, target: HostImport, args: Sequence[object], deadline: float | None
+    instance: Instance, function: HostFunction, args: Sequence[object], deadline: float | None
 ) -> object:
     """The component hands on what it imports: the host calls itself."""
-    value = instance.bound.reexported[target](instance.host_context, *args)
+    value = function(instance.host_context, *args)
     if type(value) is not CoroutineType:
         return value
     limit = asyncio.timeout_at(deadline)

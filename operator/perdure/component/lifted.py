@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import struct
 from dataclasses import dataclass
 from inspect import isgeneratorfunction
 from typing import TYPE_CHECKING
@@ -24,9 +23,6 @@ if TYPE_CHECKING:
 
 LOWERING, RUNNING, CLEANING = 0, 1, 2
 """How far a call came: it lowers arguments, runs, has a result and runs its post-return."""
-
-MISFIT = (KeyError, TypeError, ValueError, OverflowError, AttributeError, IndexError, struct.error)
-"""What the lowering of arguments that do not fit raises (`canonical/lower.py`)."""
 
 
 def misfit(func: ExportedFunc, error: Exception) -> TypeMismatch:

@@ -16,6 +16,7 @@ from perdure.component.about import About
 from perdure.errors import ComponentError, ManifestError
 from perdure.host.config import HostConfig
 from perdure.registry.digest import require_component, require_digest
+from perdure.registry.files import read_component
 from perdure.registry.oci import MAX_COMPONENT, Credentials, RegistryClient, credentials_from_docker_config
 from perdure.registry.reference import parse_reference
 
@@ -26,10 +27,10 @@ async def fetch_component(config: HostConfig, progress: Callable[[str], None]) -
     """The bytes, checked. Raises `ComponentError` in words for the Worker's status."""
     source = config.worker.spec.component
     if config.component_file is not None:
-        name, data = str(config.component_file.name), await _read(config.component_file)
+        name, data = str(config.component_file.name), await asyncio.to_thread(read_component, config.component_file)
     elif source.url is not None and source.url.startswith("file:"):
         path = config.base / unquote(urlsplit(source.url).path)
-        name, data = path.name, await _read(path)
+        name, data = path.name, await asyncio.to_thread(read_component, path)
     elif source.url is not None:
         name, data = source.url, await _download(source.url, progress)
     elif source.image is not None:
@@ -41,13 +42,6 @@ async def fetch_component(config: HostConfig, progress: Callable[[str], None]) -
             require_digest(data, expected, name=name)
     require_component(data, name=name)
     return data
-
-
-async def _read(path: Path) -> bytes:
-    try:
-        return await asyncio.to_thread(path.read_bytes)
-    except OSError as error:
-        raise ComponentError(f"the component {path} cannot be read: {error.strerror}") from error
 
 
 async def _download(url: str, progress: Callable[[str], None]) -> bytes:

@@ -36,6 +36,11 @@ def char_code(char: str) -> int:
     return code
 
 
+def copied(value: bytearray | memoryview) -> bytes:
+    """Its bytes as they are now. Raises `TypeError` for what has none."""
+    return memoryview(value).tobytes()
+
+
 def flag_names(names: tuple[str, ...], bits: int) -> frozenset[str]:
     """The names whose bits are set; higher bits are ignored ("Loading": unpack_flags_from_int)."""
     return frozenset(name for index, name in enumerate(names) if bits >> index & 1)
@@ -86,6 +91,7 @@ class Emitter:
             "encode": encode,
             "GuestString": GuestString,
             "BITS": {False: 0, True: 1},
+            "copied": copied,
             "checked_char": checked_char,
             "char_code": char_code,
             "flag_names": flag_names,

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from perdure.component.canonical.emitter import Emitter
@@ -27,9 +28,10 @@ from perdure.component.canonical.layout import (
     size_and_alignment,
 )
 from perdure.component.canonical.lift import lift_flat, load
-from perdure.component.canonical.lower import Lowering, Placement, lower_flat, store
+from perdure.component.canonical.lower import MISFIT, Lowering, Placement, lower_flat, store
 from perdure.component.capi import RAW_SIZE, VAL_OF, VAL_SIZE, VALUE_KIND
 from perdure.component.types import FuncType, ValueType
+from perdure.errors import ResultMismatch
 
 if TYPE_CHECKING:
     from perdure.component.crossing import Waiting
@@ -94,15 +96,18 @@ class ExportCode:
     source: str
 
 
-def host_code(t: FuncType, canon: int = 0, host: HostFunction | None = None) -> HostCode:
+def host_code(t: FuncType, path: str, canon: int = 0, host: HostFunction | None = None) -> HostCode:
     """Code for calls of the host function `host` by the canonical function `canon` ("canon lower"): one function from
-    the guest's arguments to its result, since each step of its own would cost as much as what it does."""
+    the guest's arguments to its result, since each step of its own would cost as much as what it does. `path`: what
+    the function is called where it gives something else than its type says."""
+    named = {"MISFIT": MISFIT, "misfit": partial(ResultMismatch, path)}
     e = Emitter(placing=_places(t))
-    _lower_result(e, t, "pointer", lends=_lends(t))
+    e.namespace |= named
+    _lower_host_result(e, t, "pointer")
     lower_result, lower_source = e.function("lower_result", "cx, values, pointer, value")
 
     e = Emitter(placing=_places(t))
-    e.namespace |= {"canon": canon, "host": host, "lower_result": lower_result}
+    e.namespace |= named | {"canon": canon, "host": host, "lower_result": lower_result}
     e.emit("cx = instance.contexts[canon] or instance.lowered(canon)")
     arguments, pointer = _lift_params(e, t)
     e.emit(f"value = host({', '.join(['instance.host_context', *arguments])})")
@@ -111,7 +116,7 @@ def host_code(t: FuncType, canon: int = 0, host: HostFunction | None = None) -> 
     if allocates_result(t) and not e.placing:
         e.emit(f"return lower_result(cx, values, {pointer}, value)")
     else:
-        _lower_result(e, t, pointer, lends=_lends(t))
+        _lower_host_result(e, t, pointer)
     begin, source = e.function("begin", "instance, values")
     return HostCode(begin, source + "\n\n" + lower_source)  # type: ignore[arg-type]
 
@@ -123,7 +128,7 @@ def component_code(t: FuncType) -> ComponentCode:
     e.emit(f"return ({''.join(f'{one}, ' for one in arguments)}), {pointer}")
     lift_params, _ = e.function("lift_params", "cx, values")
     e = Emitter()
-    _lower_result(e, t, "pointer", lends=False)
+    _lower_result(e, t, "pointer")
     lower_result, _ = e.function("lower_result", "cx, values, pointer, value")
     return ComponentCode(lift_params, lower_result, core_signature(t, lowered=True))  # type: ignore[arg-type]
 
@@ -145,10 +150,21 @@ def _lift_params(e: Emitter, t: FuncType) -> tuple[list[str], str]:
     return [e.let(lift_flat(e, kind, flats)) for _, kind in t.params], pointer
 
 
-def _lower_result(e: Emitter, t: FuncType, pointer: str, *, lends: bool) -> None:
-    """Lower `value`. `lends`: the host has had handles that are lent to it until now."""
-    if lends:
+def _lower_host_result(e: Emitter, t: FuncType, pointer: str) -> None:
+    """Lower `value`, which a host function gave: until now it has had the handles that are lent to it."""
+    if any(has_borrows(kind) for _, kind in t.params):
         e.emit("cx.end_call()")
+    if t.result is None:
+        _lower_result(e, t, pointer)
+        return
+    with e.block("try:"):
+        _lower_result(e, t, pointer)
+    with e.block("except MISFIT as error:"):
+        e.emit("raise misfit(type(error).__name__) from error")
+
+
+def _lower_result(e: Emitter, t: FuncType, pointer: str) -> None:
+    """Lower `value`."""
     outcome = ["0"]
     if t.result is not None and len(flat_result(t)) > 1:
         size, alignment = size_and_alignment(t.result)
@@ -164,10 +180,6 @@ def _lower_result(e: Emitter, t: FuncType, pointer: str, *, lends: bool) -> None
 def _places(t: FuncType) -> bool:
     """Whether the result may be left as a `Placement`."""
     return t.result is not None and ends_in_bytes(t.result)
-
-
-def _lends(t: FuncType) -> bool:
-    return any(has_borrows(kind) for _, kind in t.params)
 
 
 def allocates_result(t: FuncType) -> bool:

@@ -60,7 +60,8 @@ def _imports(world: World, uses: tuple[ImportUse, ...]) -> Iterator[Listing]:
     for interface in world.imports:
         for func in interface.functions:
             if func.type is not None and (interface.name, func.name) in called:
-                text, source = function_text(world, interface, func), host_code(func.type).source
+                text = function_text(world, interface, func)
+                source = host_code(func.type, interface.path_of(func)).source
                 yield Listing("import", interface.name, func.name, text, format_func(func.type), source)
 
 

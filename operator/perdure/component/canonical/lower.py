@@ -1,7 +1,7 @@
 """Generating code that lowers: Python values → guest memory or flat core values.
 
-component-model `CanonicalABI.md`: "Storing", "Flat Lowering". A value that does not fit its type raises
-KeyError, TypeError, ValueError, OverflowError or struct.error in the generated code; the caller names it.
+component-model `CanonicalABI.md`: "Storing", "Flat Lowering". A value that does not fit its type raises one of `MISFIT`
+in the generated code; the caller names it.
 
 Code that needs guest memory is a generator (`Lowering`): it yields the arguments of the guest's `realloc` and is sent
 the pointer. So whoever runs it decides how `realloc` is called, and time may pass meanwhile: what is written next is
@@ -11,6 +11,7 @@ but one thing to allocate, and nothing to store after it, the code returns that 
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable, Generator
 from typing import TypeAlias
 
@@ -40,6 +41,7 @@ from perdure.component.types import (
     VariantType,
 )
 
+MISFIT = (KeyError, TypeError, ValueError, OverflowError, AttributeError, IndexError, struct.error)
 MAX_MEMORY = (1 << 32) - 1
 Lowering: TypeAlias = Generator[tuple[int, int, int, int], int, None]
 """Yields `(old pointer, old size, alignment, size)` for `realloc`; is sent its answer, which it does not trust."""
@@ -242,8 +244,13 @@ def _place(e: Emitter, t: ValueType, value: str, address: str) -> None:
         e.emit(f"return mem, {alignment}, len({data}), {data}, {address}, {units}")
         return
     size, boundary = size_and_alignment(t.element)
-    items, length, extent = _measured(e, value, size)
     assert isinstance(t.element, PrimType)
+    given = e.let(value)
+    if t.element == PrimType("u8"):
+        # It goes to the guest later, where nobody could say any more whose it is.
+        with e.block(f"if type({given}) is not bytes:"):
+            e.emit(f"{given} = copied({given})")
+    items, length, extent = _measured(e, given, size)
     if t.element != PrimType("u8"):
         if t.element.name in ("f32", "f64"):
             items = f"[x if x == x else NAN for x in {items}]"

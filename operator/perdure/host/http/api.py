@@ -12,7 +12,7 @@ from typing import Protocol
 
 from aiohttp import web
 
-from perdure.errors import InternalError, PerdureError
+from perdure.errors import InternalError, PerdureError, ResultMismatch
 from perdure.host.http.connections import occupied
 from perdure.host.http.guests import PREFIX
 from perdure.host.http.problems import plain_problem, problem
@@ -66,7 +66,8 @@ class Api:
             return await handler(request)
         except PerdureError as error:
             if error.http_status >= 500:
-                log.warning(error.detail, extra={"fields": {"code": error.code, **request.match_info}})
+                trace = isinstance(error, ResultMismatch)
+                log.warning(error.detail, exc_info=trace, extra={"fields": {"code": error.code, **request.match_info}})
             return problem(error)
         except web.HTTPException as error:
             code, detail = error.reason.lower().replace(" ", "-"), f"{request.method} {request.path}"
