@@ -294,11 +294,12 @@ class NoSuchInvocation(PerdureError):
 
 class ProviderUnavailable(PerdureError):
     """The store did not answer, or refuses writes. `retry_after` in seconds. `doubtful`: whether the call was carried
-    out is not known."""
+    out is not known. `untouched`: it is certain that nothing of what was asked for was carried out, or will be."""
 
     code = "provider-unavailable"
     http_status = 503
     retryable = True
+    untouched: bool = False
 
     def __init__(
         self, detail: str, *, retry_after: float = 1.0, cause: Cause = "refused", doubtful: bool = False
@@ -312,11 +313,18 @@ class ProviderUnavailable(PerdureError):
         """The same of a call of which something is durable: whoever opens its instance carries it to its end. One
         without a key must not be sent again."""
         again = "ask again with the same Idempotency-Key" if key else "without a key it would be another if sent again"
-        found = type(self)(
+        return self._told(
             f"{self.detail}. What this call did so far is durable, and it goes on when the provider answers: {again}",
-            retry_after=self.retry_after,
-            cause=self.cause,
+            key=key,
         )
+
+    def in_doubt(self, *, key: bool) -> ProviderUnavailable:
+        """The same of a call that may have been carried out. One without a key must not be sent again."""
+        again = "repeat it with the same Idempotency-Key" if key else "without a key it would be another if sent again"
+        return self._told(f"{self.detail}. This call may have been carried out: {again}", key=key)
+
+    def _told(self, detail: str, *, key: bool) -> ProviderUnavailable:
+        found = type(self)(detail, retry_after=self.retry_after, cause=self.cause)
         if not key:
             found.not_again()
         return found
@@ -326,12 +334,14 @@ class LostWrites(ProviderUnavailable):
     """The store holds less than it acknowledged: a failover to a replica that lagged behind, or an old backup."""
 
     code = "lost-writes"
+    untouched = True
 
 
 class FeedFull(ProviderUnavailable):
     """A bucket that is watched takes no changes until some of those that wait have been told; nothing was applied."""
 
     code = "feed-full"
+    untouched = True
 
 
 class Fenced(PerdureError):

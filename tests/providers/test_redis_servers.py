@@ -623,3 +623,28 @@ async def test_one_instance_that_cannot_be_read_does_not_hide_the_others(redis: 
         ("bob", ["entry"]),
         ("carol", ["entry", "inbox"]),
     ]
+
+
+async def test_what_is_certain_of_a_commit_that_failed() -> None:
+    """Only of one that was refused, or that was not sent, is it told that it was not applied."""
+    with redis_server() as server:
+        async with opened(server, timeout=0.3) as store:
+            owner = await own(store)
+
+            async def untouched() -> bool:
+                with pytest.raises(ProviderUnavailable) as error:
+                    await owner.commit(Increment(SHOP, "n", 1))
+                return error.value.untouched
+
+            server.do("CONFIG", "SET", "maxmemory", "1")
+            assert await untouched()
+            server.do("CONFIG", "SET", "maxmemory", "0")
+            assert await store.get_many(SHOP, ["n"]) == [None]
+            assert server.process is not None
+            server.process.send_signal(signal.SIGSTOP)
+            assert not await untouched(), "the server carries it out when it goes on"
+            server.process.send_signal(signal.SIGCONT)
+            await patiently(lambda: store.get_many(SHOP, ["n"]))
+            server.stop()
+            while not await untouched():
+                pass

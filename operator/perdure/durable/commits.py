@@ -33,8 +33,8 @@ async def commit_surely(store: Store, commit: Commit, hooks: Hooks, provider: st
         reach(Point.COMMIT_BEFORE)
         try:
             committed = await store.commit(commit)
-        except ProviderUnavailable:
-            doubtful = True
+        except ProviderUnavailable as error:
+            doubtful |= not error.untouched
             raise
         reach(Point.COMMIT_AFTER)
         return committed
@@ -55,8 +55,7 @@ async def commit_surely(store: Store, commit: Commit, hooks: Hooks, provider: st
         if not doubtful:
             raise
         raise ProviderUnavailable(
-            f"whether the call was carried out is unknown, the provider {provider!r} did not answer "
-            f"({error.detail}); repeat it with the same Idempotency-Key",
+            f"whether a commit was applied is unknown, the provider {provider!r} did not answer ({error.detail})",
             retry_after=error.retry_after,
             doubtful=True,
         ) from error

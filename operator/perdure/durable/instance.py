@@ -214,8 +214,8 @@ class DurableInstance:
         except ProviderUnavailable as error:
             if running.durable:
                 raise error.within(key=running.key is not None) from error
-            if error.doubtful and running.key is None:
-                error.not_again()
+            if error.doubtful:
+                raise error.in_doubt(key=running.key is not None) from error
             raise
         except PerdureError as error:
             outcome = "refused" if error.http_status < 500 else "error"

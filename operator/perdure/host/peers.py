@@ -118,12 +118,9 @@ class Peers:
             if request.repeatable:
                 raise PeerUnreachable(str(peer.host)) from error
             lost = ProviderUnavailable(
-                f"the connection to host {peer.host} was lost: whether the request was carried out is unknown. "
-                "A call with an Idempotency-Key can be repeated safely",
-                doubtful=True,
+                f"whether the request was carried out is unknown, the connection to host {peer.host} was lost"
             )
-            lost.not_again()
-            raise lost from error
+            raise lost.in_doubt(key=False) from error
 
     async def _answers(self, peer: HostRecord) -> bool:
         """Whether it says anything at all."""

@@ -11,11 +11,12 @@ from perdure.durable.calls import CallPayload, encode
 from perdure.durable.faultpoint import Point, reach
 from perdure.durable.inbox import Accepted, NewCall
 from perdure.durable.journal import call_fingerprint
+from perdure.errors import InvocationTimeout, ProviderUnavailable
 from perdure.host.functions import FunctionIndex
 from perdure.host.http.guests import call_size
 from perdure.host.http.media import Media, Wanted, body_media, call_reply, result_reply, wanted_media
 from perdure.host.http.preferences import SCHEDULE_AT, preferences, scheduled_ms
-from perdure.host.http.replies import call_document, invocation_path, relayed
+from perdure.host.http.replies import call_document, invocation_path, once, relayed
 from perdure.host.http.requests import (
     INSTANCE,
     callers,
@@ -84,9 +85,19 @@ class CallRoutes:
         path = call.function.path
         payload = encode(CallPayload(path, call.arguments, now))
         new = NewCall(key, call_fingerprint(path, call.arguments), payload, due_ms)
-        accepted = await self._invoker.accept(_target(request, instance, body, key), new)
+        try:
+            accepted = await self._invoker.accept(_target(request, instance, body, key), new)
+        except ProviderUnavailable as error:
+            if error.untouched:
+                raise
+            raise error.in_doubt(key=call.key is not None) from error
+        except InvocationTimeout as error:
+            if call.key is None:
+                error.not_again()
+            raise
         if isinstance(accepted, ForwardedReply):
-            return relayed(accepted)
+            # The peer was given a key that this request does not have.
+            return relayed(accepted if call.key is not None else once(accepted))
         status = None
         location = invocation_path(instance, key, path if wanted.best is Media.CBOR else "")
         headers = {"Location": location, "Perdure-Host": self._host}

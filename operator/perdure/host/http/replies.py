@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from urllib.parse import quote
 
 from aiohttp import web
@@ -11,6 +12,7 @@ from aiohttp import web
 from perdure.durable.calls import decode_halt
 from perdure.durable.inspection import timestamp
 from perdure.durable.records import InstanceInfo
+from perdure.errors import ProviderUnavailable
 from perdure.host.inbox import CallStatus, State
 from perdure.host.peers import ForwardedReply
 
@@ -26,6 +28,23 @@ def json_reply(
 def relayed(reply: ForwardedReply) -> web.Response:
     """What a peer answered, as it came."""
     return web.Response(body=reply.body, status=reply.status, content_type=reply.content_type, headers=reply.headers)
+
+
+def once(reply: ForwardedReply) -> ForwardedReply:
+    """The same for a request that must not be sent again where the store may have taken it."""
+    if reply.status != 503:
+        return reply
+    try:
+        document = json.loads(reply.body)
+        doubtful = document["code"] == ProviderUnavailable.code and document["retryable"]
+    except (ValueError, KeyError, TypeError):
+        return reply
+    if not doubtful:
+        return reply
+    words = f"{document['detail']}. This request has no key: it would be another if sent again"
+    body = json.dumps({**document, "retryable": False, "detail": words}).encode()
+    headers = {name: value for name, value in reply.headers.items() if name != "Retry-After"}
+    return replace(reply, body=body, headers=headers)
 
 
 def invocation_path(instance: str, key: str, function: str = "") -> str:

@@ -78,7 +78,7 @@ class RedisClient:
         Raises `ProviderUnavailable` (outcome unknown), `Overloaded`, `TooLarge`.
         """
         if self.forgetful is not None and function in KEEPS:
-            raise ProviderUnavailable(self.forgetful, retry_after=_FORGETFUL_AGAIN, cause="unsuitable")
+            raise _untouched(ProviderUnavailable(self.forgetful, retry_after=_FORGETFUL_AGAIN, cause="unsuitable"))
         if len(keys) + len(args) + 3 > _MOST_ARGUMENTS:
             raise TooLarge(f"{len(args)} arguments are more than Redis takes at once ({_MOST_ARGUMENTS})")
         data = pack("FCALL", f"perdure_{function}_{self._version}", len(keys), *keys, *args)
@@ -172,7 +172,11 @@ class RedisClient:
         commands = [call.data for call in batch]
         if replicated:
             commands += self.replicas.commands
-        connection = await self._line.take()
+        try:
+            connection = await self._line.take()
+        except (PerdureError, OSError, TimeoutError) as error:
+            # Nothing was sent.
+            raise _untouched(error if isinstance(error, PerdureError) else translate(error, self.where)) from error
         try:
             replies = await connection.exchange(commands)
             failure = await self.replicas.failure(replies[-1], connection) if replicated else None
@@ -197,7 +201,8 @@ class RedisClient:
         elif "Function not found" in str(reply):
             call.future.set_exception(_FunctionMissing("the server does not have Perdure's functions"))
         elif self._closed or not self._again(call, reply):
-            call.future.set_exception(translate(reply, self.where))
+            # A server that cannot run a function says so before it has begun.
+            call.future.set_exception(_untouched(translate(reply, self.where)))
 
     def _again(self, call: _Call, refusal: hiredis.ReplyError) -> bool:
         """Put off what a server refused because it moves, for as long as a command may take."""
@@ -233,6 +238,13 @@ class RedisClient:
         for call in [*self._queue, *self._put_off]:
             _fail(call, ProviderUnavailable("the store is closed"))
         await self._line.close()
+
+
+def _untouched(error: PerdureError) -> PerdureError:
+    """For whoever must not do anything twice: it was not done now."""
+    if isinstance(error, ProviderUnavailable):
+        error.untouched = True
+    return error
 
 
 def _fail(call: _Call, error: PerdureError) -> None:

@@ -83,17 +83,21 @@ class Writer:
                 return
 
     def _transaction(self, operations: list[Operation]) -> list[object]:
+        committing = False
         try:
             self._connection.execute("BEGIN IMMEDIATE")
             outcomes = [self._guarded(operation) for operation in operations]
+            committing = True
             self._connection.execute("COMMIT")
             return outcomes
         except sqlite3.Error as error:
             with contextlib.suppress(sqlite3.Error):
                 if self._connection.in_transaction:
                     self._connection.execute("ROLLBACK")
-            failure = f"the SQLite file refused a write: {error}"
-            return [ProviderUnavailable(failure) for _ in operations]
+            failures = [ProviderUnavailable(f"the SQLite file refused a write: {error}") for _ in operations]
+            for failure in failures:
+                failure.untouched = not committing
+            return list(failures)
 
     def _guarded(self, operation: Operation) -> object:
         """What it returns or raises, the latter undone. What concerns the file, and so all operations, is raised:
