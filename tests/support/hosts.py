@@ -10,7 +10,6 @@ import signal
 import subprocess
 import sys
 import time
-import urllib.error
 import urllib.request
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -23,9 +22,11 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from perdure.host.app import RunningHost, running_host
 from perdure.host.config import HostConfig, effective_from_file
-from support.servers import free_port
+from support.servers import free_port, listens
 
 ROOT = Path(__file__).resolve().parents[2]
+PATIENCE = 120.0
+"""Seconds that a host may take to start, or to end; on a machine with much else to do it takes its time."""
 EXAMPLE = ROOT / "examples" / "key-value" / "key-value.wasm"
 
 
@@ -140,16 +141,19 @@ class HostProcess:
             stderr=stderr,
             cwd=self.directory,
         )  # fmt: skip
-        for _ in range(400):
-            try:
-                with urllib.request.urlopen(f"{self.url}/v1/component", timeout=1):
-                    # It is ours that answers, not one that took the port of a host that was killed.
-                    assert self.process.poll() is None, "the port is somebody else's"
-                    return
-            except (urllib.error.URLError, OSError):
-                assert self.process.poll() is None, "the host ended while it started"
-                time.sleep(0.05)
-        raise AssertionError("the host did not become ready")
+        limit = time.monotonic() + PATIENCE
+        while not self._answers(self.process.pid):
+            assert self.process.poll() is None, "the host ended while it started"
+            assert time.monotonic() < limit, "the host did not become ready"
+            time.sleep(0.05)
+
+    def _answers(self, pid: int) -> bool:
+        """It itself: while it starts, somebody else may have the port, of whom it will only learn later."""
+        try:
+            with urllib.request.urlopen(f"{self.url}/v1/component", timeout=5):
+                return listens(pid, self.port)
+        except OSError:
+            return False
 
     def kill(self, signum: int = signal.SIGKILL) -> None:
         if self.process is not None:
@@ -157,7 +161,7 @@ class HostProcess:
 
     def wait(self) -> int:
         assert self.process is not None
-        code = self.process.wait(timeout=30)
+        code = self.process.wait(timeout=PATIENCE)
         self.process = None
         return code
 

@@ -25,6 +25,19 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def listens(pid: int, port: int) -> bool:
+    """Whether it is this process that listens there; elsewhere than on Linux nobody can say."""
+    if not Path("/proc/net/tcp").exists():
+        return True
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    there = {f"socket:[{row[9]}]" for row in rows if row[3] == "0A" and int(row[1].rpartition(":")[2], 16) == port}
+    for file in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            if str(file.readlink()) in there:
+                return True
+    return False
+
+
 @dataclass
 class RedisServer:
     """A redis-server of its own. `restart` keeps its data (appendonly, fsync always)."""
