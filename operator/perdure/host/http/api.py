@@ -13,7 +13,7 @@ from typing import Protocol
 from aiohttp import web
 
 from perdure.errors import InternalError, PerdureError, ResultMismatch
-from perdure.host.http.connections import occupied
+from perdure.host.http.connections import begin
 from perdure.host.http.guests import PREFIX
 from perdure.host.http.problems import plain_problem, problem
 from perdure.host.http.requests import COMING, Coming, check_encoding
@@ -49,7 +49,7 @@ class Api:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     def application(self) -> web.Application:
-        app = web.Application(middlewares=[occupied, self._errors], client_max_size=self._max_body)
+        app = web.Application(middlewares=[self._errors], client_max_size=self._max_body)
         app[COMING] = Coming()
         for subject in self._subjects:
             app.router.add_routes(subject.routes())
@@ -57,6 +57,7 @@ class Api:
 
     @web.middleware
     async def _errors(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        begin(request)
         task = asyncio.current_task()
         assert task is not None
         self._answering.add(task)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import resource
-from collections.abc import Awaitable, Callable
 from typing import Final, cast
 
 from aiohttp import web
@@ -27,7 +26,6 @@ SILENCE = 75.0
 proxies keep their connections: whoever closes first should be the one that sends."""
 _MAX_LINE: Final = 16 << 10
 """Bytes of a request's first line: a key of 4,096 bytes takes three times as many."""
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 def max_connections() -> int:
@@ -161,9 +159,7 @@ class Connection(web.RequestHandler):
         return told
 
 
-@web.middleware
-async def occupied(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """The outermost middleware of what is served here: whose request is being answered does not wait for one."""
+def begin(request: web.Request) -> None:
+    """Every application begins its requests with it: whose request is being answered does not wait for one."""
     if isinstance(request.protocol, Connection):
         request.protocol.asks()
-    return await handler(request)

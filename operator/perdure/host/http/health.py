@@ -3,12 +3,14 @@ while the API's port drains."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
-from perdure.host.http.connections import occupied
+from perdure.host.http.connections import begin
 from perdure.host.metrics import HostMetrics
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 def health_application(
@@ -34,7 +36,12 @@ def health_application(
     async def told(request: web.Request) -> web.Response:
         return web.json_response(status())
 
-    app = web.Application(middlewares=[occupied])
+    @web.middleware
+    async def begun(request: web.Request, handler: Handler) -> web.StreamResponse:
+        begin(request)
+        return await handler(request)
+
+    app = web.Application(middlewares=[begun])
     app.router.add_get("/healthz", healthz)
     app.router.add_get("/readyz", readyz)
     app.router.add_get("/metrics", scrape)
