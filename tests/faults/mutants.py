@@ -14,7 +14,7 @@ from typing import Any
 
 from faults.clerk.mutants import BETWEEN, CLERK_MUTANTS
 from perdure.durable import abandoning, faultpoint, recovery
-from perdure.durable.calls import failure_of
+from perdure.durable.calls import failure_of, unsealed
 from perdure.durable.instance import DurableInstance, Invocation, InvocationResult
 from perdure.durable.journal import Entry
 from perdure.durable.records import Commit, CommitStatus, Committed, ForeignApply, SnapshotWrite
@@ -57,7 +57,11 @@ def _result_outside_the_commit() -> None:
     whole = Instances.commit
 
     async def commit(self: Instances, commit: Commit) -> Committed:
-        if (result := commit.result) is None or commit.pending is not None or failure_of(result.body) is not None:
+        if (
+            (result := commit.result) is None
+            or commit.pending is not None
+            or failure_of(unsealed(result.body)) is not None
+        ):
             return await whole(self, commit)
         committed = await whole(self, dataclasses.replace(commit, result=None))
         faultpoint.reach(BETWEEN)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from perdure.durable.calls import failed_result
+from perdure.durable.calls import failed_result, sealed
 from perdure.durable.environment import EngineEnvironment
 from perdure.durable.journal import Entry, Kind, call_fingerprint
 from perdure.durable.records import StoredResult
@@ -39,7 +39,7 @@ async def _result(
     if await environment.home.pending(writer.name, running.key) is not None:
         return None
     fingerprint = call_fingerprint(running.function, running.arguments)
-    return StoredResult(running.key, fingerprint, failed_result(error.code, error.detail))
+    return StoredResult(running.key, fingerprint, sealed(failed_result(error.code, error.detail)))
 
 
 def unfinished(entries: Sequence[Entry]) -> list[Entry]:
@@ -60,4 +60,4 @@ async def given_up(
     if key is None or await environment.home.pending(name, key) is not None:
         return None
     fingerprint = call_fingerprint(parts[0].function, parts[0].arguments)
-    return StoredResult(key, fingerprint, failed_result("skipped", f"the call was given up: {why}"))
+    return StoredResult(key, fingerprint, sealed(failed_result("skipped", f"the call was given up: {why}")))

@@ -9,7 +9,7 @@ import enum
 
 from perdure.durable.abandoning import given_up, unfinished
 from perdure.durable.attempts import allow, forget
-from perdure.durable.calls import Halt, HaltState, decode_call, decode_halt, encode, failed_result
+from perdure.durable.calls import Halt, HaltState, decode_call, decode_halt, encode, failed_result, sealed
 from perdure.durable.claiming import claim_instance
 from perdure.durable.components import ComponentLibrary
 from perdure.durable.departing import clear_before
@@ -84,7 +84,7 @@ async def _skip(name: str, claim: Claim, library: ComponentLibrary, environment:
     waiting = None if key is None else await environment.home.pending(name, key)
     if waiting is not None:
         body = failed_result("skipped", "the call was given up on request" + (f" ({halt.reason})" if halt else ""))
-        result = StoredResult(waiting.key, waiting.fingerprint, body)
+        result = StoredResult(waiting.key, waiting.fingerprint, sealed(body))
     function = decode_call(waiting.payload).function if waiting is not None else parts[0].function if parts else ""
     running = Running(function, b"", key, _deadline(), part=len(parts))
     await writer.abandon(running, "skipped on request", result=result)

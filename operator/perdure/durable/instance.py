@@ -17,7 +17,7 @@ from perdure.component.plan import ExportedFunc
 from perdure.component.snapshot import Snapshot
 from perdure.durable.abandoning import ENDS_THE_CALL, abandon
 from perdure.durable.attempts import attempt
-from perdure.durable.calls import Halt, HaltState, decode_halt, encode, failure_of
+from perdure.durable.calls import Halt, HaltState, decode_halt, encode, failure_of, unsealed
 from perdure.durable.claiming import claim_instance
 from perdure.durable.components import Code, ComponentLibrary
 from perdure.durable.departing import clear_before
@@ -355,10 +355,11 @@ class DurableInstance:
             raise conflict(running.key)
         # Ownership is proven, so that a paused former owner never answers with what it has.
         await home.verify(self.name, self._writer.token)
-        failure = failure_of(found.body)
+        body = unsealed(found.body)
+        failure = failure_of(body)
         if failure is not None:
             raise AsyncCallFailed(failure[1], cause=failure[0])
-        return InvocationResult(found.body, stored=True)
+        return InvocationResult(body, stored=True)
 
     def _remember(self, key: str) -> None:
         self._keys[key] = None

@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from perdure.durable.calls import sealed
 from perdure.durable.commits import commit_surely
 from perdure.durable.effects import Effect, Outcome
 from perdure.durable.environment import EngineEnvironment
@@ -101,7 +102,7 @@ class InstanceWriter:
         entry = self._entry(running, Kind.CALL, events, effects)
         result = None
         if running.key is not None:
-            result = StoredResult(running.key, call_fingerprint(running.function, running.arguments), body)
+            result = StoredResult(running.key, call_fingerprint(running.function, running.arguments), sealed(body))
         await self._send(entry, effects, running, result=result)
         if entry.foreign:
             try:

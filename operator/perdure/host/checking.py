@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from perdure.component.snapshot.format import open_envelope
-from perdure.durable.calls import decode_call, decode_failure, failure_of
+from perdure.durable.calls import decode_call, decode_failure, failure_of, unsealed
 from perdure.durable.inspection import Finding, Readable, check, describe_record, text_or_digest
 from perdure.durable.journal import Kind, referred
 from perdure.durable.records import InstanceData, InstanceInfo, JournalRecord
@@ -62,12 +62,13 @@ async def _add_result(store: InstanceStore, instance: str, key: str, entry: Read
     if stored is None:
         return
     try:
-        failure = failure_of(stored.body)
+        body = unsealed(stored.body)
+        failure = failure_of(body)
     except InternalError as error:
         entry["problem"] = error.detail
         return
     if failure is None:
-        entry["result"] = text_or_digest(stored.body)
+        entry["result"] = text_or_digest(body)
     else:
         entry["failure"] = {"code": failure[0], "detail": failure[1]}
 

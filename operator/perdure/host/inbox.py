@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from perdure.durable.calls import Halt, decode_call, decode_failure, decode_halt, failure_of
+from perdure.durable.calls import Halt, decode_call, decode_failure, decode_halt, failure_of, unsealed
 from perdure.durable.faultpoint import Point, reach
 from perdure.durable.inbox import Accepted, Cancelled, NewCall, PendingCall
 from perdure.durable.store import Store
@@ -121,10 +121,11 @@ class Inbox:
         stored = await self._store.result(instance, key)
         if stored is None:
             return None
-        failure = failure_of(stored.body)
+        body = unsealed(stored.body)
+        failure = failure_of(body)
         if failure is not None:
             return CallStatus(key, State.FAILED, failure=failure)
-        return CallStatus(key, State.SUCCEEDED, result=stored.body)
+        return CallStatus(key, State.SUCCEEDED, result=body)
 
     async def waiting(self, instance: str, limit: int) -> list[CallStatus]:
         """The first pending calls in the order in which they will be taken."""
