@@ -19,7 +19,7 @@ from perdure.providers.redis.cluster import slot_of
 from perdure.providers.redis.keys import Keys
 from providers.failing import patiently
 from providers.owners import SHOP, look, own, some_worker
-from providers.test_redis_servers import opened
+from providers.redis_stores import opened
 from support.servers import (
     RedisServer,
     eventually,

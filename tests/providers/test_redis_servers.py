@@ -3,37 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
 import signal
-import subprocess
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import hiredis
 import pytest
 
-from perdure.durable.effects import BucketAddress, Increment, Put, Scope
-from perdure.durable.records import Commit, CommitStatus, ForeignApply, JournalRecord, WorkerId
-from perdure.errors import Fenced, InternalError, LostWrites, Overloaded, PerdureError, ProviderUnavailable, TooLarge
-from perdure.host.checking import check_instances
+from perdure.durable.effects import Increment, Put
+from perdure.durable.records import Commit, CommitStatus, ForeignApply
+from perdure.errors import Fenced, LostWrites, Overloaded, PerdureError, ProviderUnavailable, TooLarge
 from perdure.providers.redis import RedisConfig, RedisStore, client
 from perdure.providers.redis import server as redis_check
 from providers.failing import patiently
 from providers.owners import SHOP, Owner, call, look, own, result, some_worker
+from providers.redis_stores import opened
 from support.servers import RedisServer, eventually, free_port, redis_server
-
-
-@asynccontextmanager
-async def opened(
-    server: RedisServer, worker: WorkerId | None = None, *, url: str = "", timeout: float = 1.0, **config: Any
-) -> AsyncIterator[RedisStore]:
-    store = await RedisStore.open(RedisConfig(url or server.url, timeout=timeout, **config), worker or some_worker())
-    try:
-        yield store
-    finally:
-        await store.close()
 
 
 async def test_a_commit_and_a_claim_are_one_command_each(redis: RedisServer) -> None:
@@ -306,10 +292,11 @@ async def test_what_waits_is_bounded(redis: RedisServer, monkeypatch: pytest.Mon
 async def test_what_a_server_would_not_take_is_refused_before(
     redis: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(client, "_LARGEST", 10_000)
-    monkeypatch.setattr(client, "_MOST_ARGUMENTS", 300)
     async with opened(redis) as store:
         owner = await own(store)
+        # The functions, which are loaded by now, are larger.
+        monkeypatch.setattr(client, "_LARGEST", 10_000)
+        monkeypatch.setattr(client, "_MOST_ARGUMENTS", 300)
         with pytest.raises(TooLarge):
             await owner.commit(Put(SHOP, "a", b"x" * 10_000))
         with pytest.raises(TooLarge):
@@ -361,207 +348,6 @@ async def test_an_older_copy_of_the_data_is_told_by_the_next_commit() -> None:
             assert (await look(store)).sequence == 2
 
 
-async def test_a_bucket_that_is_no_bucket_changes_nothing(redis: RedisServer) -> None:
-    worker = some_worker()
-    async with opened(redis, worker) as store:
-        redis.do("SET", f"pd:{{{worker.namespace}/carts}}:b:broken", "x")
-        owner = await own(store)
-        with pytest.raises(InternalError, match="holds a string"):
-            await owner.commit(Put(SHOP, "a", b"1"), Put(BucketAddress(Scope.WORKER, "broken"), "a", b"1"))
-        assert await store.get_many(SHOP, ["a"]) == [None]
-        assert await store.peek("alice") is None
-
-
-async def test_deleting_and_purging_leave_no_key(redis: RedisServer) -> None:
-    worker = some_worker()
-    pattern = f"pd:{{{worker.namespace}/*"
-    async with opened(redis, worker) as store:
-        owner = await own(store)
-        private = BucketAddress(Scope.INSTANCE, "mine", "alice")
-        await owner.commit(
-            Put(private, "k", b"v", ttl_ms=60_000),
-            result=result("r"),
-            blobs={b"d" * 32: b"x"},
-            component="sha256:1",
-            open=True,
-            foreign=True,
-        )
-        await store.applied("alice", owner.token, 1)
-        await owner.commit(foreign=True)
-        await owner.snapshot(1)
-        await store.enqueue("alice", call("a"), 10)
-        await store.enqueue("bob", call("a"), 10)
-        await store.cancel("bob", "a")
-        assert await store.delete_instance("alice") is True
-        left = {name.decode().rpartition(":")[2] for name in redis.do("KEYS", pattern)}
-        assert left == {"id", "n"}
-        await store.purge(lambda removed: None)
-        assert redis.do("KEYS", pattern) == []
-
-
-async def test_an_idle_instance_is_kept_in_its_compact_form(redis: RedisServer) -> None:
-    worker, digest = some_worker(), "sha256:" + "5e" * 32
-    name = f"pd:{{{worker.namespace}/carts}}:i:alice"
-    async with opened(redis, worker) as store:
-        await (await own(store)).commit(component=digest)
-        assert redis.do("OBJECT", "ENCODING", name) == b"listpack"
-        info = await store.instance("alice")
-        assert info is not None and info.component == digest
-        # The control: with the digest as text, as a former version kept it, the same fields take a larger form.
-        redis.do("HSET", name, "c", digest)
-        assert redis.do("OBJECT", "ENCODING", name) == b"hashtable"
-        info = await store.instance("alice")
-        assert info is not None and info.component == digest
-
-
-async def test_data_of_the_former_version_loads(redis: RedisServer) -> None:
-    """As it was laid out before snapshots, inboxes and outcomes."""
-    worker = some_worker()
-    prefix = f"pd:{{{worker.namespace}/carts}}:"
-    redis.do("HSET", prefix + "i:alice", "e", "3", "n", "old", "h", "host-1", "s", "2", "l", "life-1")
-    redis.do("RPUSH", prefix + "j:alice", b"PJ\1first", b"PJ\1second")
-    redis.do("SADD", prefix + "u:alice", "2")
-    redis.do("ZADD", prefix + "instances", 0, "alice")
-    redis.do("HSET", prefix + "r:alice", "k", b"f" * 32 + b"body")
-    redis.do("ZADD", prefix + "rx:alice", (4e12).__repr__(), "k")
-    redis.do("HSET", prefix + "f", "other/bob", "7")
-    redis.do("HSET", prefix + "b:shop", "a", "1")
-    redis.do("ZADD", prefix + "b:shop:k", 0, "a")
-    async with opened(redis, worker) as store:
-        assert await store.result("alice", "k") == result("k", b"body")
-        info = await store.instance("alice")
-        assert info is not None and (info.sequence, info.journal_entries, info.component) == (2, 2, "")
-        claim = await store.claim("alice", "new", "host-2")
-        assert (claim.token.epoch, claim.previous_host, claim.data.life) == (4, "host-1", "life-1")
-        assert claim.data.journal == [JournalRecord(b"PJ\1first"), JournalRecord(b"PJ\1second")]
-        assert (claim.data.unapplied, claim.data.snapshot, claim.data.open) == ([2], None, False)
-        assert (await store.due(10)).instances == ["alice"]
-        owner = Owner(store, "alice", claim.token, 2)
-        assert (await owner.commit(reserves="k")).status is CommitStatus.KEY_USED
-        await owner.commit(Increment(SHOP, "a", 1), component="sha256:1")
-        assert await store.get_many(SHOP, ["a"]) == [b"2"]
-        await store.applied("alice", claim.token, 2)
-        assert await owner.snapshot(2)
-        from perdure.durable.records import ForeignApply
-
-        assert (await store.apply_foreign(ForeignApply("other/bob", 7, []))).status is CommitStatus.DUPLICATE
-        assert (await store.apply_foreign(ForeignApply("other/bob", 8, []))).status is CommitStatus.APPLIED
-
-
-async def test_a_user_with_few_rights() -> None:
-    with redis_server() as server:
-        server.do("ACL", "SETUSER", "perdure", "on", ">secret", "~pd:*", "-@all", "+@read", "+@write", "+fcall",
-                  "+function|load", "+info", "+ping", "+time", "+select", "+config|get", "+wait", "+scan")  # fmt: skip
-        server.do("ACL", "SETUSER", "default", "resetpass", ">other")
-        secret = ["secret"]
-        async with opened(server, credentials=lambda: ("perdure", secret[0])) as store:
-            assert (await store.ping()).durability == "D2"
-            owner = await own(store)
-            await owner.commit(Put(SHOP, "a", b"1"), result=result("k"))
-            await store.enqueue("alice", call("c"), 10)
-            await store.purge(lambda removed: None)
-        async with opened(server, credentials=lambda: ("perdure", "wrong")) as store:
-            with pytest.raises(ProviderUnavailable, match=r"refused the credentials \(WRONGPASS\)"):
-                await store.ping()
-        async with opened(server) as store:
-            with pytest.raises(ProviderUnavailable, match=r"refused the credentials \(NOAUTH\)"):
-                await store.ping()
-
-
-async def test_nobody_waits_in_vain_for_credentials() -> None:
-    """They may be unreadable, and what reads them may be broken: each caller is told, and the next attempt looks again."""
-    errors: list[Exception] = [ProviderUnavailable("not readable"), ValueError("a defect")]
-
-    def credentials() -> tuple[str | None, str | None]:
-        if errors:
-            raise errors.pop()
-        return None, None
-
-    with redis_server() as server:
-        async with opened(server, credentials=credentials) as store, asyncio.timeout(20):
-            with pytest.raises(InternalError, match="ValueError: a defect"):
-                await store.due(1)
-            with pytest.raises(ProviderUnavailable, match="not readable"):
-                await store.due(1)
-            await patiently(lambda: store.due(1))
-
-
-async def test_a_rotated_password_is_used_from_the_next_connection_on() -> None:
-    with redis_server("--requirepass", "one") as server:
-        password = ["one"]
-        async with opened(server, credentials=lambda: (None, password[0])) as store:
-            owner = await own(store)
-            server.options = ("--requirepass", "two")
-            server.stop()
-            server.start()
-            with pytest.raises(ProviderUnavailable, match="refused the credentials"):
-                while True:
-                    try:
-                        await owner.commit()
-                    except ProviderUnavailable as error:
-                        if "does not answer" not in error.detail:
-                            raise
-            password[0] = "two"
-            await patiently(owner.commit)
-
-
-async def test_what_a_server_says_of_a_login_is_not_passed_on() -> None:
-    """One that does not know AUTH answers with what it was sent."""
-
-    async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        sent = await reader.read(1000)
-        writer.write(b"-ERR unknown command, with args beginning with: " + sent.replace(b"\r\n", b" ") + b"\r\n")
-        await writer.drain()
-        writer.close()
-
-    server = await asyncio.start_server(echo, "127.0.0.1", 0)
-    port = server.sockets[0].getsockname()[1]
-    store = await RedisStore.open(
-        RedisConfig(f"redis://127.0.0.1:{port}/0", credentials=lambda: ("wk", "hunter2")), some_worker()
-    )
-    with pytest.raises(ProviderUnavailable, match="refused the credentials") as refused:
-        await store.ping()
-    assert "hunter2" not in refused.value.detail
-    await store.close()
-    server.close()
-    await server.wait_closed()
-
-
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with cert.pem and key.pem for 127.0.0.1."""
-    folder = tmp_path_factory.mktemp("tls")
-    assert shutil.which("openssl") is not None
-    subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", "key.pem", "-out", "cert.pem",
-         "-days", "2", "-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"],
-        cwd=folder, check=True, capture_output=True,
-    )  # fmt: skip
-    return folder
-
-
-async def test_tls(certificate: Path) -> None:
-    port, cert = free_port(), str(certificate / "cert.pem")
-    options = ("--tls-port", str(port), "--tls-cert-file", cert, "--tls-key-file", str(certificate / "key.pem"),
-               "--tls-ca-cert-file", cert, "--tls-auth-clients", "no")  # fmt: skip
-    with redis_server(*options) as server:
-        url = f"rediss://127.0.0.1:{port}/0"
-        async with opened(server, url=url, tls=True, ca=Path(cert)) as store:
-            owner = await own(store)
-            await owner.commit(Put(SHOP, "a", b"x" * 300_000))
-            assert await store.get_many(SHOP, ["a"]) == [b"x" * 300_000]
-        async with opened(server, url=url, tls=True) as store:
-            with pytest.raises(ProviderUnavailable, match="TLS failed"):
-                await store.ping()
-
-
-async def test_another_database(redis: RedisServer) -> None:
-    worker = some_worker()
-    async with opened(redis, worker, url=redis.url[:-1] + "5") as store, opened(redis, worker) as zero:
-        await (await own(store)).commit()
-        assert await zero.peek("alice") is None
-
-
 async def test_valkey_is_told_by_its_own_version() -> None:
     """As Valkey 8 describes itself; it names the Redis that it is compatible with, too."""
     info = b"redis_version:7.2.4\r\nserver_name:valkey\r\nvalkey_version:8.0.1\r\nrole:master\r\naof_enabled:1\r\n"
@@ -604,25 +390,6 @@ async def test_what_is_no_redis_server(junk: bytes) -> None:
         with pytest.raises(PerdureError):
             await store.verify("alice", (await _claim_elsewhere()).token)
         await store.close()
-
-
-async def test_one_instance_that_cannot_be_read_does_not_hide_the_others(redis: RedisServer) -> None:
-    worker = some_worker()
-    async with opened(redis, worker) as store:
-        for name in ("alice", "bob", "carol"):
-            await (await own(store, name)).commit(Put(SHOP, "a", b"1"))
-        await store.enqueue("carol", call("k"), 10)
-        prefix = f"pd:{{{worker.namespace}/{worker.name}}}"
-        redis.do("DEL", f"{prefix}:j:alice")
-        redis.do("SET", f"{prefix}:j:alice", "no list")
-        redis.do("HSET", f"{prefix}:q:carol", "sk", "short")
-        checked = await check_instances(store, ["alice", "bob", "carol"])
-    assert [(one.instance, [finding.code for finding in one.findings]) for one in checked] == [
-        ("alice", ["record"]),
-        # What this suite commits are no entries of the engine's.
-        ("bob", ["entry"]),
-        ("carol", ["entry", "inbox"]),
-    ]
 
 
 async def test_what_is_certain_of_a_commit_that_failed() -> None:
