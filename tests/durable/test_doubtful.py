@@ -65,7 +65,7 @@ async def failure(
     made = invocation(ledger, "run", [ADD])
     try:
         with pytest.raises(PerdureError) as error:
-            await table.invoke(name, Invocation(made.function, made.arguments, key, deadline(0.3)))
+            await table.invoke(name, Invocation(made.function, made.arguments, key, deadline(1.0)))
         return error.value
     finally:
         table.close()

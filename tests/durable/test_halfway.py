@@ -56,9 +56,9 @@ async def run(table: InstanceTable, bound: BoundComponent, *steps: object, key: 
 
 
 async def hasty(table: InstanceTable, bound: BoundComponent, *steps: object, key: str | None) -> InvocationResult:
-    """Has half a second only."""
+    """Has a second only."""
     made = invocation(bound, "run", list(steps))
-    return await table.invoke("alice", Invocation(made.function, made.arguments, key, deadline(0.5)))
+    return await table.invoke("alice", Invocation(made.function, made.arguments, key, deadline(1.0)))
 
 
 async def test_a_trap_behind_a_gate_is_the_calls_result(ledger: BoundComponent, home: Store) -> None:

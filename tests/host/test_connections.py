@@ -125,7 +125,7 @@ async def all_in_use(client: Client) -> None:
 
 
 async def test_a_head_that_does_not_come(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connections, "SILENCE", 0.3)
+    monkeypatch.setattr(connections, "SILENCE", 1.0)
     async with local_host(EXAMPLE, tmp_path, cache=COMPILED) as (_, client):
         async with pairs(client.url, 1, b"") as silent, pairs(client.url, 1, GET) as slow:
             dripping = asyncio.create_task(_drip(slow[0][1]))
@@ -134,7 +134,7 @@ async def test_a_head_that_does_not_come(tmp_path: Path, monkeypatch: pytest.Mon
         # A request that takes longer than that to be answered is, and its connection goes on.
         async with pairs(client.url, 1, BODY) as [pair]:
             await begun(pair)
-            await asyncio.sleep(0.6)
+            await asyncio.sleep(1.5)
             pair[1].write(b"half done")
             assert (await pair[0].read(12)) == b"HTTP/1.1 204"
 
