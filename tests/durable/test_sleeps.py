@@ -202,6 +202,14 @@ def updated(home: Store, clock: Clock, policy: UpdatePolicy, *components: BoundC
     return InstanceTable(library(*components), settings, max_in_memory=10, max_queued=10)
 
 
+async def asleep(table: InstanceTable) -> int:
+    """Run the call that waits until it sleeps: until which instant, in milliseconds since 1970."""
+    with pytest.raises(Suspended) as waits:
+        await table.run_pending("alice")
+    assert isinstance(waits.value.until, int)
+    return waits.value.until
+
+
 AFTERWARDS = {
     UpdatePolicy.RESTART: (2, [0, 0]),
     UpdatePolicy.PIN: (1, [1, 1]),
@@ -217,14 +225,11 @@ async def test_a_component_that_changes_while_a_call_sleeps(
     clock = Clock()
     table = updated(home, clock, policy, ledger)
     await home.enqueue("alice", sleepy(), 10)
-    with pytest.raises(Suspended) as waits:
-        await table.run_pending("alice")
+    until = await asleep(table)
     table.close()
     table = updated(home, clock, policy, ledger_next, ledger)
-    with pytest.raises(Suspended) as still:
-        await table.run_pending("alice")
-    assert still.value.until == waits.value.until and isinstance(waits.value.until, int)
-    clock.reach(waits.value.until)
+    assert await asleep(table) == until
+    clock.reach(until)
     await table.run_pending("alice")
     found = await home.result("alice", "k")
     assert found is not None and json.loads(found.body) == ANSWER
@@ -245,17 +250,14 @@ async def test_a_component_that_is_gone_while_a_call_sleeps(
     clock = Clock()
     table = updated(home, clock, policy, ledger)
     await home.enqueue("alice", sleepy(), 10)
-    with pytest.raises(Suspended) as waits:
-        await table.run_pending("alice")
+    until = await asleep(table)
     table.close()
     table = updated(home, clock, policy, ledger_next)
     if policy is UpdatePolicy.RESTART:
         clock.now += 1_000_000_000
-        with pytest.raises(Suspended) as anew:
-            await table.run_pending("alice")
-        assert isinstance(anew.value.until, int) and isinstance(waits.value.until, int)
-        assert anew.value.until > waits.value.until
-        clock.reach(anew.value.until)
+        anew = await asleep(table)
+        assert anew > until
+        clock.reach(anew)
         await table.run_pending("alice")
         assert await home.get_many(NEAR, ["before", "after"]) == [b"2", b"1"]
     else:
@@ -263,8 +265,7 @@ async def test_a_component_that_is_gone_while_a_call_sleeps(
             await table.run_pending("alice")
         table.close()
         table = updated(home, clock, policy, ledger_next, ledger)
-        assert isinstance(waits.value.until, int)
-        clock.reach(waits.value.until)
+        clock.reach(until)
         await table.run_pending("alice")
         assert await home.get_many(NEAR, ["before", "after"]) == [b"1", b"1"]
     assert await home.result("alice", "k") is not None
@@ -301,13 +302,11 @@ async def test_an_instance_that_is_deleted_while_its_call_sleeps(ledger: BoundCo
     clock, code = Clock(), library(ledger)
     table = table_of(code, {"home": home}, clock, CommitMode.INVOCATION)
     await home.enqueue("alice", sleepy(), 10)
-    with pytest.raises(Suspended) as waits:
-        await table.run_pending("alice")
+    until = await asleep(table)
     assert (await home.due(10)).instances == ["alice"], "so that whoever comes finds it"
     assert await home.delete_instance("alice")
     assert (await home.due(10)).instances == []
-    assert isinstance(waits.value.until, int)
-    clock.reach(waits.value.until)
+    clock.reach(until)
     # Whoever comes back for it finds nothing to do, and does nothing.
     await table.run_pending("alice")
     assert await home.get_many(NEAR, ["before", "after"]) == [b"1", None]

@@ -38,8 +38,12 @@ async def _result(
         return None
     if await environment.home.pending(writer.name, running.key) is not None:
         return None
-    fingerprint = call_fingerprint(running.function, running.arguments)
-    return StoredResult(running.key, fingerprint, sealed(failed_result(error.code, error.detail)))
+    return failure(running.key, call_fingerprint(running.function, running.arguments), error.code, error.detail)
+
+
+def failure(key: str, fingerprint: bytes, code: str, detail: str) -> StoredResult:
+    """The result of a call that failed for good."""
+    return StoredResult(key, fingerprint, sealed(failed_result(code, detail)))
 
 
 def unfinished(entries: Sequence[Entry]) -> list[Entry]:
@@ -55,9 +59,15 @@ async def given_up(
 ) -> StoredResult | None:
     """The result of a call that has not ended, and will not, so that nobody carries it out again. None: there is none,
     it has no key, or it waits in the inbox."""
-    parts = unfinished(entries)
-    key = parts[0].key if parts else None
-    if key is None or await environment.home.pending(name, key) is not None:
+    result = skipped(unfinished(entries), why)
+    if result is None or await environment.home.pending(name, result.key) is not None:
+        return None
+    return result
+
+
+def skipped(parts: Sequence[Entry], why: str) -> StoredResult | None:
+    """As `given_up`, of a call that is known not to wait. `parts`: those that `unfinished` gives."""
+    if not parts or parts[0].key is None:
         return None
     fingerprint = call_fingerprint(parts[0].function, parts[0].arguments)
-    return StoredResult(key, fingerprint, sealed(failed_result("skipped", f"the call was given up: {why}")))
+    return failure(parts[0].key, fingerprint, "skipped", f"the call was given up: {why}")

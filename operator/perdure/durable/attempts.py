@@ -17,11 +17,10 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from perdure.durable.calls import Halt, HaltState, encode
 from perdure.durable.effects import BucketAddress, Counted, Increment, Put, Remove, Scope
 from perdure.durable.environment import EngineEnvironment
-from perdure.durable.faultpoint import Point, reach
 from perdure.durable.foreign import apply_unrecorded
+from perdure.durable.halting import quarantine
 from perdure.durable.policy import ATTEMPTS
 from perdure.durable.records import Claim
 from perdure.durable.recovery import decode_entries
@@ -111,9 +110,7 @@ async def _quarantine(
         f"{what} has not ended, and {attempts} attempts to go on with it {how}. "
         "Resume the instance to try again, or skip the call"
     )
-    halt = Halt(HaltState.QUARANTINED, reason, environment.wall_ms, first.key)
-    await environment.home.halt(name, claim.token, encode(halt))
-    reach(Point.HALTED)
+    await quarantine(name, claim.token, environment, reason, first.key)
     raise Quarantined(f"instance {name!r} is quarantined: {reason}") from defect
 
 

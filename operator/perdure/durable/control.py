@@ -7,15 +7,15 @@ from __future__ import annotations
 import asyncio
 import enum
 
-from perdure.durable.abandoning import given_up, unfinished
+from perdure.durable.abandoning import failure, given_up, skipped, unfinished
 from perdure.durable.attempts import allow, forget
-from perdure.durable.calls import Halt, HaltState, decode_call, decode_halt, encode, failed_result, sealed
+from perdure.durable.calls import Halt, HaltState, decode_call, decode_halt, encode
 from perdure.durable.claiming import claim_instance
 from perdure.durable.components import ComponentLibrary
 from perdure.durable.departing import clear_before
 from perdure.durable.environment import EngineEnvironment
 from perdure.durable.journal import Kind
-from perdure.durable.records import Claim, StoredResult
+from perdure.durable.records import Claim
 from perdure.durable.recovery import decode_entries, settle_foreign
 from perdure.durable.replay import component_of
 from perdure.durable.writer import COMMIT_GRACE, InstanceWriter, Running
@@ -80,11 +80,12 @@ async def _skip(name: str, claim: Claim, library: ComponentLibrary, environment:
         raise BadRequest("no call of the instance waits to be skipped: reset it to give up its memory")
     writer = InstanceWriter(name, component_of(entries) or library.present.digest, environment, claim)
     await settle_foreign(entries, claim, writer, environment)
-    result = await given_up(name, entries, "skipped on request", environment)
     waiting = None if key is None else await environment.home.pending(name, key)
-    if waiting is not None:
-        body = failed_result("skipped", "the call was given up on request" + (f" ({halt.reason})" if halt else ""))
-        result = StoredResult(waiting.key, waiting.fingerprint, sealed(body))
+    if waiting is None:
+        result = skipped(parts, "skipped on request")
+    else:
+        why = "the call was given up on request" + (f" ({halt.reason})" if halt else "")
+        result = failure(waiting.key, waiting.fingerprint, "skipped", why)
     function = decode_call(waiting.payload).function if waiting is not None else parts[0].function if parts else ""
     running = Running(function, b"", key, _deadline(), part=len(parts))
     await writer.abandon(running, "skipped on request", result=result)

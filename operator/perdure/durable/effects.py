@@ -138,6 +138,20 @@ def keys_of(effect: Effect) -> list[str]:
     return [key for key, _ in effect.items] if isinstance(effect, Fill) else [effect.key]
 
 
+def fits(
+    keys: Iterable[str], bound: int, count: int, present: Iterable[str], written: Iterable[tuple[str, object]]
+) -> bool:
+    """Whether a bucket with room for `bound` keys has room for `keys`, or has them all, once `written` was done in it
+    (None: a deletion). `count`: its live keys before that; `present`: which of those that are concerned are among them.
+    """
+    there = set(present)
+    for key, value in written:
+        count += (value is not None) - (key in there)
+        (there.discard if value is None else there.add)(key)
+    new = len(set(keys) - there)
+    return new == 0 or count + new <= bound
+
+
 def bounded(effects: Sequence[Effect]) -> Bounded | None:
     """The last effect, where it has `max_keys`."""
     last = effects[-1] if effects else None

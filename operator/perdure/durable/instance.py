@@ -17,12 +17,13 @@ from perdure.component.plan import ExportedFunc
 from perdure.component.snapshot import Snapshot
 from perdure.durable.abandoning import ENDS_THE_CALL, abandon
 from perdure.durable.attempts import attempt
-from perdure.durable.calls import Halt, HaltState, decode_halt, encode, failure_of, unsealed
+from perdure.durable.calls import Halt, HaltState, decode_halt, failure_of, unsealed
 from perdure.durable.claiming import claim_instance
 from perdure.durable.components import Code, ComponentLibrary
 from perdure.durable.departing import clear_before
 from perdure.durable.environment import EngineEnvironment
 from perdure.durable.faultpoint import Point, reach
+from perdure.durable.halting import quarantine
 from perdure.durable.journal import call_fingerprint
 from perdure.durable.records import Claim, OwnerToken, SnapshotWrite
 from perdure.durable.recovery import recover
@@ -120,7 +121,7 @@ class DurableInstance:
             recovered = await recover(name, claim, library, environment, max(deadline, now + environment.recovery))
         except Quarantined as error:
             if error.lasting:
-                await _note_quarantine(name, claim, environment, error)
+                await quarantine(name, claim.token, environment, error.detail)
             raise
         instance = cls(name, environment, recovered.writer, recovered.runner)
         if recovered.snapshot is not None and claim.data.snapshot is not None:
@@ -374,13 +375,6 @@ class DurableInstance:
 
 def conflict(key: str) -> IdempotencyConflict:
     return IdempotencyConflict(f"the idempotency key {key!r} was used for another function or other arguments")
-
-
-async def _note_quarantine(name: str, claim: Claim, environment: EngineEnvironment, error: Quarantined) -> None:
-    """So that nobody tries again, and whoever looks finds the reason."""
-    halt = Halt(HaltState.QUARANTINED, error.detail, environment.wall_ms)
-    await environment.home.halt(name, claim.token, encode(halt))
-    reach(Point.HALTED)
 
 
 def require_running(name: str, claim: Claim) -> None:

@@ -11,10 +11,11 @@ from dataclasses import dataclass
 
 from perdure.durable.abandoning import ENDS_THE_CALL
 from perdure.durable.attempts import allowed, defect_of
-from perdure.durable.calls import FailedAttempt, Halt, HaltState, decode_call, decode_failure, encode
+from perdure.durable.calls import FailedAttempt, decode_call, decode_failure, encode
 from perdure.durable.claiming import claim_instance
 from perdure.durable.environment import EngineEnvironment
 from perdure.durable.faultpoint import Point, reach
+from perdure.durable.halting import quarantine
 from perdure.durable.inbox import PendingCall
 from perdure.durable.instance import DurableInstance
 from perdure.durable.records import OwnerToken
@@ -146,9 +147,7 @@ async def _quarantine(
         f"the asynchronous call {call.key!r} failed in {call.attempts} attempts, last so: {why}. "
         "Resume the instance to try again, or skip the call"
     )
-    halt = Halt(HaltState.QUARANTINED, reason, environment.wall_ms, call.key)
-    await environment.home.halt(at.name, at.token, encode(halt))
-    reach(Point.HALTED)
+    await quarantine(at.name, at.token, environment, reason, call.key)
     environment.hooks.attempt("quarantined")
     raise Quarantined(f"instance {at.name!r} is quarantined: {reason}") from error
 

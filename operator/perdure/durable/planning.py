@@ -25,6 +25,7 @@ from perdure.durable.effects import (
     Swap,
     Swapped,
     counted,
+    fits,
     keys_of,
 )
 
@@ -127,13 +128,8 @@ def _full(effect: Bounded, writes: Mapping[Spot, Held | None], room: Room | None
     """Whether its keys that are missing are more than the bucket has room for, after `writes`."""
     if effect.max_keys is None or room is None:
         return False
-    count, present = room.count, set(room.present)
-    for (bucket, key), held in writes.items():
-        if bucket == effect.bucket:
-            count += (held is not None) - (key in present)
-            (present.discard if held is None else present.add)(key)
-    new = sum(key not in present for key in keys_of(effect))
-    return new > 0 and count + new > effect.max_keys
+    written = [(key, held) for (bucket, key), held in writes.items() if bucket == effect.bucket]
+    return not fits(keys_of(effect), effect.max_keys, room.count, room.present, written)
 
 
 def _expires(now_ms: int, ttl_ms: int | None) -> int | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 
+from perdure.durable.effects import fits
 from perdure.durable.overlay import Overlay, Place
 
 _READ = 100
@@ -35,9 +36,4 @@ async def room_for(
     for start in range(0, len(touched), _READ):
         some = touched[start : start + _READ]
         present |= {key for key, value in zip(some, await read(some), strict=True) if value is not None}
-    before = held
-    for key, value in written.items():
-        before += (value is not None) - (key in present)
-        (present.discard if value is None else present.add)(key)
-    new = len(set(keys) - present)
-    return new == 0 or before + new <= bound
+    return fits(keys, bound, held, present, written.items())

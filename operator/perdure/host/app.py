@@ -60,7 +60,7 @@ from perdure.host.metrics import HostMetrics
 from perdure.host.outgoing import OutgoingHttp
 from perdure.host.ownership import Ownership
 from perdure.host.peers import Peers
-from perdure.host.routing import preferred_host
+from perdure.host.routing import is_preferred
 from perdure.host.stores import close_stores, open_stores
 from perdure.host.supervision import StoreWatch
 from perdure.host.watching import Watching, deliveries_of, watcher_for
@@ -188,7 +188,7 @@ async def running_host(config: HostConfig, progress: Callable[[str], None]) -> A
         )
         stack.callback(table.close)
         members = Membership(home, HostRecord(config.host, config.advertise))
-        ownership.mine = lambda name: preferred_host(name, members.hosts) == members.me
+        ownership.mine = lambda name: is_preferred(members.me, name, members.hosts)
         dispatcher = Dispatcher(home, table, members, ownership, metrics)
         watcher = watcher_for(environment.catalog, bound.component.exports)
         deliveries = deliveries_of(environment, watcher, config.worker.spec.limits.max_pending_per_instance)

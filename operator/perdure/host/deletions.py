@@ -9,14 +9,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Collection
 
 from perdure.durable.departing import clear, delete_instance, departed
 from perdure.durable.environment import EngineEnvironment
 from perdure.errors import NoSuchInstance, PerdureError
 from perdure.host.dispatcher import Members
 from perdure.host.metrics import HostMetrics
-from perdure.host.routing import preferred_host
+from perdure.host.routing import is_preferred
 
 log = logging.getLogger(__name__)
 _PATIENCE = 5.0
@@ -72,7 +71,7 @@ class Deletions:
         cursor = None
         while True:
             names, cursor = await departed(self._environment.home, cursor, _PAGE)
-            waiting |= {name for name in self._mine(names) if not await self._clear(name, _LONGEST)}
+            waiting |= {name for name in names if self._mine(name) and not await self._clear(name, _LONGEST)}
             if cursor is None:
                 break
         self._failed &= waiting
@@ -92,7 +91,5 @@ class Deletions:
         self._failed.discard(name)
         return True
 
-    def _mine(self, names: Collection[str]) -> list[str]:
-        me = self._members.me.host
-        owners = {name: preferred_host(name, self._members.hosts) for name in names}
-        return [name for name, owner in owners.items() if owner is not None and owner.host == me]
+    def _mine(self, name: str) -> bool:
+        return is_preferred(self._members.me, name, self._members.hosts)

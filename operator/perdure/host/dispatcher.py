@@ -23,7 +23,7 @@ from perdure.errors import Fenced, InternalError, Overloaded, PerdureError, Prov
 from perdure.host.metrics import HostMetrics
 from perdure.host.ownership import Ownership
 from perdure.host.parking import Parking
-from perdure.host.routing import preferred_host
+from perdure.host.routing import is_preferred
 
 log = logging.getLogger(__name__)
 _BATCH, _MOST = 256, 4096
@@ -281,8 +281,7 @@ class Dispatcher:
         log.log(level, "an inbox waits: %s", error, extra={"fields": {"instance": name, "code": error.code}})
 
     def _mine(self, name: str) -> bool:
-        found = preferred_host(name, self._members.hosts)
-        return found is not None and found.host == self._members.me.host
+        return is_preferred(self._members.me, name, self._members.hosts)
 
     def _now(self) -> float:
         return asyncio.get_running_loop().time()

@@ -59,17 +59,16 @@ class Keeping:
         self, policy: UpdatePolicy, digest: str, data: bytes, home: Store, *, first: float = 60.0, then: float = 3600.0
     ) -> None:
         """Seconds."""
+        # Nothing is kept with Restart, and the bytes need not be held.
         self._wanted = policy is not UpdatePolicy.RESTART
         self._what = (policy, digest, data if self._wanted else b"", home)
         self._pauses = (first, then)
 
     async def run(self) -> None:
-        """For ever."""
+        """For ever, or not at all."""
         pause, then = self._pauses
-        while True:
+        while self._wanted:
             await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - jitter
-            if not self._wanted:
-                continue
             try:
                 await keep_component(*self._what)
                 pause = then

@@ -18,5 +18,11 @@ def preferred_host(instance: str, hosts: Sequence[HostRecord]) -> HostRecord | N
     return max(hosts, key=lambda record: (_weight(instance, record.host), record.host), default=None)
 
 
+def is_preferred(host: HostRecord, instance: str, hosts: Sequence[HostRecord]) -> bool:
+    """Whether `host` is the one that should run `instance`."""
+    found = preferred_host(instance, hosts)
+    return found is not None and found.host == host.host
+
+
 def _weight(instance: str, host: str) -> bytes:
     return hashlib.blake2b(f"{host}\0{instance}".encode(), digest_size=8).digest()

@@ -12,7 +12,6 @@ import logging
 from collections.abc import Iterable, Mapping
 
 from perdure.component.plan import ExportedFunc
-from perdure.durable.effects import BucketAddress
 from perdure.durable.environment import EngineEnvironment
 from perdure.durable.policy import BucketCatalog
 from perdure.durable.store import FeedStore
@@ -21,7 +20,7 @@ from perdure.errors import ManifestError, PerdureError
 from perdure.host.dispatcher import Members
 from perdure.host.inbox import Wakes
 from perdure.host.metrics import HostMetrics
-from perdure.host.routing import preferred_host
+from perdure.host.routing import is_preferred
 from perdure.keyvalue.watcher import INTERFACES, Watcher, watcher_of
 
 log = logging.getLogger(__name__)
@@ -83,7 +82,7 @@ class Watching:
         self._woken = {delivery: asyncio.Event() for delivery in deliveries}
         self._renew_at = dict.fromkeys(deliveries, 0.0)
         self._feeds = _feeds_of(environment)
-        self._wanted = {(bucket.provider, bucket.address("")) for bucket, _ in environment.catalog.watched()}
+        self._wanted = {(_own_name(bucket.provider), bucket.address("")) for bucket, _ in environment.catalog.watched()}
 
     async def begin(self) -> None:
         """So that nothing is missed of what happens once this host is ready. A store that is away is asked again."""
@@ -152,14 +151,11 @@ class Watching:
             for provider, feed in self._feeds.items():
                 try:
                     for watch in await feed.watches():
-                        if not self._is_wanted(provider, watch.bucket):
+                        if (provider, watch.bucket) not in self._wanted:
                             await feed.unwatch(watch.bucket, STALE_MS)
                 except PerdureError as error:
                     log.info("watches could not be looked at: %s", error, extra={"fields": {"provider": provider}})
             await asyncio.sleep(RENEW_S)
-
-    def _is_wanted(self, provider: str, bucket: BucketAddress) -> bool:
-        return any(name.partition("/")[0] == provider and address == bucket for name, address in self._wanted)
 
     def _failed(self, delivery: Delivery, error: PerdureError) -> None:
         self._metrics.dispatch_error(error.code)
@@ -167,8 +163,7 @@ class Watching:
         log.warning("changes of a watched bucket wait: %s", error, extra={"fields": fields})
 
     def _mine(self, instance: str) -> bool:
-        found = preferred_host(instance, self._members.hosts)
-        return found is not None and found.host == self._members.me.host
+        return is_preferred(self._members.me, instance, self._members.hosts)
 
     def _now(self) -> float:
         return asyncio.get_running_loop().time()
@@ -177,5 +172,11 @@ class Watching:
 def _feeds_of(environment: EngineEnvironment) -> Mapping[str, FeedStore]:
     """By the provider's own name: a store that has two (`namespace_apart`) is asked once."""
     return {
-        name: store for name, store in environment.stores.items() if "/" not in name and isinstance(store, FeedStore)
+        name: store
+        for name, store in environment.stores.items()
+        if name == _own_name(name) and isinstance(store, FeedStore)
     }
+
+
+def _own_name(provider: str) -> str:
+    return provider.partition("/")[0]
